@@ -1,0 +1,25 @@
+"""ADMM structured pruning experiments: compose, sweep, compare."""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["ADMMPruner", "PruningResult", "load"]
+
+if TYPE_CHECKING:
+    from admm_exp.pruner import ADMMPruner, PruningResult
+    from admm_exp.saved_model import load
+
+_HOMES = {
+    "ADMMPruner": "admm_exp.pruner",
+    "PruningResult": "admm_exp.pruner",
+    "load": "admm_exp.saved_model",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name, and torch with it, when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

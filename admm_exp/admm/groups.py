@@ -1,0 +1,117 @@
+"""Channel groups as index arithmetic on a list of tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Member:
+    """The part of one weight that belongs to the units of a channel group.
+
+    Args:
+        weight: Position of the weight in the list of constrained weights.
+        dim: Channel dimension of that weight.
+        rows: (n_units, m) int64, the rows along `dim` owned by each unit; None means row c for
+            unit c. m > 1 after a flatten (H*W rows a channel) or for gates (4 rows a unit).
+    """
+
+    weight: int
+    dim: int
+    rows: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels that live and die together.
+
+    Args:
+        name: First producer's name, as a user knows it.
+        n_units: Number of channels.
+        n_kept: Number of channels that stay, in [1, n_units] and a multiple of n_blocks.
+        members: Producer-side parts, disjoint from those of every other group.
+        n_blocks: Equal consecutive blocks of channels that must keep the same count each
+            (grouped convolution, group norm).
+        position: Position of the group in the plan; seeds `random` and names columns.
+    """
+
+    name: str
+    n_units: int
+    n_kept: int
+    members: tuple[Member, ...]
+    n_blocks: int = 1
+    position: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.n_kept <= self.n_units:
+            raise ValueError(
+                f"{self.name}: n_kept must be in [1, {self.n_units}], got {self.n_kept}"
+            )
+        if self.n_units % self.n_blocks or self.n_kept % self.n_blocks:
+            raise ValueError(
+                f"{self.name}: {self.n_units} channels and {self.n_kept} kept must both divide "
+                f"into {self.n_blocks} blocks"
+            )
+
+
+def count_kept(n_units: int, sparsity: float, n_blocks: int = 1) -> int:
+    """Count the channels that stay: n - floor(sparsity * n) in every block, never below 1.
+
+    The product is rounded at 1e-9 before the floor, so that 0.3 * 10 removes 3 and not 2.
+
+    Raises:
+        ValueError: If sparsity is outside [0, 1).
+    """
+    if not 0.0 <= sparsity < 1.0:
+        raise ValueError(f"sparsity must be in [0, 1), got {sparsity}")
+    n_block = n_units // n_blocks
+    return n_blocks * max(1, n_block - int(sparsity * n_block + 1e-9))
+
+
+def unit_matrix(weights: Sequence[Tensor], group: ChannelGroup) -> Tensor:
+    """Stack theta_g: one row per unit, all its scalars side by side.
+
+    Returns:
+        (n_units, p) tensor, p scalars a unit; aliases the weight when the group has one member
+        whose channel dimension comes first, so treat it as read-only.
+    """
+    parts = []
+    for member in group.members:
+        rows = weights[member.weight].movedim(member.dim, 0)
+        if member.rows is not None:
+            rows = rows[member.rows.to(rows.device)]
+        rows = rows.reshape(group.n_units, -1)
+        parts.append(rows)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def row_masks(
+    weights: Sequence[Tensor], groups: Sequence[ChannelGroup], support: Sequence[Tensor]
+) -> list[Tensor]:
+    """Spread the kept units of every group over the weights they own.
+
+    Args:
+        weights: Constrained weights; only their shapes and devices are read.
+        groups: Groups that together cover every weight.
+        support: (n_units,) bool per group, True = kept.
+
+    Returns:
+        Per weight a bool mask, shaped to broadcast against it: (1, .., n, .., 1).
+    """
+    masks: list[Tensor | None] = [None] * len(weights)
+    for group, kept in zip(groups, support, strict=True):
+        for member in group.members:
+            weight = weights[member.weight]
+            mask = masks[member.weight]
+            if mask is None:
+                shape = [1] * weight.dim()
+                shape[member.dim] = weight.shape[member.dim]
+                mask = masks[member.weight] = weight.new_ones(shape, dtype=torch.bool)
+            if member.rows is None:
+                mask.view(-1).copy_(kept)
+            else:
+                mask.view(-1)[member.rows.to(mask.device)] = kept.unsqueeze(1)
+    assert all(mask is not None for mask in masks), "a weight belongs to no group"
+    return [mask for mask in masks if mask is not None]

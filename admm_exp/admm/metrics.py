@@ -1,0 +1,72 @@
+"""How a channel is scored: from the unit matrix of its group to one number a unit."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from admm_exp.admm.groups import ChannelGroup
+
+
+class Metric(Protocol):
+    """Scores units; the units with the highest scores are kept.
+
+    A metric is called with theta, (n_units, p) float32, and the group it belongs to, and returns
+    (n_units,) scores. It must be a pure function of both.
+    """
+
+    def __call__(self, theta: Tensor, group: ChannelGroup) -> Tensor: ...  # noqa: D102
+
+
+class L2Norm:
+    """Sum of squares over all members of a unit: the Euclidean projection."""
+
+    def __call__(self, theta: Tensor, group: ChannelGroup) -> Tensor:
+        """Score (n_units, p) -> (n_units,)."""
+        return theta.square().sum(dim=1)
+
+
+class L1Norm:
+    """Sum of absolute values over all members of a unit.
+
+    References:
+        Li et al. 2017, arXiv 1608.08710.
+    """
+
+    def __call__(self, theta: Tensor, group: ChannelGroup) -> Tensor:
+        """Score (n_units, p) -> (n_units,)."""
+        return theta.abs().sum(dim=1)
+
+
+class FPGM:
+    """Sum of distances to all other units of the group: the most replaceable unit goes first.
+
+    Distances come from one matrix product, |a-b|^2 = |a|^2 + |b|^2 - 2ab, on the centred matrix
+    (distances do not change, cancellation does).
+
+    References:
+        He et al. 2019, arXiv 1811.00250, equation 6.
+    """
+
+    def __call__(self, theta: Tensor, group: ChannelGroup) -> Tensor:
+        """Score (n_units, p) -> (n_units,)."""
+        centred = theta - theta.mean(dim=0)
+        squares = centred.square().sum(dim=1)
+        distances = torch.addmm(squares.unsqueeze(0), centred, centred.T, alpha=-2.0)
+        return (distances + squares.unsqueeze(1)).clamp_(min=0.0).fill_diagonal_(0.0).sqrt_().sum(1)
+
+
+class Random:
+    """The same random order in every iteration of a run: drawn from the seed and the group.
+
+    Args:
+        seed: Seed of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def __call__(self, theta: Tensor, group: ChannelGroup) -> Tensor:
+        """Score (n_units, p) -> (n_units,), without reading theta."""
+        generator = torch.Generator().manual_seed(self.seed * 100_003 + group.position)
+        return torch.rand(group.n_units, generator=generator).to(theta.device)

@@ -1,0 +1,69 @@
+"""Which units stay: projection of theta_g on S_g = {at most k_g non-zero channels}."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from admm_exp.admm.groups import ChannelGroup, row_masks, unit_matrix
+from admm_exp.admm.metrics import L2Norm, Metric
+
+
+class NotANumberError(ValueError):
+    """The weights hold NaN, so that their channels cannot be ranked."""
+
+
+def keep_best(scores: Tensor, n_kept: int, n_blocks: int = 1) -> Tensor:
+    """Mark the best units, the same number in every block.
+
+    Ties go to the lower index, so that every process of a distributed run agrees.
+
+    Args:
+        scores: (n_units,), higher is better.
+        n_kept: Number of units to keep over all blocks.
+        n_blocks: Number of equal consecutive blocks.
+
+    Returns:
+        (n_units,) bool, True = kept.
+
+    Raises:
+        NotANumberError: If a score is not a number.
+    """
+    if bool(scores.isnan().any()):
+        raise NotANumberError("a channel score is not a number: the weights hold NaN")
+    blocks = scores.view(n_blocks, -1)
+    order = blocks.argsort(dim=1, descending=True, stable=True)
+    kept = torch.zeros_like(blocks, dtype=torch.bool)
+    return kept.scatter_(1, order[:, : n_kept // n_blocks], True).view(-1)
+
+
+@dataclass(frozen=True)
+class ChannelConstraint:
+    """theta_g in S_g for every channel group g, ranked by one metric.
+
+    With `L2Norm` the selection is the exact Euclidean projection (units are disjoint, so dropping
+    the smallest sums of squares leaves the nearest point); other metrics are heuristics.
+
+    Args:
+        groups: Channel groups; together they cover every constrained weight exactly once.
+        metric: Score of the units.
+    """
+
+    groups: tuple[ChannelGroup, ...]
+    metric: Metric
+
+    def select(self, weights: Sequence[Tensor], metric: Metric | None = None) -> tuple[Tensor, ...]:
+        """Choose the support: (n_units,) bool per group, True = kept."""
+        score = metric or self.metric
+        return tuple(
+            keep_best(score(unit_matrix(weights, g), g), g.n_kept, g.n_blocks) for g in self.groups
+        )
+
+    def nearest(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Choose the support of the Euclidean projection, whatever the metric."""
+        return self.select(weights, L2Norm())
+
+    def masks(self, weights: Sequence[Tensor], support: Sequence[Tensor]) -> list[Tensor]:
+        """Spread a support over the weights: broadcastable bool masks, True = kept."""
+        return row_masks(weights, self.groups, support)

@@ -1,0 +1,61 @@
+"""Choosing the penalty parameter."""
+
+RHO_S_ONE_PERCENT = 9.2
+"""rho * S that leaves 1 % of a coordinate with no task gradient: 2 ln(100)."""
+
+
+def auto_rho(sum_lr: float, momentum: float) -> float:
+    """Choose rho so that the ADMM phase pulls the units to be cut down to 1 % of their size.
+
+    A coordinate without task gradient decays like exp(-rho * S / 2) with
+    S = sum of lr / (1 - momentum) over all optimizer steps, so rho = 9.2 (1 - momentum) / sum(lr).
+
+    Args:
+        sum_lr: Sum of the learning rates of all optimizer steps of the ADMM phase, > 0.
+        momentum: Momentum of the optimizer, in [0, 1); 0 for Adam-like ones.
+
+    Raises:
+        ValueError: If sum_lr is not positive or momentum is outside [0, 1).
+    """
+    if not sum_lr > 0.0:
+        raise ValueError(f"the learning rates of the ADMM phase must sum to more than 0: {sum_lr}")
+    if not 0.0 <= momentum < 1.0:
+        raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+    return RHO_S_ONE_PERCENT * (1.0 - momentum) / sum_lr
+
+
+def geometric_rho(start: float, growth: float, iteration: int) -> float:
+    """Compute the penalty parameter of an iteration that follows `iteration` updates.
+
+    A rising penalty starts low, so that the support can still change, and ends high, so that
+    nothing is left in the units to be cut.
+
+    Args:
+        start: Penalty parameter of the first iteration, > 0.
+        growth: Factor from one iteration to the next, >= 1; 1 keeps it constant.
+        iteration: Number of updates done.
+
+    References:
+        Ye et al. 2018, arXiv 1810.07378 (factor 1.3).
+
+    Raises:
+        ValueError: If growth is below 1.
+    """
+    if not growth >= 1.0:
+        raise ValueError(f"rho_growth must be at least 1, got {growth}")
+    return start * growth**iteration
+
+
+def largest_stable_rho(lr: float, momentum: float) -> float:
+    """Bound rho for which the explicit gradient step on rho/2 * ||W - T||^2 does not diverge.
+
+    Heavy-ball on a quadratic of curvature rho is stable iff lr * rho < 2 * (1 + momentum).
+
+    Args:
+        lr: Learning rate, > 0.
+        momentum: Momentum, in [0, 1).
+
+    References:
+        Polyak 1964, doi 10.1016/0041-5553(64)90137-5.
+    """
+    return 2.0 * (1.0 + momentum) / lr

@@ -1,0 +1,91 @@
+"""What ADMM remembers between iterations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from admm_exp.admm.projection import ChannelConstraint
+
+
+@dataclass(frozen=True)
+class State:
+    """Z and U in one tensor per constrained weight.
+
+    On the kept units U is 0, elsewhere Z is 0, so T = Z - U holds both: Z = T on the kept units,
+    U = -T on the others. The W-step needs T alone.
+
+    Args:
+        targets: T, float32, one tensor shaped like each constrained weight.
+        support: (n_units,) bool per group, True = kept.
+        rho: Penalty parameter, > 0.
+        iteration: Number of Z/U updates done.
+    """
+
+    targets: tuple[Tensor, ...]
+    support: tuple[Tensor, ...]
+    rho: float
+    iteration: int = 0
+
+
+@torch.no_grad()
+def initial_state(weights: Sequence[Tensor], constraint: ChannelConstraint, rho: float) -> State:
+    """Start at Z = projection of W and U = 0.
+
+    Raises:
+        ValueError: If rho is not positive.
+    """
+    if not rho > 0.0:
+        raise ValueError(f"rho must be greater than 0, got {rho}")
+    W = [weight.detach().float() for weight in weights]
+    support = constraint.select(W)
+    masks = constraint.masks(W, support)
+    return State(tuple(w * m for w, m in zip(W, masks, strict=True)), support, float(rho))
+
+
+def split(state: State, constraint: ChannelConstraint) -> tuple[list[Tensor], list[Tensor]]:
+    """Write Z and U out as new tensors, for tests, notebooks and diagnostics."""
+    masks = constraint.masks(state.targets, state.support)
+    pairs = list(zip(state.targets, masks, strict=True))
+    return [t * m for t, m in pairs], [-t * ~m for t, m in pairs]
+
+
+@torch.no_grad()
+def with_rho(state: State, constraint: ChannelConstraint, rho: float) -> State:
+    """Change the penalty parameter and keep the unscaled dual y = rho * U.
+
+    References:
+        Boyd et al. 2011, section 3.4.1.
+
+    Raises:
+        ValueError: If rho is not positive.
+    """
+    if not rho > 0.0:
+        raise ValueError(f"rho must be greater than 0, got {rho}")
+    if rho == state.rho:
+        return state
+    masks = constraint.masks(state.targets, state.support)
+    ratio = state.rho / rho
+    targets = tuple(torch.where(m, t, t * ratio) for t, m in zip(state.targets, masks, strict=True))
+    return replace(state, targets=targets, rho=float(rho))
+
+
+def to_tensors(state: State) -> dict[str, Tensor]:
+    """Flatten the state into named tensors, for a checkpoint without pickle."""
+    named = {f"targets.{i}": t for i, t in enumerate(state.targets)}
+    named |= {f"support.{i}": s for i, s in enumerate(state.support)}
+    named["rho"] = torch.tensor(state.rho, dtype=torch.float64)
+    named["iteration"] = torch.tensor(state.iteration)
+    return named
+
+
+def from_tensors(named: Mapping[str, Tensor]) -> State:
+    """Rebuild the state that `to_tensors` flattened."""
+
+    def sequence(prefix: str) -> tuple[Tensor, ...]:
+        count = sum(name.startswith(prefix + ".") for name in named)
+        return tuple(named[f"{prefix}.{i}"] for i in range(count))
+
+    rho, iteration = float(named["rho"]), int(named["iteration"])
+    return State(sequence("targets"), sequence("support"), rho, iteration)

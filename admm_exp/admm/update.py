@@ -1,0 +1,70 @@
+"""One ADMM iteration, scaled form: the Z- and U-step, and the penalty of the W-step."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from admm_exp.admm.projection import ChannelConstraint
+from admm_exp.admm.residuals import Residuals, measure
+from admm_exp.admm.state import State
+
+
+@torch.no_grad()
+def update(
+    weights: Sequence[Tensor],
+    state: State,
+    constraint: ChannelConstraint,
+    relaxation: float = 1.0,
+) -> tuple[State, Residuals]:
+    """Do the Z-step and the U-step after a W-step.
+
+        X = a*W + (1-a)*Z_old + U,   Z = X on the kept units, 0 elsewhere,   U = X - Z
+
+    Everything is detached and float32; no tensor of the result aliases a weight.
+
+    Args:
+        weights: W, the constrained weights after the W-step.
+        state: T, support and rho of the iteration before.
+        constraint: Groups and metric.
+        relaxation: a, over-relaxation in (0, 2); 1 is none.
+
+    Returns:
+        The new state and Boyd's residuals with the diagnostics of the iteration.
+
+    References:
+        Boyd et al. 2011, sections 3.1.1 and 3.4.3; Zhang et al. 2018, arXiv 1804.03294.
+
+    Raises:
+        ValueError: If relaxation is outside (0, 2) or a weight holds NaN.
+    """
+    if not 0.0 < relaxation < 2.0:
+        raise ValueError(f"relaxation must be in (0, 2), got {relaxation}")
+    W = [weight.detach().float() for weight in weights]
+    old_masks = constraint.masks(state.targets, state.support)
+    X = [
+        relaxation * w + torch.where(m, (1.0 - relaxation) * t, -t)
+        for w, t, m in zip(W, state.targets, old_masks, strict=True)
+    ]
+    support = constraint.select(X)
+    masks = constraint.masks(X, support)
+    targets = tuple(torch.where(m, x, -x) for x, m in zip(X, masks, strict=True))
+    new = State(targets, support, state.rho, state.iteration + 1)
+    nearest = constraint.masks(X, constraint.nearest(X))
+    return new, measure(W, state, new, old_masks=old_masks, masks=masks, nearest=nearest)
+
+
+@torch.no_grad()
+def add_penalty_gradient_(
+    gradients: Sequence[Tensor], weights: Sequence[Tensor], targets: Sequence[Tensor], rho: float
+) -> None:
+    """Add the gradient of rho/2 * ||W - Z + U||^2, rho * (W - T), to the gradients in place.
+
+    Args:
+        gradients: One tensor shaped like each weight; changed in place.
+        weights: W, the constrained weights.
+        targets: T = Z - U.
+        rho: Penalty parameter.
+    """
+    distance = torch._foreach_sub(list(weights), list(targets))
+    torch._foreach_add_(list(gradients), distance, alpha=rho)

@@ -1,0 +1,107 @@
+"""From settings to materials: data set, network, metric, tracker."""
+
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hydra.utils
+import torch
+from hydra.errors import InstantiationException
+
+from admm_exp.config import ExperimentConfig, config_hash, group_hash
+from admm_exp.errors import AdmmExpError, ConfigError
+from admm_exp.experiment import check_plan
+from admm_exp.materials import Materials
+from admm_exp.phases.parts import Observer
+from admm_exp.schema import check_arguments
+from admm_exp.tracking import NullTracker, open_tracker
+from admm_exp.training.device import resolve_device
+
+
+def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
+    """Build data set, network and metric, and check that the network can be pruned as asked.
+
+    Raises:
+        AdmmExpError: If a part cannot be built or the network has nothing to prune.
+    """
+    device = resolve_device(config.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # timers wait for the current device
+    dataset = build("dataset", config.dataset).to(device)
+    builder = {key: value for key, value in config.model.items() if key != "name"}
+    offered = {"num_classes": dataset.num_classes, "in_channels": dataset.shape[0]}
+    builder |= {name: value for name, value in offered.items() if name in taken_by(config.model)}
+    materials = Materials(
+        dataset=dataset,
+        build_model=lambda: build("model", builder),
+        builder=builder,
+        metric=build("metric", config.metric),
+        device=device,
+        tracker=NullTracker(),
+        observers=(observer,),
+    )
+    check_plan(config, materials)
+    return materials
+
+
+def open_tracking(config: ExperimentConfig, materials: Materials, run_dir: Path) -> Materials:
+    """Start the MLflow run, unless tracking=none.
+
+    Raises:
+        TrackingError: If the store cannot be reached or used.
+    """
+    if config.tracking.name == "none":
+        return materials
+    tracker = open_tracker(
+        config.tracking_uri,
+        config.experiment_name,
+        config.name or f"rho={config.rho},sparsity={config.sparsity}",
+        Path("outputs/artifacts").absolute(),
+        run_dir / "metrics.jsonl",
+        tags={
+            "kind": "run",
+            "config_hash": config_hash(config),
+            "group": group_hash(config),
+            "run_dir": str(run_dir),
+        },
+    )
+    return replace(materials, tracker=tracker)
+
+
+def build(group: str, part: dict[str, Any]) -> Any:
+    """Build a part from its `_target_` and arguments.
+
+    Raises:
+        AdmmExpError: What the part says is wrong, or a sentence that names the group.
+    """
+    arguments = {key: value for key, value in part.items() if key != "name"}
+    if "_target_" not in arguments:
+        raise ConfigError(f"{group}._target_ is missing: name the function that builds it")
+    target = arguments["_target_"]
+    try:
+        check_arguments(group, pkgutil.resolve_name(target), arguments)
+        return hydra.utils.instantiate(arguments, _convert_="all")
+    except (InstantiationException, ImportError, AttributeError, ValueError, TypeError) as error:
+        causes = list(_causes(error))
+        for cause in causes:
+            if isinstance(cause, AdmmExpError):
+                raise cause from error
+        reason = str(causes[-1]).splitlines()[0]
+        raise ConfigError(f"{group} cannot be built by {target}: {reason}") from error
+
+
+def taken_by(part: dict[str, Any]) -> set[str]:
+    """List the arguments that what builds a part names; empty if it cannot be found."""
+    try:
+        return set(inspect.signature(pkgutil.resolve_name(part["_target_"])).parameters)
+    except (KeyError, ImportError, AttributeError, ValueError, TypeError):
+        return set()
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

@@ -1,0 +1,102 @@
+"""From the command line to a run: compose, check, build, run; one sentence when it cannot be."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from admm_exp.app.errors import explain
+from admm_exp.config import ExperimentConfig
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+WANTS_TRACEBACK = "ADMM_EXP_TRACEBACK"
+
+
+def conf_dir() -> Path:
+    """Find conf/: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"conf/config.yaml is neither in {package} nor beside it: reinstall")
+
+
+def main() -> None:
+    """Run `admm-exp`."""
+    # Hydra raises instead of printing, so that every error is worded in one place.
+    wants_traceback = os.environ.setdefault(WANTS_TRACEBACK, os.environ.get(FULL_ERROR, "0"))
+    os.environ[FULL_ERROR] = "1"
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a user's own parts by _target_ from the current folder
+    ConfigStore.instance().store(name="schema", node=ExperimentConfig)
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_task)()
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+    except Exception as error:
+        if wants_traceback == "1":
+            raise
+        sys.exit(explain(error))
+
+
+def _task(composed: DictConfig) -> float:
+    """Run one job and return the finetuned network's validation accuracy."""
+    hydra_config = HydraConfig.get()
+    run_dir = Path(hydra_config.runtime.output_dir)
+    try:
+        return _run(composed, run_dir)
+    except Exception as error:
+        is_single = hydra_config.mode == RunMode.RUN
+        if is_single and os.environ[WANTS_TRACEBACK] != "1":
+            sys.exit(explain(error))  # past Hydra, which would add lines of its own
+        raise
+
+
+def _run(composed: DictConfig, run_dir: Path) -> float:
+    from admm_exp.app.build import build_materials, open_tracking
+    from admm_exp.schema import check_config
+    from admm_exp.terminal import Terminal
+
+    terminal = Terminal()
+    try:
+        settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
+        config = check_config(settings)
+        materials = build_materials(config, terminal)
+        materials = open_tracking(config, materials, run_dir)
+    except Exception:
+        _remove_unused(run_dir)
+        raise
+    from admm_exp.experiment import run_experiment
+    from admm_exp.tracking import tracked
+
+    try:
+        with tracked(materials.tracker):
+            terminal.started(config)
+            report = run_experiment(config, materials, run_dir, Path("outputs/cache/dense"))
+    finally:
+        terminal.close()
+    terminal.finished(report, _short(run_dir))
+    return float(report["models"]["finetuned"]["val_accuracy"])
+
+
+def _remove_unused(run_dir: Path) -> None:
+    """Take back what Hydra wrote for a run that was refused before it began, and nothing else."""
+    for name in ("config.yaml", "hydra.yaml", "overrides.yaml"):
+        (run_dir / ".hydra" / name).unlink(missing_ok=True)
+    for folder in (run_dir / ".hydra", run_dir, run_dir.parent, run_dir.parent.parent):
+        try:
+            folder.rmdir()
+        except OSError:  # it holds something else
+            return
+
+
+def _short(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -1,0 +1,148 @@
+"""What an experiment is: typed settings; their defaults stand in conf/*.yaml alone."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Lt, MinLen
+
+
+class Decay(StrEnum):
+    """How a learning rate falls over the epochs of a phase."""
+
+    constant = "constant"
+    cosine = "cosine"
+    step = "step"
+
+
+class AdmmDecay(StrEnum):
+    """How the learning rate falls during ADMM training.
+
+    `thirds` starts every iteration at admm_lr and multiplies by 0.1 after each third of it.
+    """
+
+    constant = "constant"
+    cosine = "cosine"
+    thirds = "thirds"
+
+
+class OptimizerName(StrEnum):
+    """Optimizers of torch.optim that a schedule can name."""
+
+    sgd = "sgd"
+    adamw = "adamw"
+
+
+class TrackingName(StrEnum):
+    """Trackers: MLflow, or none at all."""
+
+    mlflow = "mlflow"
+    none = "none"
+
+
+@dataclass
+class OptimizerSettings:
+    """The optimizer of all phases."""
+
+    name: OptimizerName
+    momentum: Annotated[float, Ge(0.0), Lt(1.0)]
+    weight_decay: Annotated[float, Ge(0.0)]
+    nesterov: bool
+
+
+@dataclass
+class TrainingSettings:
+    """A phase of plain training: the dense network, or finetuning."""
+
+    epochs: Annotated[int, Ge(0)]
+    lr: Annotated[float, Gt(0.0)]
+    decay: Decay
+    warmup_epochs: Annotated[int, Ge(0)]
+
+
+@dataclass
+class Schedule:
+    """How long and how fast each phase trains."""
+
+    name: str
+    batch_size: Annotated[int, Ge(1)]
+    optimizer: OptimizerSettings
+    dense: TrainingSettings
+    admm_iterations: Annotated[int, Ge(1)]
+    admm_epoch: Annotated[int, Ge(1)]
+    admm_lr: Annotated[float, Gt(0.0)]
+    admm_decay: AdmmDecay
+    rho_growth: Annotated[float, Ge(1.0)]
+    relaxation: Annotated[float, Gt(0.0), Lt(2.0)]
+    finetune: TrainingSettings
+
+
+@dataclass
+class TrackingSettings:
+    """Where curves and results go."""
+
+    name: TrackingName
+
+
+@dataclass
+class ExperimentConfig:
+    """One experiment: dense network, ADMM, cut, finetuning, report.
+
+    `dataset`, `model` and `metric` are parts: a `name`, a `_target_` that builds the part and its
+    arguments. `rho` is a number or "auto".
+    """
+
+    dataset: dict[str, Any]
+    model: dict[str, Any]
+    metric: dict[str, Any]
+    schedule: Schedule
+    tracking: TrackingSettings
+    sparsity: Annotated[float, Ge(0.0), Lt(1.0)]
+    rho: float | int | str
+    layers: str | None
+    seed: Annotated[int, Ge(0), Lt(2**32)]
+    device: str
+    name: str | None
+    experiment_name: Annotated[str, MinLen(1)]
+    tracking_uri: Annotated[str, MinLen(1)]
+
+
+INCIDENTAL = {"name", "experiment_name", "tracking", "tracking_uri", "device"}
+"""Settings that do not decide a run's result."""
+
+
+def digest(value: Any) -> str:
+    """Hash plain data to 16 hex digits."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def config_hash(config: ExperimentConfig) -> str:
+    """Name the runs that must have the same result."""
+    return digest(_decisive(config))
+
+
+def group_hash(config: ExperimentConfig) -> str:
+    """Name the runs that differ by their seed alone."""
+    return digest(_without_seed(_decisive(config)))
+
+
+def dataset_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Read the settings of the data set that decide what a network sees."""
+    return {k: v for k, v in config.dataset.items() if k not in {"root", "download", "workers"}}
+
+
+def _decisive(config: ExperimentConfig) -> dict[str, Any]:
+    settings = {key: value for key, value in asdict(config).items() if key not in INCIDENTAL}
+    layers = Path(config.layers).read_text() if config.layers else None
+    return settings | {"dataset": dataset_settings(config), "layers": layers}
+
+
+def _without_seed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_seed(item) for key, item in value.items() if key != "seed"}
+    return value

@@ -1,0 +1,81 @@
+"""What the rest of the project knows of a data set: three sets of batches and a few facts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from admm_exp.errors import DataError
+
+
+class Batches(Protocol):
+    """Batches of (images float32 (B, C, H, W), labels int64 (B,)) on one device."""
+
+    n_samples: int
+    """Samples in one pass; training drops its last partial batch and does not count it."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the same batches, yielded on `device`."""
+        ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Fix order and augmentation of the next pass, a pure function of (seed, epoch)."""
+        ...
+
+
+@dataclass
+class Dataset:
+    """One data set, split, batched and preprocessed."""
+
+    name: str
+    train: Batches
+    val: Batches
+    test: Batches
+    num_classes: int
+    shape: tuple[int, int, int]
+    """(C, H, W) of one sample as the network sees it."""
+    fingerprint: str
+    """Hex digest that changes when the images, labels, split or preprocessing change."""
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """Return the data set with all batches on `device`; data held in memory is moved once."""
+        return dataclasses.replace(
+            self,
+            train=self.train.to(device),
+            val=self.val.to(device),
+            test=self.test.to(device),
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Fix order and augmentation of the next training pass, so that a resumed run repeats it.
+
+        Args:
+            epoch: number of the epoch, counted from 0.
+        """
+        self.train.set_epoch(epoch)
+
+
+def samples_per_pass(n: int, batch_size: int, drop_last: bool) -> int:
+    """Return how many of `n` samples one pass yields in batches of `batch_size`.
+
+    Raises:
+        DataError: if batch_size is below 1, or if dropping the last partial batch leaves none.
+    """
+    if batch_size < 1:
+        raise DataError(f"batch_size must be at least 1, got {batch_size}")
+    if not drop_last:
+        return n
+    if batch_size > n:
+        raise DataError(
+            f"batch_size must be at most {n}, the number of training samples, got {batch_size}"
+        )
+    return n - n % batch_size

@@ -1,0 +1,171 @@
+"""Batches from tensors in memory: gather, crop, flip and normalise a whole batch at once."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from admm_exp.data.augment import Augmentation, crop_and_flip, crop_windows, draw_shifts, pad
+from admm_exp.data.dataset import Dataset, samples_per_pass
+from admm_exp.data.epoch_random import epoch_generator
+from admm_exp.data.fingerprint import fingerprint
+from admm_exp.data.normalise import Normalise, resize
+from admm_exp.errors import DataError
+
+Samples = tuple[Tensor, Tensor]
+"""Images uint8 (N, C, H, W) and labels int64 (N,)."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three parts of a data set."""
+
+    train: Samples
+    val: Samples
+    test: Samples
+
+
+class TensorBatches:
+    """Batches of images held as uint8 on the device that yields them.
+
+    All random numbers of an epoch are drawn once, on the CPU, from (seed, epoch): CPU and GPU see
+    the same batches. Images are resized batch by batch after augmentation, so memory stays at the
+    stored size.
+
+    Args:
+        images: uint8 (N, C, H, W); a padded copy is made once if the augmentation crops.
+        labels: int64 (N,), on the same device.
+        mean, std: C numbers each, of pixel values scaled to [0, 1].
+        augment: crops and flips, or None.
+        shuffle: a new order every epoch.
+        drop_last: leave out the last batch of an epoch if it is not full.
+        img_size: side of the square that the images are resized to, in pixels, or None.
+
+    Raises:
+        DataError: if batch_size is below 1, or above N with drop_last, or img_size below 1.
+        ValueError: if images, labels, mean and std do not fit together.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        batch_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        augment: Augmentation | None = None,
+        shuffle: bool = False,
+        seed: int = 0,
+        drop_last: bool = False,
+        img_size: int | None = None,
+    ) -> None:
+        _check_samples(images, labels, mean)
+        if img_size is not None and img_size < 1:
+            raise DataError(f"img_size must be null or at least 1, got {img_size}")
+        self.n_samples = samples_per_pass(len(images), batch_size, drop_last)
+        self._augment = augment or Augmentation()
+        self._size = images.shape[2:]
+        self._padded = pad(images, self._augment.crop_padding)
+        self._labels = labels
+        self._normalise = Normalise(mean, std, images.device)
+        self._batch_size = batch_size
+        self._shuffle = shuffle
+        self._seed = seed
+        self._img_size = img_size
+        self._epoch = 0
+
+    def __len__(self) -> int:
+        return math.ceil(self.n_samples / self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        n, device = len(self._labels), self._labels.device
+        generator = epoch_generator(self._seed, self._epoch)
+        order = torch.randperm(n, generator=generator) if self._shuffle else torch.arange(n)
+        order = order.to(device)
+        shifts = draw_shifts(n, self._augment, generator).to(device)
+        windows = crop_windows(self._padded, *self._size)
+        for start in range(0, self.n_samples, self._batch_size):
+            rows = slice(start, start + self._batch_size)
+            images = self._normalise(crop_and_flip(windows, order[rows], shifts[rows]))
+            if self._img_size is not None:
+                images = resize(images, self._img_size)
+            yield images, self._labels[order[rows]]
+
+    def to(self, device: torch.device | str) -> TensorBatches:
+        """Return batches whose uint8 images and labels are on `device`."""
+        moved = copy.copy(self)
+        moved._padded = self._padded.to(device)
+        moved._labels = self._labels.to(device)
+        moved._normalise = self._normalise.to(device)
+        return moved
+
+    def set_epoch(self, epoch: int) -> None:
+        """Fix order and augmentation of the next pass."""
+        self._epoch = epoch
+
+
+def in_memory_dataset(
+    *,
+    name: str,
+    splits: Splits,
+    num_classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    augment: Augmentation,
+    batch_size: int,
+    seed: int,
+    img_size: int | None,
+) -> Dataset:
+    """Make a data set of samples that fit in memory; only the training samples are augmented.
+
+    Args:
+        splits: labels are in [0, num_classes).
+        mean, std: C numbers each, of pixel values scaled to [0, 1].
+        seed: of order and augmentation.
+        img_size: side that the batches are resized to, in pixels, or None.
+
+    Raises:
+        DataError: if batch_size is not in [1, number of training samples] or img_size below 1.
+    """
+    channels, height, width = splits.train[0].shape[1:]
+    shape = (channels, img_size or height, img_size or width)
+    train = TensorBatches(
+        *splits.train,
+        batch_size,
+        mean,
+        std,
+        augment=augment,
+        shuffle=True,
+        seed=seed,
+        drop_last=True,
+        img_size=img_size,
+    )
+    return Dataset(
+        name=name,
+        train=train,
+        val=TensorBatches(*splits.val, batch_size, mean, std, img_size=img_size),
+        test=TensorBatches(*splits.test, batch_size, mean, std, img_size=img_size),
+        num_classes=num_classes,
+        shape=shape,
+        fingerprint=fingerprint(
+            *splits.train, *splits.val, *splits.test, f"{mean} {std} {augment} {shape}"
+        ),
+    )
+
+
+def _check_samples(images: Tensor, labels: Tensor, mean: Sequence[float]) -> None:
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != len(mean):
+        raise ValueError(
+            f"images must be uint8 (N, {len(mean)}, H, W) with as many channels as mean, "
+            f"got {images.dtype} {tuple(images.shape)}"
+        )
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"labels must be int64 ({len(images)},), got {labels.dtype} {tuple(labels.shape)}"
+        )

@@ -1,0 +1,79 @@
+"""Where a run took place: versions, machine, code, command."""
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+PACKAGES = (
+    "admm-exp",
+    "torch",
+    "torchvision",
+    "torch-pruning",
+    "hydra-core",
+    "omegaconf",
+    "mlflow",
+    "numpy",
+)
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """Record what is needed to understand and repeat a run."""
+    return {
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "device_name": _device_name(device),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "directory": os.getcwd(),
+        "commit": _git("rev-parse", "HEAD"),
+        "is_dirty": bool(_git("status", "--porcelain")),
+    }
+
+
+def source_digest(model: nn.Module) -> str:
+    """Hash the code that a network's layers come from, PyTorch's own left out.
+
+    A cached network must not be reused for code that computes something else with its weights.
+    """
+    names = {type(module).__module__ for module in model.modules()}
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if path and not name.startswith(("torch.", "torchvision.")):
+            digest.update(Path(path).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+def _git(*arguments: str) -> str | None:
+    """Ask git about the checkout this package runs from; None outside one."""
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,37 @@
+"""Errors a user can mend; the text of each is one sentence that says how."""
+
+
+class AdmmExpError(Exception):
+    """An error a user can mend; its text is one sentence."""
+
+
+class ConfigError(AdmmExpError):
+    """A setting has a value that is not allowed."""
+
+
+class DataError(AdmmExpError):
+    """A data set is missing, damaged or does not fit the settings."""
+
+
+class ModelError(AdmmExpError):
+    """A network cannot be built, run or pruned."""
+
+
+class DeviceError(AdmmExpError):
+    """The machine lacks the device that was asked for."""
+
+
+class TrainingError(AdmmExpError):
+    """Training cannot go on."""
+
+
+class SurgeryError(AdmmExpError):
+    """The cut network does not compute what the masked one does."""
+
+
+class TrackingError(AdmmExpError):
+    """The tracking server or database cannot be used."""
+
+
+class CheckpointError(AdmmExpError):
+    """A checkpoint or model file is missing or damaged."""

@@ -1,0 +1,85 @@
+"""What a run hands over to its folder and to the tracker."""
+
+import copy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from admm_exp.config import ExperimentConfig
+from admm_exp.environment import describe_environment
+from admm_exp.figures import draw_all
+from admm_exp.materials import Materials
+from admm_exp.report import final_metrics, write_report
+from admm_exp.saved_model import save_model
+from admm_exp.tracking.address import without_password
+from admm_exp.tracking.params import run_params
+
+
+def log_settings(config: ExperimentConfig, materials: Materials, rho: float) -> None:
+    """Log the parameters and the data set of a run.
+
+    Args:
+        config: The settings.
+        materials: Data set and tracker.
+        rho: Penalty parameter of the first iteration.
+    """
+    dataset, tracker = materials.dataset, materials.tracker
+    tracker.log_params(run_params(asdict(config), rho))
+    sizes = {split: getattr(dataset, split).n_samples for split in ("train", "val", "test")}
+    profile = {"samples": sizes, "classes": dataset.num_classes, "shape": list(dataset.shape)}
+    tracker.log_dataset(dataset.name, dataset.fingerprint[:36], "train", profile)
+
+
+def origin(config: ExperimentConfig, materials: Materials) -> dict[str, Any]:
+    """Record where a run comes from: settings, environment, MLflow run; no password."""
+    tracker = materials.tracker
+    uri = tracker.tracking_uri
+    environment = describe_environment(materials.device)
+    command = [without_password(word) for word in environment["command"]]
+    shown = asdict(config) | {"tracking_uri": without_password(config.tracking_uri)}
+    return {
+        "seed": config.seed,
+        "config": shown,
+        "environment": environment | {"command": command},
+        "mlflow": {
+            "tracking_uri": None if uri is None else without_password(uri),
+            "experiment": config.experiment_name if tracker.run_id else None,
+            "run_id": tracker.run_id,
+        },
+    }
+
+
+def deliver(
+    report: dict[str, Any], materials: Materials, dense: nn.Module, small: nn.Module, run_dir: Path
+) -> None:
+    """Write networks, figures and the report, and copy them to the tracker.
+
+    Args:
+        report: The numbers.
+        materials: What the run was made of.
+        dense: The network before ADMM.
+        small: The finetuned network.
+        run_dir: Folder of the run.
+    """
+    tracker = materials.tracker
+    files = save_model(
+        copy.deepcopy(small).cpu(),
+        dense,
+        materials.builder,
+        materials.example_input().cpu(),
+        run_dir,
+    )
+    report["files"] = sorted(path.name for path in files)
+    figures = draw_all(report, run_dir / "figures")
+    tracker.log_metrics(
+        {"surgery.max_abs_difference": report["surgery"]["max_abs_difference"]}
+        | final_metrics(report),
+        step=0,
+    )
+    write_report(report, run_dir)
+    for path in [*files, *(run_dir / name for name in ("layers.yaml", "report.json", "report.md"))]:
+        tracker.log_artifact(path)
+    for path in figures:
+        tracker.log_artifact(path, "figures")

@@ -1,0 +1,40 @@
+"""What an experiment is made of."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from admm_exp.admm.metrics import Metric
+from admm_exp.data.dataset import Dataset
+from admm_exp.phases.parts import Observer
+from admm_exp.tracking.tracker import Tracker
+
+
+@dataclass(frozen=True)
+class Materials:
+    """Data, network, metric, device, and who watches.
+
+    Args:
+        dataset: Data on the device.
+        build_model: Builds the untrained network on the CPU.
+        builder: What `build_model` calls: `_target_` and arguments.
+        metric: Score of the channels.
+        device: Where training takes place.
+        tracker: Where parameters, curves and files go.
+        observers: Who else sees the run, such as the terminal.
+    """
+
+    dataset: Dataset
+    build_model: Callable[[], nn.Module]
+    builder: Mapping[str, Any]
+    metric: Metric
+    device: torch.device
+    tracker: Tracker
+    observers: tuple[Observer, ...] = ()
+
+    def example_input(self) -> Tensor:
+        """Make one blank sample, (1, C, H, W) on the device."""
+        return torch.zeros(1, *self.dataset.shape, device=self.device)

@@ -1,0 +1,1 @@
+"""Networks that torchvision lacks, and torchvision's classifiers by name."""

@@ -1,0 +1,1 @@
+"""The phases of an experiment: dense, admm, prune, finetune."""

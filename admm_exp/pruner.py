@@ -1,0 +1,278 @@
+"""ADMM pruning as a library: for your own network, loaders, loss and train function."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from math import inf
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from admm_exp.admm.metrics import L2Norm, Metric
+from admm_exp.admm.residuals import Residuals
+from admm_exp.admm.rho import auto_rho
+from admm_exp.admm.state import State
+from admm_exp.errors import ConfigError
+from admm_exp.phases.admm import check_stability, train_admm
+from admm_exp.phases.parts import Observer, Observers, Parts
+from admm_exp.phases.plain import train_plain
+from admm_exp.phases.prune import Cut, prune
+from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.results import EpochRecord, History, IterationRecord, LayerResult, PhaseResult
+from admm_exp.training.learning_rate import admm_lrs, epoch_lr
+from admm_exp.training.loop import TrainFn, ValidateFn, as_evaluation
+from admm_exp.training.optimizer import momentum_of
+
+UNKNOWN_RHO = 1.0
+"""Stands in for rho="auto" until the learning rates are known; T does not depend on it then."""
+
+
+@dataclass(frozen=True)
+class PruningResult:
+    """What `ADMMPruner.prune` returns.
+
+    Args:
+        model: The small network, finetuned if that was asked for.
+        accuracy_before_cut: `validate_fn` of the ADMM-trained network.
+        accuracy_after_cut: `validate_fn` of the small network before finetuning.
+        accuracy: `validate_fn` of the network returned.
+        max_abs_difference: Largest difference between masked and cut network on the example input.
+        layers: Channels and kept channels per group.
+        iterations: Residuals and diagnostics per ADMM iteration.
+        epochs: Every epoch of all phases.
+        phases: Durations.
+    """
+
+    model: nn.Module
+    accuracy_before_cut: float
+    accuracy_after_cut: float
+    accuracy: float
+    max_abs_difference: float
+    layers: tuple[LayerResult, ...]
+    iterations: tuple[IterationRecord, ...]
+    epochs: tuple[EpochRecord, ...]
+    phases: tuple[PhaseResult, ...]
+
+
+class ADMMPruner:
+    """Prune the channels of a trained network with ADMM.
+
+    Three levels, each built on the one below:
+
+    * `prune` runs everything with your train, validate and optimizer functions;
+    * `penalty`, `update` and `finalize` leave the training loop to you;
+    * `admm_exp.admm` works on tensors alone.
+
+    Args:
+        model: The trained network; ADMM trains it in place, the small network is a copy.
+        example_input: (B, ...) input on the model's device; real samples make the check of the
+            cut meaningful.
+        train_fn: (model, optimizer, epoch) -> loss or None; trains one epoch and steps the
+            optimizer it is given. Needed by `prune` only.
+        validate_fn: (model) -> accuracy in [0, 1]. Needed by `prune` only.
+        optimizer_fn: (parameters, lr) -> optimizer; SGD with momentum 0.9 if None.
+        sparsity: Fraction of channels that every group loses, in [0, 1); or a mapping of layer
+            name to sparsity, with `default` for the others.
+        rho: Penalty parameter > 0, or "auto": from the learning rates, in `prune` only.
+        metric: Score of the channels, an object of `admm_exp.admm.metrics`; L2Norm if None.
+
+    Raises:
+        ModelError: If nothing can be pruned or the example input does not fit.
+        ConfigError: If sparsity or rho is out of range, or a layer name is unknown.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_input: Tensor,
+        *,
+        train_fn: TrainFn | None = None,
+        validate_fn: ValidateFn | None = None,
+        optimizer_fn: Callable[[Iterable[nn.Parameter], float], Optimizer] | None = None,
+        sparsity: float | Mapping[str, float],
+        rho: float | str = "auto",
+        metric: Metric | None = None,
+    ) -> None:
+        self._train_fn = train_fn
+        self._validate_fn = validate_fn
+        self._optimizer_fn = optimizer_fn or _sgd
+        self._is_auto = rho == "auto"
+        by_layer = {} if isinstance(sparsity, int | float) else dict(sparsity)
+        default = (
+            float(sparsity) if isinstance(sparsity, int | float) else by_layer.pop("default", 0.0)
+        )
+        self._constrained = ConstrainedModel(
+            model,
+            example_input,
+            sparsity=default,
+            metric=metric or L2Norm(),
+            rho=_checked_rho(rho),
+            by_layer=by_layer,
+        )
+
+    @property
+    def state(self) -> State:
+        """T = Z - U, support and rho."""
+        return self._constrained.state
+
+    def penalty(self, optimizer: Optimizer) -> AbstractContextManager[None]:
+        """Pull W towards Z - U at every step of the optimizer, inside the `with` block.
+
+        Raises:
+            ConfigError: If rho is "auto", which needs `prune`.
+            TrainingError: On leaving the block, if the optimizer was never stepped.
+        """
+        if self._is_auto:
+            raise ConfigError(
+                "rho=auto needs the learning rates of the whole ADMM phase: "
+                "give ADMMPruner a number, for example from admm_exp.admm.rho.auto_rho"
+            )
+        return self._constrained.penalty(optimizer)
+
+    def update(self, relaxation: float = 1.0) -> Residuals:
+        """Do the Z- and U-step of one ADMM iteration and return its residuals."""
+        return self._constrained.update(relaxation)
+
+    def finalize(self) -> nn.Module:
+        """Remove the channels outside the support of Z; the model itself stays as it is.
+
+        Raises:
+            SurgeryError: If masked and cut network differ by more than 1e-3.
+        """
+        return self._cut(History()).model
+
+    def prune(
+        self,
+        admm_iterations: int,
+        admm_epoch: int,
+        admm_lr: float = 0.01,
+        *,
+        admm_decay: str = "constant",
+        rho_growth: float = 1.0,
+        relaxation: float = 1.0,
+        finetune_epochs: int = 0,
+        finetune_lr: float = 0.01,
+        finetune_decay: str = "cosine",
+        steps_per_epoch: int | None = None,
+        observer: Observer | None = None,
+    ) -> PruningResult:
+        """Train with ADMM, cut, and finetune.
+
+        Args:
+            admm_iterations: Number of W/Z/U rounds.
+            admm_epoch: Epochs between two updates of Z and U.
+            admm_lr: Learning rate of ADMM training.
+            admm_decay: "constant", "cosine" or "thirds" (x0.1 in every third of an iteration).
+            rho_growth: Factor on rho from one iteration to the next.
+            relaxation: Over-relaxation in (0, 2); 1 is none.
+            finetune_epochs: Epochs after the cut.
+            finetune_lr: Learning rate of finetuning.
+            finetune_decay: "constant", "cosine" or "step".
+            steps_per_epoch: Optimizer steps an epoch takes; rho="auto" needs it.
+            observer: Sees epochs, iterations and phases as they happen.
+
+        Raises:
+            ConfigError: If a function is missing or a number is out of range.
+            TrainingError: If `train_fn` never steps the optimizer or a loss is not finite.
+        """
+        history = History()
+        watchers = Observers((history, observer) if observer else (history,))
+        parts = self._parts(watchers)
+        if min(admm_iterations, admm_epoch) < 1:
+            raise ConfigError(
+                f"admm_iterations and admm_epoch must be at least 1, "
+                f"got {admm_iterations} and {admm_epoch}"
+            )
+        _check("admm_lr", admm_lr, admm_lr > 0, "greater than 0")
+        _check("rho_growth", rho_growth, rho_growth >= 1, "at least 1")
+        _check("relaxation", relaxation, 0 < relaxation < 2, "in (0, 2)")
+        _check("finetune_epochs", finetune_epochs, finetune_epochs >= 0, "at least 0")
+        _check("finetune_lr", finetune_lr, finetune_lr > 0, "greater than 0")
+        if steps_per_epoch is not None:
+            _check("steps_per_epoch", steps_per_epoch, steps_per_epoch >= 1, "at least 1")
+        try:
+            lrs = admm_lrs(admm_decay, admm_lr, admm_iterations, admm_epoch)
+            epoch_lr(finetune_decay, finetune_lr, 0, 1)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        self._settle_rho(lrs, admm_iterations, rho_growth, steps_per_epoch)
+        train_admm(
+            self._constrained,
+            lrs,
+            parts,
+            admm_iterations=admm_iterations,
+            rho_growth=rho_growth,
+            relaxation=relaxation,
+            offset=0,
+        )
+        before = as_evaluation(parts.validate_fn(self._constrained.model)).accuracy
+        cut = self._cut(watchers)
+        after = as_evaluation(parts.validate_fn(cut.model)).accuracy
+        train_plain(
+            cut.model,
+            "finetune",
+            parts,
+            epochs=finetune_epochs,
+            lr=finetune_lr,
+            decay=finetune_decay,
+            warmup_epochs=0,
+            offset=len(lrs),
+        )
+        final = history.epochs[-1].val_accuracy if finetune_epochs else after
+        return PruningResult(
+            cut.model,
+            before,
+            after,
+            final,
+            cut.max_abs_difference,
+            cut.layers,
+            tuple(history.iterations),
+            tuple(history.epochs),
+            tuple(history.phases),
+        )
+
+    def _cut(self, observer: Observer) -> Cut:
+        return prune(self._constrained, self._constrained.example_input, observer)
+
+    def _parts(self, observer: Observer) -> Parts:
+        if self._train_fn is None or self._validate_fn is None:
+            raise ConfigError("prune() needs train_fn and validate_fn: give them to ADMMPruner")
+        return Parts(self._train_fn, self._validate_fn, self._optimizer_fn, observer)
+
+    def _settle_rho(
+        self, lrs: list[float], iterations: int, growth: float, steps_per_epoch: int | None
+    ) -> None:
+        optimizer = self._optimizer_fn(self._constrained.model.parameters(), lrs[0])
+        is_adam_like = "betas" in optimizer.defaults
+        if self._is_auto:
+            if steps_per_epoch is None:
+                raise ConfigError(
+                    "rho=auto needs to know the optimizer steps: give steps_per_epoch"
+                )
+            if is_adam_like:
+                raise ConfigError(
+                    "rho=auto is derived for sgd and means nothing to Adam-like optimizers, which "
+                    "rescale the penalty: give rho a number"
+                )
+            self._constrained.rho = auto_rho(sum(lrs) * steps_per_epoch, momentum_of(optimizer))
+        if not is_adam_like:
+            rho, momentum = self._constrained.rho, momentum_of(optimizer)
+            check_stability(lrs, iterations, rho, growth, momentum)
+
+
+def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+    return torch.optim.SGD(parameters, lr, momentum=0.9)
+
+
+def _check(name: str, value: object, is_allowed: bool, allowed: str) -> None:
+    if not is_allowed:
+        raise ConfigError(f"{name} must be {allowed}, got {value!r}")
+
+
+def _checked_rho(rho: float | str) -> float:
+    if rho == "auto":
+        return UNKNOWN_RHO
+    if not isinstance(rho, int | float) or isinstance(rho, bool) or not 0 < rho < inf:
+        raise ConfigError(f"rho must be a number greater than 0 or 'auto', got {rho!r}")
+    return float(rho)

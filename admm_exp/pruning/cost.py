@@ -1,0 +1,173 @@
+"""What a network costs: parameters, multiply-accumulates, bytes, milliseconds."""
+
+import copy
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+LATENCY_ROUNDS = 5
+"""Turns that each model gets at the clock, per batch size."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The size of a network and the work of one forward pass of one sample.
+
+    Attributes:
+        params: Scalars of all parameters.
+        nonzero_params: Those that are not zero; all of them where the model has no values (meta).
+        macs: Multiply-accumulates of convolutions, linear layers and attention, without biases.
+        flops: 2 * macs.
+        size_bytes: Parameters and buffers as a state dict holds them.
+    """
+
+    params: int
+    nonzero_params: int
+    macs: int
+    flops: int
+    size_bytes: int
+
+
+def count_cost(model: nn.Module, example_input: Tensor) -> Cost:
+    """Count parameters, and the operations of one sample's forward pass in eval mode.
+
+    The pass runs on a meta copy, which computes shapes and no numbers; a model that cannot
+    (it holds plain tensors, or its path depends on values) runs once on its own device instead.
+
+    Args:
+        model: On any device; left as it is.
+        example_input: (N, ...) on any device; only the first sample is used.
+
+    Raises:
+        Exception: Whatever the model itself raises on this input.
+    """
+    parameters = list(model.parameters())
+    tensors = {
+        id(tensor): tensor
+        for tensor in model.state_dict(keep_vars=True).values()
+        if isinstance(tensor, Tensor)
+    }
+    macs = _count_macs(model, example_input[:1])
+    return Cost(
+        params=sum(parameter.numel() for parameter in parameters),
+        nonzero_params=sum(_count_nonzero(parameter) for parameter in parameters),
+        macs=macs,
+        flops=2 * macs,
+        size_bytes=sum(tensor.nbytes for tensor in tensors.values()),
+    )
+
+
+def measure_latency_ms(
+    models: Mapping[str, nn.Module],
+    sample: Tensor,
+    batch_sizes: Sequence[int],
+    min_seconds: float,
+) -> dict[str, dict[str, float]]:
+    """Time the forward passes of several models side by side.
+
+    One number is the median time of one forward pass of the whole batch, in inference mode and
+    eval mode, with all threads of this process and with the device waited for. The models take
+    turns, so that a machine that slows down or warms up does so for all of them.
+
+    Args:
+        models: Name -> network, all on one device; left as they are.
+        sample: (1, C, H, W) on that device, repeated to fill a batch.
+        batch_sizes: Each at least 1.
+        min_seconds: Time spent on every model and batch size, > 0.
+
+    Returns:
+        Name -> {batch size as text: milliseconds}.
+
+    Raises:
+        ValueError: A batch size below 1, or `min_seconds` not positive.
+    """
+    if min(batch_sizes, default=1) < 1:
+        raise ValueError(f"batch_sizes must be at least 1, got {list(batch_sizes)}")
+    if not min_seconds > 0:
+        raise ValueError(f"min_seconds must be > 0, got {min_seconds}")
+    latency_ms: dict[str, dict[str, float]] = {name: {} for name in models}
+    with _evaluating(*models.values()), torch.inference_mode():
+        for batch_size in batch_sizes:
+            batch = sample[:1].repeat(batch_size, *(1 for _ in sample.shape[1:]))
+            seconds = _take_turns(models, batch, min_seconds)
+            for name, times in seconds.items():
+                latency_ms[name][str(batch_size)] = 1000 * median(times)
+    return latency_ms
+
+
+def _take_turns(
+    models: Mapping[str, nn.Module], batch: Tensor, min_seconds: float
+) -> dict[str, list[float]]:
+    # Its import reports CUDA_HOME on machines without a GPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    from torch.utils.benchmark import Timer
+
+    timers = {
+        name: Timer(
+            "model(batch)",
+            globals={"model": model, "batch": batch},
+            num_threads=torch.get_num_threads(),
+        )
+        for name, model in models.items()
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(LATENCY_ROUNDS):
+        for name, timer in timers.items():
+            turn = timer.blocked_autorange(min_run_time=min_seconds / LATENCY_ROUNDS)
+            seconds[name] += turn.times
+    return seconds
+
+
+def _count_macs(model: nn.Module, sample: Tensor) -> int:
+    try:
+        return _run_counted(copy.deepcopy(model).to("meta"), sample.to("meta"))
+    except Exception:  # what is wrong with the model itself is raised by the second run
+        device = next((parameter.device for parameter in model.parameters()), sample.device)
+        return _run_counted(model, sample.to(device))
+
+
+def _run_counted(model: nn.Module, sample: Tensor) -> int:
+    with (
+        _evaluating(model),
+        _unfused_attention(),
+        torch.no_grad(),
+        FlopCounterMode(display=False) as counter,
+    ):
+        model(sample)
+    return counter.get_total_flops() // 2
+
+
+def _count_nonzero(parameter: Tensor) -> int:
+    if parameter.is_meta:
+        return math.prod(parameter.shape)
+    return int(torch.count_nonzero(parameter.detach()))
+
+
+@contextmanager
+def _evaluating(*models: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for model in models for module in model.modules()}
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    # The fused encoder layer of eval mode is one operator that the counter does not know.
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)

@@ -1,0 +1,116 @@
+"""From a support to a smaller network, and the proof that nothing was lost."""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from admm_exp.errors import SurgeryError
+from admm_exp.pruning.graph import remove_channels
+from admm_exp.pruning.groups import PrunableGroup, Slice
+
+MAX_ABS_DIFFERENCE = 1e-3
+
+
+@torch.no_grad()
+def mask_(model: nn.Module, slices: Sequence[Slice], masks: Sequence[Tensor]) -> None:
+    """Set the scalars of all removed units to zero, in place.
+
+    Args:
+        model: The network.
+        slices: Constrained slices.
+        masks: Broadcastable bool masks of the slices, True = kept.
+    """
+    for slice_, mask in zip(slices, masks, strict=True):
+        slice_.of(model.get_parameter(slice_.parameter)).mul_(mask)
+
+
+def cut(
+    model: nn.Module,
+    example_input: Tensor,
+    groups: Sequence[PrunableGroup],
+    support: Sequence[Tensor],
+) -> nn.Module:
+    """Build the smaller network: a copy of the model without the removed channels.
+
+    Args:
+        model: The network; left as it is.
+        example_input: (B, ...) input that the network accepts.
+        groups: Prunable groups.
+        support: (n_units,) bool per group, True = kept.
+
+    Raises:
+        SurgeryError: If a layer cannot be cut.
+    """
+    small = copy.deepcopy(model)
+    removed = [
+        (group.root, (~kept).nonzero().flatten().tolist())
+        for group, kept in zip(groups, support, strict=True)
+    ]
+    try:
+        remove_channels(small, example_input, removed)
+    except Exception as error:  # whatever breaks on an unknown network
+        raise SurgeryError(f"the channels cannot be removed: {_describe(error)}") from error
+    return small
+
+
+@torch.inference_mode()
+def max_abs_difference(masked: nn.Module, small: nn.Module, inputs: Tensor) -> float:
+    """Compare the masked and the cut network on the same inputs, both in evaluation mode.
+
+    Returns:
+        The largest absolute difference over all outputs.
+
+    Raises:
+        SurgeryError: If the networks disagree by more than 1e-3 or the cut one does not run.
+    """
+    modes = {m: m.training for network in (masked, small) for m in network.modules()}
+    try:
+        with _full_precision():
+            expected = masked.eval()(inputs)
+            difference = _difference(expected, small.eval()(inputs))
+    except Exception as error:  # a cut network fails in any way
+        raise SurgeryError(
+            f"the network does not run after the cut: {_describe(error)}; "
+            f"keep the layer named there out of the pruning"
+        ) from error
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    if not difference <= MAX_ABS_DIFFERENCE:
+        raise SurgeryError(
+            f"the cut network differs from the masked one by {difference:.2g}, more than "
+            f"{MAX_ABS_DIFFERENCE:g}: a removed channel was not zero everywhere"
+        )
+    return difference
+
+
+def _difference(expected: Any, got: Any) -> float:
+    if isinstance(expected, Tensor):
+        if expected.shape != got.shape:
+            raise ValueError(f"outputs of shape {tuple(got.shape)}, not {tuple(expected.shape)}")
+        return float((expected - got).abs().max())
+    if isinstance(expected, Mapping):
+        return _difference(list(expected.values()), list(got.values()))
+    return float(
+        torch.tensor([_difference(*pair) for pair in zip(expected, got, strict=True)]).max()
+    )
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0]}"
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keep TF32 out: another channel count may take another kernel."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

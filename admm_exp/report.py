@@ -1,0 +1,166 @@
+"""The report of a run: numbers for programs, a page for people."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from admm_exp.phases.prune import Cut
+from admm_exp.pruning.groups import KeptGroup
+from admm_exp.results import History
+from admm_exp.training.checkpoint import write_atomically
+
+COLUMNS = {"dense": "dense", "pruned": "after the cut", "finetuned": "finetuned"}
+
+
+def build_report(
+    models: Mapping[str, Mapping[str, Any]],
+    admm: Mapping[str, Any],
+    cut: Cut,
+    kept: Sequence[KeptGroup],
+    history: History,
+) -> dict[str, Any]:
+    """Put the results of a run together, as they stand in report.json.
+
+    Args:
+        models: dense, pruned and finetuned: accuracies, cost and latency of each.
+        admm: rho and the accuracy before the cut.
+        cut: What the cut did.
+        kept: Groups that stayed whole.
+        history: Epochs, iterations and phases of the run.
+    """
+    return {
+        "status": "finished",
+        "models": dict(models),
+        "surgery": {
+            "max_abs_difference": cut.max_abs_difference,
+            "groups": len(cut.layers),
+        },
+        "admm": {**admm, "iterations": [asdict(record) for record in history.iterations]},
+        "layers": [asdict(layer) for layer in cut.layers],
+        "kept_groups": [asdict(group) for group in kept],
+        "phases": [asdict(phase) for phase in history.phases],
+        "history": [asdict(record) for record in history.epochs],
+    }
+
+
+def write_report(report: Mapping[str, Any], folder: Path) -> None:
+    """Write report.md and then, last and atomically, report.json.
+
+    Args:
+        report: The numbers; values that are not finite become null.
+        folder: Folder of the run.
+    """
+    write_atomically(folder / "report.md", markdown(report).encode())
+    text = json.dumps(_finite(report), indent=2, allow_nan=False)
+    write_atomically(folder / "report.json", text.encode())
+
+
+def summary_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Lay out the table dense | after the cut | finetuned: a header and one row a quantity."""
+    dense = models["dense"]
+    columns = [models[name] for name in COLUMNS]
+
+    def row(label: str, key: str, style: str) -> tuple[str, ...]:
+        return (label, *(_cell(column[key], dense[key], style) for column in columns))
+
+    rows = [
+        ("", *COLUMNS.values()),
+        row("test accuracy", "test_accuracy", "percent"),
+        row("validation accuracy", "val_accuracy", "percent"),
+        row("params", "params", "count"),
+        row("MACs per sample", "macs", "count"),
+        row("size", "size_bytes", "bytes"),
+    ]
+    for batch in dense["latency_ms"]:
+        cells = [_cell(c["latency_ms"][batch], dense["latency_ms"][batch], "ms") for c in columns]
+        rows.append((f"latency, batch {batch}", *cells))
+    return rows
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Write the report as a page."""
+    config, surgery = report["config"], report["surgery"]
+    sections = [
+        f"# {config['model']['name']} on {config['dataset']['name']}, "
+        f"sparsity {config['sparsity']}, rho {report['admm']['rho']:.3g}",
+        _table(summary_rows(report["models"])),
+        f"Accuracy before the cut {report['admm']['test_accuracy']:.2%}, right after it "
+        f"{report['models']['pruned']['test_accuracy']:.2%}. Masked and cut network differ by at "
+        f"most {surgery['max_abs_difference']:.1e} on real inputs. Latency is measured once per "
+        f"architecture, so both columns of the small network share it; one MAC is two FLOPs.",
+        "![loss and accuracy](figures/training.png)",
+        "![residuals](figures/residuals.png)",
+        "![channels](figures/layers.png)",
+        "## Channels",
+        _table(
+            [("group", "channels", "kept", "tied layers")]
+            + [
+                (r["name"], str(r["channels"]), str(r["kept"]), ", ".join(r["tied"]))
+                for r in report["layers"]
+            ]
+        ),
+        "Kept whole: "
+        + "; ".join(f"{group['name']} ({group['reason']})" for group in report["kept_groups"]),
+        "## Phases",
+        _table(
+            [("phase", "seconds", "epochs", "cached")]
+            + [
+                (p["name"], f"{p['seconds']:.1f}", str(p["epochs"]), "yes" if p["cached"] else "")
+                for p in report["phases"]
+            ]
+        ),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def final_metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    """Sum a run up in the metrics `final/*`, rounded to 6 digits."""
+    dense, small = report["models"]["dense"], report["models"]["finetuned"]
+    channels = sum(row["channels"] for row in report["layers"])
+    kept = sum(row["kept"] for row in report["layers"])
+    numbers = {
+        "accuracy": small["test_accuracy"],
+        "accuracy_drop": dense["test_accuracy"] - small["test_accuracy"],
+        "accuracy_after_cut": report["models"]["pruned"]["test_accuracy"],
+        "sparsity": 1.0 - kept / channels,
+        "params": small["params"],
+        "macs": small["macs"],
+        "flops": small["flops"],
+        "flops_ratio": small["flops"] / dense["flops"],
+        "latency_ms": small["latency_ms"]["1"],
+    }
+    return {f"final/{name}": round(float(value), 6) for name, value in numbers.items()}
+
+
+def _cell(value: float, dense: float, style: str) -> str:
+    if style == "percent":
+        return f"{value:.2%}"
+    texts = {"count": _count(value), "bytes": _count(value) + "B", "ms": f"{value:.3f} ms"}
+    ratio = f" ({dense / value:.1f}x)" if value and value != dense else ""
+    return texts[style] + ratio
+
+
+def _count(value: float) -> str:
+    for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:.0f} "
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    return "\n".join(lines)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

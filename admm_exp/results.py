@@ -1,0 +1,87 @@
+"""What an experiment found: plain numbers, as they stand in report.json."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy as a fraction in [0, 1] and mean loss a sample (None if unknown), over one split."""
+
+    accuracy: float
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of a phase; epochs count from 1 within the phase."""
+
+    phase: str
+    epoch: int
+    lr: float
+    train_loss: float | None
+    val_accuracy: float
+    val_loss: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class IterationRecord:
+    """One ADMM iteration, counted from 1; the fields are those of `admm.residuals.Residuals`."""
+
+    iteration: int
+    rho: float
+    primal_residual: float
+    dual_residual: float
+    eps_primal: float
+    eps_dual: float
+    relative_primal_residual: float
+    relative_dual_residual: float
+    support_change: float
+    dead_energy: float
+    dual_ratio: float
+    projection_gap: float
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """How long a phase took; `epochs` are those trained now, 0 if the result was cached."""
+
+    name: str
+    seconds: float
+    epochs: int
+    cached: bool = False
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One channel group: `name` is its first producer, `tied` all producers of the group."""
+
+    name: str
+    channels: int
+    kept: int
+    sparsity: float
+    tied: tuple[str, ...]
+
+
+@dataclass
+class History:
+    """An observer that remembers everything."""
+
+    epochs: list[EpochRecord] = field(default_factory=list)
+    iterations: list[IterationRecord] = field(default_factory=list)
+    phases: list[PhaseResult] = field(default_factory=list)
+
+    def phase_started(self, name: str, epochs: int) -> None:
+        """Nothing to remember yet."""
+
+    def epoch_finished(self, record: EpochRecord) -> None:
+        """Remember an epoch."""
+        self.epochs.append(record)
+
+    def iteration_finished(self, record: IterationRecord) -> None:
+        """Remember an ADMM iteration."""
+        self.iterations.append(record)
+
+    def phase_finished(self, result: PhaseResult) -> None:
+        """Remember a phase."""
+        self.phases.append(result)

@@ -1,0 +1,171 @@
+"""From a plain mapping to a checked ExperimentConfig; pydantic's only home."""
+
+import dataclasses
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any, cast, get_type_hints
+
+from admm_exp.config import ExperimentConfig, OptimizerName
+from admm_exp.errors import ConfigError
+
+PLAIN_TYPES = (int, float, bool, str, int | None, float | None, str | None)
+
+
+def check_config(settings: Mapping[str, Any]) -> ExperimentConfig:
+    """Check composed settings and turn them into an ExperimentConfig.
+
+    Args:
+        settings: Nested plain containers, interpolations resolved.
+
+    Raises:
+        ConfigError: One sentence a finding, each naming the key, its value and what is allowed.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    findings = list(_unknown_keys(settings, ExperimentConfig))
+    findings += _check_rho(settings.get("rho"))
+    config: ExperimentConfig | None = None
+    try:
+        config = TypeAdapter(ExperimentConfig).validate_python(dict(settings))
+    except ValidationError as error:
+        for item in error.errors():
+            key = ".".join(
+                str(part) for part in item["loc"] if not str(part).startswith("function")
+            )
+            if not key.startswith("rho"):
+                findings.append(_sentence(key, item))
+    if config is not None:
+        findings += _check_together(config)
+    if findings or config is None:
+        raise ConfigError("; ".join(findings))
+    return config
+
+
+def check_arguments(group: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Check the arguments of a part against the signature of what builds it.
+
+    Args:
+        group: Configuration group of the part.
+        target: What builds it.
+        arguments: Its keyword arguments, `_target_` and the like left in.
+
+    Raises:
+        ConfigError: If an argument is unknown or has a value that its annotation does not allow.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    parameters = inspect.signature(target).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    hints = _hints(target)
+    for name, value in arguments.items():
+        if name.startswith("_") or (name not in parameters and takes_any):
+            continue
+        if name not in parameters:
+            near = difflib.get_close_matches(name, parameters, 1)
+            hint = f"did you mean '{group}.{near[0]}'?" if near else f"it takes {_list(parameters)}"
+            raise ConfigError(f"unknown setting '{group}.{name}'; {hint}")
+        if hints.get(name) in PLAIN_TYPES:
+            try:
+                TypeAdapter(hints[name]).validate_python(value)
+            except ValidationError as error:
+                item = error.errors()[0]
+                raise ConfigError(_sentence(f"{group}.{name}", item)) from error
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (TypeError, NameError):  # a callable object, or names known to type checkers alone
+        return {}
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def nearest_key(key: str) -> str | None:
+    """Find the setting whose full or short name is nearest to a misspelt one."""
+    names = known_keys()
+    if by_leaf := [name for name in names if name.rpartition(".")[2] == key]:
+        return by_leaf[0]
+    near = difflib.get_close_matches(key, names, 1, cutoff=0.6)
+    if near:
+        return near[0]
+    leaves = {name.rpartition(".")[2]: name for name in names}
+    near = difflib.get_close_matches(key.rpartition(".")[2], leaves, 1, cutoff=0.6)
+    return leaves[near[0]] if near else None
+
+
+@cache
+def known_keys() -> tuple[str, ...]:
+    """List the dotted names of all settings."""
+    return tuple(_keys(ExperimentConfig))
+
+
+def _keys(schema: type, prefix: str = "") -> Iterator[str]:
+    for name, hint in get_type_hints(schema).items():
+        yield prefix + name
+        if dataclasses.is_dataclass(hint):
+            yield from _keys(cast(type, hint), f"{prefix}{name}.")
+
+
+def _unknown_keys(settings: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[str]:
+    hints = get_type_hints(schema)
+    for key, value in settings.items():
+        if key not in hints:
+            yield unknown_key(f"{prefix}{key}")
+        elif dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
+            yield from _unknown_keys(value, cast(type, hints[key]), f"{prefix}{key}.")
+
+
+def unknown_key(key: str) -> str:
+    """Word the sentence for a key that no setting has."""
+    near = nearest_key(key)
+    hint = f"did you mean {near!r}?" if near else f"known settings: {', '.join(_top_level())}"
+    return f"unknown setting {key!r}; {hint}"
+
+
+def _top_level() -> list[str]:
+    return [field.name for field in dataclasses.fields(ExperimentConfig)]
+
+
+def _check_rho(rho: Any) -> list[str]:
+    is_number = isinstance(rho, int | float) and not isinstance(rho, bool)
+    if rho == "auto" or (is_number and rho > 0 and math.isfinite(rho)):
+        return []
+    return [f"rho must be a number greater than 0 or auto, got {rho!r}"]
+
+
+def _check_together(config: ExperimentConfig) -> Iterator[str]:
+    optimizer = config.schedule.optimizer
+    if optimizer.name == OptimizerName.adamw and config.rho == "auto":
+        yield (
+            "rho=auto is derived for sgd and means nothing to adamw, which rescales the penalty: "
+            "give rho a number"
+        )
+    if optimizer.nesterov and optimizer.momentum == 0.0:
+        yield (
+            "schedule.optimizer.nesterov=true needs schedule.optimizer.momentum greater than 0, "
+            "got 0.0"
+        )
+
+
+def _sentence(key: str, item: Any) -> str:
+    value, context = item["input"], item.get("ctx", {})
+    if item["type"] == "missing":
+        return f"{key} is missing: set it with {key}=VALUE"
+    if item["type"] in {"greater_than_equal", "less_than"} and key.endswith("sparsity"):
+        return f"{key} must be in [0, 1), got {value}"
+    rules = {
+        "greater_than": "greater than {gt}",
+        "greater_than_equal": "at least {ge}",
+        "less_than": "less than {lt}",
+        "enum": "one of {expected}",
+    }
+    if rule := rules.get(item["type"]):
+        return f"{key} must be {rule.format(**context)}, got {value}"
+    message = item["msg"].removeprefix("Input ").removeprefix("should ")
+    return f"{key} must {message[0].lower()}{message[1:]}, got {value!r}"

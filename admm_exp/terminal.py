@@ -1,0 +1,119 @@
+"""What a person sees while a run goes on: one live line a phase, one table at the end."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from admm_exp.config import ExperimentConfig
+from admm_exp.report import summary_rows
+from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
+
+
+class Terminal:
+    """Show phases as they happen: live bars on a terminal, one line a phase elsewhere.
+
+    Args:
+        console: Where to write; standard output if None.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._last: EpochRecord | None = None
+        self._iteration: IterationRecord | None = None
+
+    def started(self, config: ExperimentConfig) -> None:
+        """Say what is about to run."""
+        self.console.print(
+            f"[bold]{config.model['name']}[/] on {config.dataset['name']}: sparsity "
+            f"{config.sparsity}, rho {config.rho}, {config.metric['name']}, seed {config.seed}"
+        )
+
+    def phase_started(self, name: str, epochs: int) -> None:
+        """Open the phase's bar."""
+        self._last = self._iteration = None
+        if self.console.is_terminal and epochs:
+            self._progress = Progress(
+                TextColumn("{task.description:<9}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("epochs"),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[status]}"),
+                console=self.console,
+                transient=True,
+            )
+            self._progress.add_task(name, total=epochs, status="")
+            self._progress.start()
+
+    def epoch_finished(self, record: EpochRecord) -> None:
+        """Move the bar on."""
+        self._last = record
+        if self._progress is not None:
+            task = self._progress.task_ids[0]
+            self._progress.update(task, completed=record.epoch, status=self._status())
+
+    def iteration_finished(self, record: IterationRecord) -> None:
+        """Show the residuals of an ADMM iteration."""
+        self._iteration = record
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], status=self._status())
+
+    def phase_finished(self, result: PhaseResult) -> None:
+        """Leave one line behind."""
+        self.close()
+        epochs = f"{result.epochs} epochs" if result.epochs else ""
+        if result.cached:
+            epochs = "reused from the cache"
+        parts = [f"[bold]{result.name:<9}[/]", f"{result.seconds:6.1f} s", epochs, self._status()]
+        self.console.print("  ".join(part for part in parts if part))
+
+    def close(self) -> None:
+        """Take the bar away, also when a run ends early."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def finished(self, report: Mapping[str, Any], run_dir: Path) -> None:
+        """Show the table dense | after the cut | finetuned and where to look next."""
+        header, *rows = summary_rows(report["models"])
+        table = Table(header_style="bold", box=None, pad_edge=False)
+        for index, title in enumerate(header):
+            table.add_column(title, justify="left" if index == 0 else "right")
+        for row in rows:
+            table.add_row(*row)
+        self.console.print()
+        self.console.print(table)
+        self.console.print()
+        surgery = report["surgery"]
+        self.console.print(
+            f"accuracy before the cut {report['admm']['test_accuracy']:.2%}; masked and cut "
+            f"network differ by at most {surgery['max_abs_difference']:.1e}"
+        )
+        lines = [f"report   {run_dir / 'report.md'}", f"network  {run_dir / _network_file(report)}"]
+        if uri := report["mlflow"]["tracking_uri"]:
+            is_server = uri.startswith("http")
+            view = uri if is_server else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+            lines.append(f"curves   {view}")
+        for line in lines:
+            self.console.print(line, markup=False)
+
+    def _status(self) -> str:
+        parts = []
+        if self._last is not None:
+            if self._last.train_loss is not None:
+                parts.append(f"loss {self._last.train_loss:.3f}")
+            parts.append(f"val {self._last.val_accuracy:.2%}")
+        if self._iteration is not None:
+            parts.append(f"residual {self._iteration.relative_primal_residual:.1e}")
+            parts.append(f"to be cut {self._iteration.dead_energy:.1e}")
+        return "  ".join(parts)
+
+
+def _network_file(report: Mapping[str, Any]) -> str:
+    return "model.pt2" if "model.pt2" in report["files"] else "model.safetensors"

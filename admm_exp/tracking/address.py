@@ -1,0 +1,124 @@
+"""Tracking URIs: checked, made absolute and tried without loading MLflow."""
+
+import re
+import socket
+import urllib.request
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from admm_exp.errors import TrackingError
+
+CONTACT_SECONDS = 3.0
+SQLITE = "sqlite:///"
+SERVER_PORTS = {"http": 80, "https": 443}
+PORTS = SERVER_PORTS | {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def absolute_uri(tracking_uri: str) -> str:
+    """Check a tracking URI and make an SQLite path absolute.
+
+    Args:
+        tracking_uri: where MLflow keeps runs; a relative SQLite path starts at the current folder.
+
+    Raises:
+        TrackingError: it is not a URI, or names no database file or host.
+    """
+    if tracking_uri == "databricks":
+        return tracking_uri
+    file = sqlite_file(tracking_uri)
+    if file is not None:
+        return tracking_uri.replace(f"{SQLITE}{file}", f"{SQLITE}{file.absolute()}", 1)
+    if not _is_remote(tracking_uri):
+        raise TrackingError(
+            f"tracking_uri must look like sqlite:///outputs/mlflow.db or http://127.0.0.1:5000, "
+            f"got {tracking_uri!r}"
+        )
+    return tracking_uri
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the database file that an SQLite URI names, None for any other URI.
+
+    Args:
+        uri: a tracking URI.
+    """
+    path = uri.removeprefix(SQLITE).partition("?")[0]
+    return Path(path) if uri.startswith(SQLITE) and path not in ("", ":memory:") else None
+
+
+def has_server(uri: str) -> bool:
+    """Say whether a server stands between this process and the store.
+
+    Args:
+        uri: a tracking URI.
+    """
+    return uri.partition(":")[0] in (*SERVER_PORTS, "databricks")
+
+
+def without_password(uri: str) -> str:
+    """Return `uri` fit for a message.
+
+    Args:
+        uri: a tracking URI.
+    """
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
+
+
+def require_reachable(uri: str) -> None:
+    """Check that a store answers.
+
+    Args:
+        uri: a tracking URI.
+
+    Raises:
+        TrackingError: nothing answers there.
+    """
+    try:
+        contact(uri)
+    except OSError as error:
+        raise TrackingError(
+            f"nothing answers at tracking_uri {without_password(uri)} "
+            f"({error.strerror or error}): start that server, correct tracking_uri, "
+            "or run with tracking=none"
+        ) from None
+
+
+def contact(uri: str) -> None:
+    """Try the host and port of a store for at most 3 s; a URI without a known port passes.
+
+    Args:
+        uri: a tracking URI.
+
+    Raises:
+        OSError: nothing answers there.
+    """
+    address = _host_and_port(uri)
+    if address is not None:
+        socket.create_connection(address, CONTACT_SECONDS).close()
+
+
+def _is_remote(uri: str) -> bool:
+    parts = _split(uri)
+    if parts is None or not parts.scheme or parts.scheme in ("sqlite", "file"):
+        return False
+    return bool(parts.hostname) or parts.scheme not in PORTS
+
+
+def _host_and_port(uri: str) -> tuple[str, int] | None:
+    parts = _split(uri)
+    if parts is None or not parts.hostname:
+        return None
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if proxy and parts.scheme in SERVER_PORTS and not urllib.request.proxy_bypass(parts.hostname):
+        return _host_and_port(proxy)
+    port = parts.port or PORTS.get(parts.scheme.partition("+")[0])
+    return None if port is None else (parts.hostname, port)
+
+
+def _split(uri: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(uri)
+        # Reading the port is what checks it.
+        return parts if parts.port != 0 else None
+    except ValueError:
+        return None

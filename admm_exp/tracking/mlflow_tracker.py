@@ -1,0 +1,249 @@
+"""The tracker that writes to MLflow, in few calls and without ever stopping a training."""
+
+import getpass
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from admm_exp.errors import TrackingError
+from admm_exp.tracking import entries
+from admm_exp.tracking.address import absolute_uri, contact, require_reachable, without_password
+from admm_exp.tracking.store import brief_requests, experiment_id, opened
+from admm_exp.tracking.tracker import RunStatus, Tracker
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
+
+FLUSH_SECONDS = 10.0
+LONGEST_WAIT_SECONDS = 300.0
+
+logger = logging.getLogger(__name__)
+
+
+def open_tracker(
+    tracking_uri: str,
+    experiment_name: str,
+    run_name: str,
+    artifact_root: Path,
+    spool: Path,
+    *,
+    tags: Mapping[str, str],
+    parent_run_id: str | None = None,
+    run_id: str | None = None,
+) -> Tracker:
+    """Start an MLflow run, or go on with one.
+
+    Args:
+        tracking_uri: where MLflow keeps runs; a relative SQLite path starts at the current folder.
+        experiment_name: experiment of a new run, created if missing.
+        run_name: name of a new run.
+        artifact_root: folder for artifacts; a tracking server chooses its own.
+        spool: file to which every metric is appended as well, one JSON line per call.
+        tags: the run's tags.
+        parent_run_id: run under which a new run is shown.
+        run_id: run to go on with; it keeps its experiment, name and parent.
+
+    Raises:
+        TrackingError: the store cannot be reached or used, or has no such run.
+    """
+    uri = absolute_uri(tracking_uri)
+    require_reachable(uri)
+    spool.parent.mkdir(parents=True, exist_ok=True)
+    all_tags = _short(_own_tags() | dict(tags))
+    parent = {} if parent_run_id is None else {"mlflow.parentRunId": parent_run_id}
+    with opened(uri, artifact_root) as client:
+        if run_id is None:
+            experiment = experiment_id(client, experiment_name, artifact_root)
+            run = client.create_run(experiment, run_name=run_name, tags=all_tags | parent)
+        else:
+            run = _reopened(client, run_id)
+    tracker = MlflowTracker(client, run, uri, spool)
+    if run_id is not None:
+        tracker.set_tags(all_tags)
+    return tracker
+
+
+class MlflowTracker:
+    """A tracker that buffers metrics and keeps what a failing server does not take.
+
+    Everything waits in an outbox until the server has it. While the server fails, tries are spaced
+    further and further apart, and the metrics are in the spool file in any case. A metric sent
+    twice is stored once, because it keeps its timestamp.
+    """
+
+    def __init__(
+        self,
+        client: "MlflowClient",
+        run: "Run",
+        tracking_uri: str,
+        spool: Path,
+        flush_seconds: float = FLUSH_SECONDS,
+    ) -> None:
+        self.run_id: str | None = run.info.run_id
+        self.experiment_id: str | None = run.info.experiment_id
+        self.tracking_uri: str | None = tracking_uri
+        self._client = client
+        self._run_id = str(run.info.run_id)
+        self._uri = tracking_uri
+        self._spool = spool
+        self._known_params = set(run.data.params)
+        self._metrics: list[Metric] = []
+        self._outbox: list[Callable[[], object]] = []
+        self._flush_seconds = flush_seconds
+        self._wait_seconds = flush_seconds
+        self._next_flush = time.monotonic() + flush_seconds
+        self._failing = self._warned = self._finished = False
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Log the settings that the run lacks."""
+        from mlflow.entities import Param
+
+        flat = entries.flatten(params)
+        missing = [Param(key, flat[key]) for key in flat if key not in self._known_params]
+        self._known_params.update(flat)
+        for part in entries.chunks(missing, entries.PARAMS_PER_CALL):
+            self._send_soon(partial(self._client.log_batch, self._run_id, params=part))
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Spool the metrics and buffer them for the next flush."""
+        from mlflow.entities import Metric
+
+        now_ms = time.time_ns() // 1_000_000
+        values = {entries.legal_key(key): float(value) for key, value in metrics.items()}
+        with self._spool.open("a", encoding="utf-8") as spool:
+            spool.write(entries.spool_line(step, now_ms, values))
+        self._metrics += [Metric(key, value, now_ms, step) for key, value in values.items()]
+        self._flush_if(len(self._metrics) >= entries.METRICS_PER_CALL)
+
+    def log_dataset(
+        self, name: str, digest: str, context: str, profile: Mapping[str, object]
+    ) -> None:
+        """Log a dataset input that holds facts, not data."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        if len(digest) > entries.MAX_DIGEST_LENGTH:
+            raise ValueError(f"digest must have at most 36 characters, got {len(digest)}")
+        source = json.dumps({"tags": {"mlflow.source.name": "admm-exp"}})
+        dataset = Dataset(name, digest, "code", source, profile=json.dumps(dict(profile)))
+        data_input = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+        self._send_soon(partial(self._client.log_inputs, self._run_id, [data_input]))
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Copy a file or folder to the run's artifacts."""
+        if not path.exists():
+            raise FileNotFoundError(f"no artifact at {path}")
+        self._send_soon(partial(self._client.log_artifact, self._run_id, str(path), folder))
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, all in one call."""
+        from mlflow.entities import RunTag
+
+        entities = [RunTag(key, value) for key, value in _short(tags).items()]
+        self._send_soon(partial(self._client.log_batch, self._run_id, tags=entities))
+
+    def flush(self) -> None:
+        """Send what waits; if the server fails, keep it and warn once."""
+        failure = self._deliver()
+        if failure is not None and not self._warned:
+            self._warned = True
+            logger.warning(
+                "MLflow at %s does not take entries (%s): training goes on, metrics are kept in %s "
+                "and sent again later",
+                *self._circumstances(failure),
+            )
+
+    def finish(self, status: RunStatus, error: str | None = None) -> None:
+        """Send the rest and set the status; if the server fails, warn once more."""
+        if self._finished:
+            return
+        self._finished = self._warned = True
+        if error is not None:
+            self.set_tags({"error": error})
+        self._outbox.append(partial(self._client.set_terminated, self._run_id, status))
+        failure = self._deliver()
+        if failure is not None:
+            logger.warning(
+                "MLflow at %s did not take the end of the run (%s): its status there may be wrong, "
+                "its metrics are in %s",
+                *self._circumstances(failure),
+            )
+
+    def _send_soon(self, send: Callable[[], object]) -> None:
+        self._outbox.append(send)
+        self._flush_if(True)
+
+    def _flush_if(self, wanted: bool) -> None:
+        is_due = time.monotonic() >= self._next_flush
+        if is_due or (wanted and not self._failing):
+            self.flush()
+
+    def _deliver(self) -> Exception | None:
+        """Try to send everything; return the last failure and space the next try."""
+        failure = None
+        try:
+            contact(self._uri)
+            with brief_requests():
+                self._deliver_metrics()
+                failure = self._deliver_outbox()
+        except Exception as error:
+            failure = error
+        self._failing = failure is not None
+        longer = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
+        self._wait_seconds = longer if self._failing else self._flush_seconds
+        self._next_flush = time.monotonic() + self._wait_seconds
+        return failure
+
+    def _deliver_metrics(self) -> None:
+        while self._metrics:
+            part = self._metrics[: entries.METRICS_PER_CALL]
+            self._client.log_batch(self._run_id, metrics=part)
+            del self._metrics[: len(part)]
+
+    def _deliver_outbox(self) -> Exception | None:
+        """Try every entry, so that one lost file does not hold back the run's status."""
+        failure = None
+        for send in list(self._outbox):
+            try:
+                send()
+            except Exception as error:
+                failure = error
+            else:
+                self._outbox.remove(send)
+        return failure
+
+    def _circumstances(self, failure: Exception) -> tuple[str, str, Path]:
+        reason = (str(failure).strip() or type(failure).__name__).splitlines()[0]
+        return without_password(self._uri), reason, self._spool
+
+
+def _reopened(client: "MlflowClient", run_id: str) -> "Run":
+    run = client.get_run(run_id)
+    if run.info.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"the run {run_id} is deleted: restore it with `mlflow runs restore --run-id {run_id}` "
+            "or start a new run"
+        )
+    client.update_run(run_id, status="RUNNING")
+    if "error" in run.data.tags:
+        client.delete_tag(run_id, "error")
+    return run
+
+
+def _own_tags() -> dict[str, str]:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = "unknown"
+    host, pid = socket.gethostname(), str(os.getpid())
+    return {"mlflow.source.name": "admm-exp", "mlflow.user": user, "host": host, "pid": pid}
+
+
+def _short(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: str(value)[: entries.MAX_TAG_LENGTH] for key, value in tags.items()}

@@ -1,0 +1,31 @@
+"""Which settings become MLflow parameters, and under which names."""
+
+from collections.abc import Mapping
+from math import log10
+from typing import Any
+
+PARTS = ("dataset", "model", "metric", "schedule")
+WHERE = ("tracking", "tracking_uri")
+
+
+def run_params(settings: Mapping[str, Any], rho: float) -> dict[str, Any]:
+    """Name the parameters of a run.
+
+    The parts appear by name and, flattened with dots, with their arguments; `rho` is the number
+    that was used, `rho_setting` what the user asked for, `log10_rho` the axis that MLflow's
+    plots lack.
+
+    Args:
+        settings: The configuration as nested mappings.
+        rho: Penalty parameter of the first iteration.
+    """
+    others = {k: v for k, v in settings.items() if k not in {*PARTS, "rho", *WHERE}}
+    names = {part: settings[part]["name"] for part in PARTS}
+    arguments = {
+        f"{part}.{key}": value
+        for part in PARTS
+        for key, value in settings[part].items()
+        if key != "name"
+    }
+    rho_params = {"rho": rho, "log10_rho": round(log10(rho), 6), "rho_setting": settings["rho"]}
+    return rho_params | names | others | arguments

@@ -1,0 +1,150 @@
+"""Opening an MLflow store: first initialisation, experiments, errors."""
+
+import logging
+import os
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from admm_exp.errors import TrackingError
+from admm_exp.tracking.address import has_server, sqlite_file, without_password
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# One initialisation takes 7 s, and a whole sweep may wait for it.
+LOCK_SECONDS = 300
+# MLflow's own 7 retries of 120 s would hold a training up for minutes.
+BRIEF_REQUESTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+
+QUIET_MLFLOW = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+@contextmanager
+def opened(uri: str, artifact_root: Path) -> Iterator["MlflowClient"]:
+    """Hold the store's lock and yield its client, with a fresh SQLite store initialised first.
+
+    Args:
+        uri: absolute tracking URI.
+        artifact_root: folder for the artifacts of a store without a server.
+
+    Raises:
+        TrackingError: the store cannot be opened, or the body failed.
+    """
+    try:
+        _load_mlflow()
+        with brief_requests(), _lock(uri):
+            with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+                client = _connect(uri, artifact_root)
+            yield client
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise _explained(uri, error) from error
+
+
+def experiment_id(client: "MlflowClient", name: str, artifact_root: Path) -> str:
+    """Return the id of the experiment `name`, which is created if missing.
+
+    Args:
+        client: client of the store.
+        name: the experiment's name.
+        artifact_root: folder for its artifacts; a server chooses its own.
+
+    Raises:
+        TrackingError: the experiment is deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    location = None if has_server(client.tracking_uri) else artifact_root.absolute().as_uri()
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:
+            # Another process may have created it meanwhile.
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    if found.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"the experiment {name!r} is deleted: set another experiment_name or restore it with "
+            f"`MLFLOW_TRACKING_URI={without_password(client.tracking_uri)} "
+            f"mlflow experiments restore --experiment-id {found.experiment_id}`"
+        )
+    return str(found.experiment_id)
+
+
+@contextmanager
+def brief_requests() -> Iterator[None]:
+    """Make MLflow give up soon on a server, where the environment does not say otherwise."""
+    added = [name for name in BRIEF_REQUESTS if name not in os.environ]
+    os.environ.update({name: BRIEF_REQUESTS[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _load_mlflow() -> None:
+    for name, value in QUIET_MLFLOW.items():
+        os.environ.setdefault(name, value)
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        import mlflow  # noqa: F401
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _lock(uri: str) -> AbstractContextManager[object]:
+    database = sqlite_file(uri)
+    if database is None:
+        return nullcontext()
+    database.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{database}.lock", timeout=LOCK_SECONDS)
+
+
+def _connect(uri: str, artifact_root: Path) -> "MlflowClient":
+    from mlflow import MlflowClient
+
+    database = sqlite_file(uri)
+    if database is not None and not (database.exists() and database.stat().st_size):
+        _initialise(database, artifact_root)
+    return MlflowClient(tracking_uri=uri)
+
+
+def _initialise(database: Path, artifact_root: Path) -> None:
+    """Build the tables in a file of their own: cut off or raced, MLflow leaves half a schema."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    fresh = database.with_name(f"{database.name}.init")
+    # SQLite would replay a journal that a former file of the same name left behind.
+    for leftover in (fresh, database):
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            leftover.with_name(leftover.name + suffix).unlink(missing_ok=True)
+    SqlAlchemyStore(f"sqlite:///{fresh}", str(artifact_root.absolute())).engine.dispose()
+    with closing(sqlite3.connect(fresh)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    fresh.replace(database)
+
+
+def _explained(uri: str, error: Exception) -> TrackingError:
+    shown = without_password(uri)
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if "out-of-date database schema" in lines[0] or "Can't locate revision" in lines[0]:
+        return TrackingError(
+            f"the database {shown} was made by another MLflow version: back it up and run "
+            f"`mlflow db upgrade {shown}`, or set another tracking_uri"
+        )
+    return TrackingError(
+        f"tracking_uri {shown} cannot be used ({lines[0][:200].rstrip('.')}): mend it, "
+        "set another tracking_uri, or run with tracking=none"
+    )

@@ -1,0 +1,99 @@
+"""What an experiment tells about itself, and the tracker that keeps none of it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Protocol
+
+RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+class Tracker(Protocol):
+    """Where an experiment's parameters, curves and files go."""
+
+    run_id: str | None
+    experiment_id: str | None
+    tracking_uri: str | None
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Log settings once.
+
+        Args:
+            params: nested mappings; a name that the run already has keeps its value.
+        """
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Add one point to each of several curves.
+
+        Args:
+            metrics: values; NaN and infinities are allowed.
+            step: position on the curves.
+        """
+
+    def log_dataset(
+        self, name: str, digest: str, context: str, profile: Mapping[str, object]
+    ) -> None:
+        """Say which data the run uses.
+
+        Args:
+            name: the data set.
+            digest: hash of at most 36 characters.
+            context: what it is for, such as "train".
+            profile: sizes and other facts, JSON values only.
+        """
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Keep a copy of a file or folder with the run.
+
+        Args:
+            path: what to copy.
+            folder: where it goes among the run's artifacts.
+        """
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, replacing older values.
+
+        Args:
+            tags: texts of at most 8000 characters.
+        """
+
+    def flush(self) -> None:
+        """Send now what is buffered."""
+
+    def finish(self, status: RunStatus, error: str | None = None) -> None:
+        """Send the rest and end the run; further calls do nothing.
+
+        Args:
+            status: how the run ended.
+            error: what failed, kept as the tag `error`.
+        """
+
+
+class NullTracker:
+    """Tracks nothing."""
+
+    run_id: str | None = None
+    experiment_id: str | None = None
+    tracking_uri: str | None = None
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Do nothing."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Do nothing."""
+
+    def log_dataset(
+        self, name: str, digest: str, context: str, profile: Mapping[str, object]
+    ) -> None:
+        """Do nothing."""
+
+    def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Do nothing."""
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Do nothing."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def finish(self, status: RunStatus, error: str | None = None) -> None:
+        """Do nothing."""

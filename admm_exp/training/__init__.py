@@ -1,0 +1,1 @@
+"""Epochs: training, evaluation, learning rates, checkpoints, seeds."""

@@ -1,0 +1,163 @@
+"""One epoch of training, one pass of evaluation, and the loop over epochs."""
+
+from collections.abc import Callable, Iterable, Mapping
+from math import isfinite
+from time import perf_counter
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from admm_exp.errors import TrainingError
+from admm_exp.results import EpochRecord, Evaluation
+
+Batch = tuple[Tensor, Tensor]
+TrainFn = Callable[[nn.Module, Optimizer, int], Any]
+ValidateFn = Callable[[nn.Module], Any]
+ACCURACY_ROUNDING = 1e-6  # a mean of fractions may end just above 1
+
+
+class DivergedError(TrainingError):
+    """A loss was not a finite number.
+
+    Args:
+        step: Step within the epoch, counted from 1; None if only the epoch's loss is known.
+    """
+
+    def __init__(self, step: int | None) -> None:
+        where = "the end" if step is None else f"step {step}"
+        super().__init__(f"the loss is not a finite number at {where}")
+        self.step = step
+
+
+def train_epoch(model: nn.Module, optimizer: Optimizer, batches: Iterable[Batch]) -> float:
+    """Train one epoch with cross entropy.
+
+    Losses stay on the device until the epoch is over.
+
+    Returns:
+        Mean loss a batch.
+
+    Raises:
+        DivergedError: If a loss was NaN or infinite, with the first such step.
+    """
+    model.train()
+    losses = []
+    for images, labels in batches:
+        optimizer.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    values = torch.stack(losses)
+    if not bool(values.isfinite().all()):
+        raise DivergedError(int(values.isfinite().logical_not().int().argmax()) + 1)
+    return float(values.mean())
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
+    """Evaluate accuracy and mean cross entropy a sample; the model's mode is restored."""
+    was_training = model.training
+    model.eval()
+    correct, loss, n = torch.zeros(()), torch.zeros(()), 0
+    for images, labels in batches:
+        logits = model(images)
+        correct = correct.to(logits.device) + (logits.argmax(dim=1) == labels).sum()
+        loss = loss.to(logits.device) + F.cross_entropy(logits, labels, reduction="sum")
+        n += len(labels)
+    model.train(was_training)
+    return Evaluation(float(correct) / n, float(loss) / n)
+
+
+def run_epochs(
+    model: nn.Module,
+    optimizer: Optimizer,
+    lrs: Iterable[float],
+    *,
+    train_fn: TrainFn,
+    validate_fn: ValidateFn,
+    phase: str,
+    on_epoch: Callable[[EpochRecord], None],
+    done: int = 0,
+    offset: int = 0,
+) -> None:
+    """Train one epoch for each learning rate and validate after each.
+
+    Args:
+        model: The network; trained in place.
+        optimizer: Its optimizer.
+        lrs: Learning rate of each epoch; it is that of the fastest parameter
+            group, the ratios between groups are kept.
+        train_fn: Called with (model, optimizer, epoch), epochs counted from 0 over the whole run;
+            may return a loss or a mapping with `train_loss`.
+        validate_fn: Called with the model; returns an accuracy in [0, 1] or an `Evaluation`.
+        phase: Name of the phase.
+        on_epoch: Called with the record of each epoch.
+        done: Epochs of the phase trained before this call.
+        offset: Epochs of the run before this phase.
+
+    Raises:
+        TrainingError: If a loss was not finite, with phase, epoch and (where it is known) step, or
+            one of the functions returned something else.
+    """
+    ratios = _lr_ratios(optimizer)
+    for epoch, lr in enumerate(lrs, start=done):
+        start = perf_counter()
+        for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
+            group["lr"] = lr * ratio
+        try:
+            train_loss = _loss_of(train_fn(model, optimizer, offset + epoch))
+        except DivergedError as error:
+            raise TrainingError(
+                f"training diverged: {error} of epoch {epoch + 1} of phase {phase}; "
+                f"lower the learning rate ({lr:g})"
+            ) from error
+        evaluation = as_evaluation(validate_fn(model))
+        seconds = perf_counter() - start
+        on_epoch(
+            EpochRecord(
+                phase, epoch + 1, lr, train_loss, evaluation.accuracy, evaluation.loss, seconds
+            )
+        )
+
+
+def as_evaluation(returned: Any) -> Evaluation:
+    """Read what a validate function returned: an Evaluation or an accuracy.
+
+    Raises:
+        TrainingError: If it is neither, or the accuracy is outside [0, 1].
+    """
+    if isinstance(returned, Evaluation):
+        return returned
+    accuracy = _number(returned, "validate_fn must return an accuracy as a number")
+    if not 0.0 <= accuracy <= 1.0 + ACCURACY_ROUNDING:
+        raise TrainingError(f"validate_fn must return an accuracy in [0, 1], got {accuracy:g}")
+    return Evaluation(accuracy, None)
+
+
+def _loss_of(returned: Any) -> float | None:
+    if isinstance(returned, Mapping):
+        returned = returned.get("train_loss")
+    if returned is None:
+        return None
+    loss = _number(returned, "train_fn must return a loss as a number, or None")
+    if not isfinite(loss):
+        raise DivergedError(None)
+    return loss
+
+
+def _number(returned: Any, rule: str) -> float:
+    try:
+        if isinstance(returned, str):
+            raise TypeError
+        return float(returned.detach() if isinstance(returned, Tensor) else returned)
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"{rule}, got {type(returned).__name__}") from error
+
+
+def _lr_ratios(optimizer: Optimizer) -> list[float]:
+    highest = max(group["lr"] for group in optimizer.param_groups)
+    return [group["lr"] / highest if highest else 1.0 for group in optimizer.param_groups]

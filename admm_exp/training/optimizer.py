@@ -1,0 +1,43 @@
+"""Optimizers by name."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+
+def build_optimizer(
+    name: str,
+    parameters: Iterable[nn.Parameter],
+    lr: float,
+    *,
+    momentum: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> Optimizer:
+    """Build the optimizer of a phase.
+
+    Args:
+        name: "sgd" or "adamw"; momentum and nesterov belong to "sgd".
+        parameters: Parameters to train.
+        lr: Learning rate.
+        momentum: Momentum, in [0, 1).
+        weight_decay: Weight decay, coupled for sgd, decoupled for adamw.
+        nesterov: Nesterov momentum; needs momentum > 0.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
+    if name == "sgd":
+        return torch.optim.SGD(
+            parameters, lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov
+        )
+    if name == "adamw":
+        return torch.optim.AdamW(parameters, lr, weight_decay=weight_decay)
+    raise ValueError(f"optimizer must be sgd or adamw, got {name!r}")
+
+
+def momentum_of(optimizer: Optimizer) -> float:
+    """Read the momentum that lengthens every step; 0 for Adam-like optimizers."""
+    return float(optimizer.param_groups[0].get("momentum", 0.0))

@@ -1,0 +1,86 @@
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from admm_exp.admm.groups import ChannelGroup, Member, count_kept, row_masks, unit_matrix
+from tests.admm.oracles import tied_groups, tied_weights, zeroed
+
+
+@pytest.mark.parametrize(
+    ("n_units", "sparsity", "kept"),
+    [(10, 0.9, 1), (10, 0.3, 7), (10, 0.7, 3), (100, 0.29, 71), (100, 0.57, 43), (7, 0.5, 4)],
+)
+def test_awkward_floats_keep_what_the_decimal_says(n_units, sparsity, kept):
+    assert count_kept(n_units, sparsity) == kept
+
+
+@settings(deadline=None)
+@given(st.integers(1, 4096), st.integers(0, 99_999))
+def test_count_is_that_of_exact_decimal_arithmetic(n_units, digits):
+    literal = f"0.{digits:05d}"
+    exact = n_units - (Fraction(literal) * n_units).__floor__()
+    assert count_kept(n_units, float(literal)) == max(1, exact)
+
+
+@pytest.mark.parametrize("sparsity", [0.999999, 1.0 - 1e-12])
+@pytest.mark.parametrize("n_units", [1, 2, 10, 99])
+def test_one_channel_always_stays(n_units, sparsity):
+    assert count_kept(n_units, sparsity) == 1
+
+
+def test_every_block_keeps_its_own_floor_and_at_least_one():
+    assert count_kept(12, 0.5, n_blocks=4) == 4 * (3 - 1)
+    assert count_kept(12, 0.99, n_blocks=4) == 4
+
+
+@pytest.mark.parametrize("sparsity", [-0.1, 1.0, 1.2, float("nan")])
+def test_sparsity_outside_0_and_1_is_refused(sparsity):
+    with pytest.raises(ValueError, match=rf"^sparsity must be in \[0, 1\), got {sparsity}$"):
+        count_kept(10, sparsity)
+
+
+@pytest.mark.parametrize("n_kept", [0, 5, -1])
+def test_group_refuses_an_impossible_number_of_kept_channels(n_kept):
+    with pytest.raises(ValueError, match=rf"^conv: n_kept must be in \[1, 4\], got {n_kept}$"):
+        ChannelGroup("conv", 4, n_kept, (Member(0, 0),))
+
+
+@pytest.mark.parametrize(("n_units", "n_kept"), [(6, 3), (5, 4)])
+def test_group_refuses_counts_that_do_not_divide_into_its_blocks(n_units, n_kept):
+    with pytest.raises(ValueError, match="must both divide into 2 blocks"):
+        ChannelGroup("conv", n_units, n_kept, (Member(0, 0),), n_blocks=2)
+
+
+def test_row_of_a_unit_holds_exactly_its_scalars():
+    weights, group = tied_weights(), tied_groups()[0]
+    for unit, row in enumerate(unit_matrix(weights, group)):
+        double = [weights[2][r] for r in group.members[2].rows[unit]]
+        parts = [weights[0][unit], weights[1][:, unit], *double, weights[3][unit : unit + 1]]
+        assert torch.equal(row, torch.cat(parts))
+
+
+def test_unit_matrices_hold_every_scalar_once():
+    weights, groups = tied_weights(), tied_groups()
+    stacked = torch.cat([unit_matrix(weights, group).flatten() for group in groups])
+    expected = torch.cat([weight.flatten() for weight in weights])
+    assert torch.equal(stacked.sort().values, expected.sort().values)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.booleans(), min_size=4, max_size=4), st.integers(0, 2))
+def test_masks_zero_the_rows_of_removed_units_and_no_others(first, second):
+    weights, groups = tied_weights(), tied_groups()
+    support = (torch.tensor(first), torch.arange(3) == second)
+    masks = row_masks(weights, groups, support)
+    masked = [weight * mask for weight, mask in zip(weights, masks, strict=True)]
+    assert all(map(torch.equal, masked, zeroed(weights, groups, support)))
+
+
+def test_masks_broadcast_along_all_but_the_channel_dimension():
+    weights, groups = tied_weights(), tied_groups()
+    masks = row_masks(weights, groups, (torch.ones(4).bool(), torch.ones(3).bool()))
+    assert [tuple(mask.shape) for mask in masks] == [(4, 1), (1, 4), (8, 1), (7,), (3, 1, 1)]
+    assert all(mask.dtype == torch.bool for mask in masks)

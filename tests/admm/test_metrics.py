@@ -1,0 +1,81 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from admm_exp.admm.groups import ChannelGroup, Member, unit_matrix
+from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Random
+from tests.admm.oracles import tied_groups, tied_weights
+
+GROUP = ChannelGroup("conv", 5, 2, (Member(0, 0),))
+
+
+def theta_of(seed, n_units=5, p=7):
+    return torch.randn(n_units, p, generator=torch.Generator().manual_seed(seed))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**31), st.floats(0.0, 100.0))
+def test_fpgm_is_the_sum_of_distances_of_a_naive_loop(seed, shift):
+    theta = theta_of(seed) + shift
+    rows = theta.double()
+    naive = torch.stack([sum((a - b).norm() for b in rows) for a in rows])
+    assert torch.allclose(FPGM()(theta, GROUP).double(), naive, rtol=1e-4)
+
+
+def test_fpgm_gives_equal_units_a_distance_of_zero_and_no_nan():
+    scores = FPGM()(torch.full((5, 3), 1e3), GROUP)
+    assert scores.tolist() == [0.0] * 5
+
+
+def test_fpgm_sees_the_members_of_a_unit_as_one_vector():
+    group, weights = tied_groups()[0], tied_weights()
+    rows = unit_matrix(weights, group).double()
+    expected = torch.cdist(rows, rows).sum(dim=1)
+    apart = sum(
+        torch.cdist(part, part).sum(dim=1) for part in [rows[:, :3], rows[:, 3:5], rows[:, 5:]]
+    )
+    scores = FPGM()(rows.float(), group).double()
+    assert torch.allclose(scores, expected, rtol=1e-5)
+    assert not torch.allclose(scores, apart, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("metric", "power"), [(L1Norm(), 1), (L2Norm(), 2)])
+def test_norms_are_those_of_a_naive_loop(metric, power):
+    theta = theta_of(3)
+    naive = [sum(abs(float(x)) ** power for x in row) for row in theta]
+    assert metric(theta, GROUP).tolist() == pytest.approx(naive, rel=1e-6)
+
+
+@pytest.mark.parametrize("metric", [L1Norm(), L2Norm(), FPGM()])
+def test_scores_do_not_change_theta(metric):
+    theta = theta_of(0)
+    before = theta.clone()
+    metric(theta, GROUP)
+    assert torch.equal(theta, before)
+
+
+def test_random_is_the_same_in_every_call_whatever_theta_holds():
+    metric = Random(seed=4)
+    first = metric(theta_of(0), GROUP)
+    torch.rand(3)  # the global generator has no say
+    assert torch.equal(metric(torch.full((5, 7), float("nan")), GROUP), first)
+
+
+def test_random_never_reads_theta():
+    on_meta = torch.empty(5, 7, device="meta")  # holds no numbers to read
+    assert Random(seed=4)(on_meta, GROUP).shape == (5,)
+
+
+def test_random_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    Random(seed=4)(theta_of(0), GROUP)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_random_differs_between_seeds_and_groups():
+    groups = [ChannelGroup("conv", 5, 2, (Member(0, 0),), position=p) for p in range(3)]
+    drawn = {
+        tuple(Random(seed)(theta_of(0), group).tolist()) for seed in range(3) for group in groups
+    }
+    assert len(drawn) == 9

@@ -1,0 +1,73 @@
+from itertools import pairwise
+
+import pytest
+
+from admm_exp.admm.rho import auto_rho, geometric_rho, largest_stable_rho
+
+
+def remaining(rho, iterations, steps, lr, momentum):
+    """Simulate heavy-ball W-steps on one unit to be cut, without task gradient.
+
+    It swings around zero: returns its size at the end and the largest of the last iteration.
+    """
+    w, u, velocity, sizes = 1.0, 0.0, 0.0, []
+    for _ in range(iterations):
+        for _ in range(steps):
+            velocity = momentum * velocity + rho * (w + u)
+            w -= lr * velocity
+            sizes.append(abs(w))
+        u += w
+    return sizes[-1], max(sizes[-steps:])
+
+
+@pytest.mark.parametrize(
+    ("iterations", "steps", "lr", "momentum"),
+    [(12, 200, 0.01, 0.9), (5, 100, 0.01, 0.9), (10, 50, 0.01, 0.0), (3, 300, 0.02, 0.5)],
+)
+def test_auto_rho_leaves_about_one_percent_of_a_unit_to_be_cut(iterations, steps, lr, momentum):
+    rho = auto_rho(iterations * steps * lr, momentum)
+    assert remaining(rho, iterations, steps, lr, momentum)[0] <= 0.012
+    assert remaining(rho / 10, iterations, steps, lr, momentum)[1] > 0.2
+
+
+def test_auto_rho_is_9_2_over_s():
+    lrs = [0.1, 0.1, 0.01]
+    effective_steps = sum(lr / (1 - 0.9) for lr in lrs)
+    assert auto_rho(sum(lrs), 0.9) * effective_steps == pytest.approx(9.2)
+
+
+@pytest.mark.parametrize("sum_lr", [0.0, -1.0, float("nan")])
+def test_auto_rho_refuses_learning_rates_that_sum_to_nothing(sum_lr):
+    with pytest.raises(ValueError, match=f"must sum to more than 0: {sum_lr}$"):
+        auto_rho(sum_lr, 0.9)
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.0, float("nan")])
+def test_auto_rho_refuses_momentum_outside_0_and_1(momentum):
+    with pytest.raises(ValueError, match=rf"^momentum must be in \[0, 1\), got {momentum}$"):
+        auto_rho(1.0, momentum)
+
+
+def test_geometric_rho_grows_by_its_factor_in_every_iteration():
+    rhos = [geometric_rho(1e-3, 1.3, iteration) for iteration in range(5)]
+    assert rhos[0] == 1e-3
+    assert [b / a for a, b in pairwise(rhos)] == pytest.approx([1.3] * 4)
+
+
+def test_growth_of_one_keeps_rho_exactly():
+    assert {geometric_rho(1e-3, 1.0, iteration) for iteration in range(50)} == {1e-3}
+
+
+@pytest.mark.parametrize("growth", [0.99, 0.0, float("nan")])
+def test_falling_rho_is_refused(growth):
+    with pytest.raises(ValueError, match=f"^rho_growth must be at least 1, got {growth}$"):
+        geometric_rho(1e-3, growth, 3)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_heavy_ball_converges_just_below_the_largest_stable_rho_and_not_above(momentum):
+    lr = 0.05
+    bound = largest_stable_rho(lr, momentum)
+    below, _ = remaining(0.99 * bound, 1, 600, lr, momentum)
+    above, _ = remaining(1.01 * bound, 1, 600, lr, momentum)
+    assert abs(below) < 1e-3 < 1e3 < abs(above)

@@ -1,0 +1,171 @@
+import pytest
+import torch
+from torch import nn
+
+from admm_exp.admm.groups import ChannelGroup, Member
+from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Random
+from admm_exp.admm.projection import ChannelConstraint
+from admm_exp.admm.state import State, initial_state, split, to_tensors, with_rho
+from admm_exp.admm.update import add_penalty_gradient_, update
+from tests.admm.oracles import admm_iteration, norm, tied_groups, tied_weights, zeroed
+
+GROUPS = tied_groups()
+CONSTRAINT = ChannelConstraint(GROUPS, L2Norm())
+
+
+def is_close(left, right, atol=1e-5):
+    pairs = zip(left, right, strict=True)
+    return all(torch.allclose(a.double(), b.double(), rtol=0, atol=atol) for a, b in pairs)
+
+
+@pytest.mark.parametrize("relaxation", [1.0, 1.6, 0.5])
+def test_five_iterations_equal_those_with_z_and_u_apart(relaxation):
+    W = tied_weights(0)
+    state = initial_state(W, CONSTRAINT, 0.5)
+    Z, U = (list(tensors) for tensors in split(state, CONSTRAINT))
+    for seed in range(1, 6):
+        # A W-step that pulls towards Z - U and lets another point of view in.
+        drift = tied_weights(seed)
+        T = [(z - u).float() for z, u in zip(Z, U, strict=True)]
+        W = [0.5 * (w + t) + 0.3 * d for w, t, d in zip(W, T, drift, strict=True)]
+        Z, U = admm_iteration(W, Z, U, GROUPS, relaxation)
+        state, _ = update(W, state, CONSTRAINT, relaxation)
+        assert is_close(split(state, CONSTRAINT)[0], Z)
+        assert is_close(split(state, CONSTRAINT)[1], U)
+    assert state.iteration == 5
+
+
+def test_support_moves_in_the_run_that_the_reference_follows():
+    state, supports = initial_state(tied_weights(0), CONSTRAINT, 0.5), set()
+    for seed in range(5):
+        state, _ = update(tied_weights(seed), state, CONSTRAINT)
+        supports.add(tuple(torch.cat(state.support).tolist()))
+    assert len(supports) > 1
+
+
+def test_kept_units_are_copied_unchanged():
+    W, start = tied_weights(2), initial_state(tied_weights(0), CONSTRAINT, 0.5)
+    state, _ = update(W, start, CONSTRAINT)  # U was 0, so X = W
+    Z, U = split(state, CONSTRAINT)
+    removed = [~kept for kept in state.support]
+    assert all(map(torch.equal, Z, zeroed(W, GROUPS, state.support)))
+    assert all(map(torch.equal, U, zeroed(W, GROUPS, removed)))
+
+
+@pytest.mark.parametrize("rho", [1.0, 2.0, 5.0])
+def test_exact_w_steps_on_a_quadratic_converge_to_the_hard_thresholded_point(rho):
+    B = tied_weights(0)  # f(W) = 1/2 ||W - B||^2, minimised on S by the projection of B
+    state = initial_state(B, CONSTRAINT, rho)
+    for _ in range(150):
+        W = [(b + rho * t) / (1 + rho) for b, t in zip(B, state.targets, strict=True)]
+        state, residuals = update(W, state, CONSTRAINT)
+    Z, U = split(state, CONSTRAINT)
+    assert is_close(Z, zeroed(B, GROUPS, CONSTRAINT.nearest(B)))
+    assert is_close(W, Z)
+    assert is_close([rho * u for u in U], [b - z for b, z in zip(B, Z, strict=True)])
+    assert residuals.primal_residual < 1e-5
+    assert residuals.dual_residual < 1e-5
+    assert residuals.is_converged
+
+
+def test_two_scalars_follow_the_trajectory_worked_out_by_hand():
+    # f = 1/2 ((w1 - 3)^2 + (w2 - 1)^2), rho = 1, Z = (0, 0), one of two stays: after k iterations
+    # W = (3 - 3/2^k, 1/2^k), Z = (W1, 0) and U = (0, 1 - 1/2^k), all exact in binary.
+    constraint = ChannelConstraint((ChannelGroup("fc", 2, 1, (Member(0, 0),)),), L2Norm())
+    B = torch.tensor([3.0, 1.0])
+    state = State((torch.zeros(2),), (torch.tensor([True, False]),), rho=1.0)
+    for k in range(1, 8):
+        W = (B + state.targets[0]) / 2
+        state, residuals = update([W], state, constraint)
+        (Z,), (U,) = split(state, constraint)
+        assert W.tolist() == [3 - 3 / 2**k, 1 / 2**k]
+        assert Z.tolist() == [3 - 3 / 2**k, 0.0]
+        assert U.tolist() == [0.0, 1 - 1 / 2**k]
+        assert residuals.primal_residual == 1 / 2**k
+        assert residuals.dual_residual == 3 / 2**k
+
+
+def test_rho_change_between_iterations_keeps_the_fixed_point():
+    B, rho = tied_weights(0), 1.0
+    state = initial_state(B, CONSTRAINT, rho)
+    for iteration in range(200):
+        W = [(b + rho * t) / (1 + rho) for b, t in zip(B, state.targets, strict=True)]
+        state, residuals = update(W, state, CONSTRAINT)
+        if iteration == 150:  # converged: a dual that is rescaled rightly stays so
+            assert residuals.primal_residual < 1e-5
+            rho = 3.0
+            state = with_rho(state, CONSTRAINT, rho)
+        if iteration > 150:
+            assert residuals.primal_residual < 1e-4
+
+
+@pytest.mark.parametrize("metric", [L2Norm(), L1Norm(), FPGM(), Random(0)])
+@pytest.mark.parametrize("relaxation", [1.0, 1.6])
+def test_changing_w_in_place_afterwards_changes_nothing(metric, relaxation):
+    constraint, W = ChannelConstraint(GROUPS, metric), tied_weights(1)
+    start = initial_state(W, constraint, 0.5)
+    end, _ = update(W, start, constraint, relaxation)
+    before = [{k: v.clone() for k, v in to_tensors(state).items()} for state in (start, end)]
+    for w in W:
+        w.fill_(9.0)
+    for state, old in zip((start, end), before, strict=True):
+        assert all(torch.equal(tensor, old[name]) for name, tensor in to_tensors(state).items())
+
+
+def test_update_leaves_w_and_the_old_state_as_they_were():
+    W = tied_weights(1)
+    start = initial_state(tied_weights(0), CONSTRAINT, 0.5)
+    before = [t.clone() for t in (*W, *start.targets, *start.support)]
+    update(W, start, CONSTRAINT, 1.6)
+    assert all(map(torch.equal, (*W, *start.targets, *start.support), before))
+
+
+def test_state_on_leaf_parameters_carries_no_graph():
+    W = [nn.Parameter(w) for w in tied_weights(1)]
+    start = initial_state(W, CONSTRAINT, 0.5)
+    end, _ = update(W, start, CONSTRAINT, 1.6)
+    end = with_rho(end, CONSTRAINT, 2.0)
+    for tensor in (*start.targets, *end.targets, *end.support):
+        assert not tensor.requires_grad
+        assert tensor.grad_fn is None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_state_is_float32_whatever_the_weights_are(dtype):
+    W = [w.to(dtype) for w in tied_weights(1)]
+    state, _ = update(W, initial_state(W, CONSTRAINT, 0.5), CONSTRAINT)
+    assert {t.dtype for t in state.targets} == {torch.float32}
+
+
+@pytest.mark.parametrize("relaxation", [0.0, 2.0, -1.0, float("nan")])
+def test_relaxation_outside_0_and_2_is_refused(relaxation):
+    state = initial_state(tied_weights(), CONSTRAINT, 0.5)
+    with pytest.raises(ValueError, match=r"^relaxation must be in \(0, 2\), got "):
+        update(tied_weights(), state, CONSTRAINT, relaxation)
+
+
+def test_nan_in_w_is_an_error():
+    W = tied_weights()
+    state = initial_state(W, CONSTRAINT, 0.5)
+    W[4][0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="the weights hold NaN"):
+        update(W, state, CONSTRAINT)
+
+
+def test_penalty_gradient_is_that_of_autograd():
+    W = [w.double().requires_grad_() for w in tied_weights(1)]
+    T = [t.double() for t in tied_weights(2)]
+    penalty = 0.7 / 2 * sum((w - t).square().sum() for w, t in zip(W, T, strict=True))
+    task = tied_weights(3)
+    expected = [g + t for g, t in zip(torch.autograd.grad(penalty, W), task, strict=True)]
+    gradients = [t.double() for t in task]
+    add_penalty_gradient_(gradients, W, T, 0.7)
+    assert is_close(gradients, expected, atol=1e-12)
+    assert norm(gradients) > norm(task)
+
+
+def test_penalty_gradient_at_w_equal_to_z_is_zero_and_not_nan():
+    W = tied_weights(1)
+    gradients = [torch.zeros_like(w) for w in W]
+    add_penalty_gradient_(gradients, W, [w.clone() for w in W], 1e3)
+    assert all(bool((g == 0).all()) for g in gradients)

@@ -1,0 +1,117 @@
+"""What a user sees when a run cannot be: one sentence, exit code 1, nothing written."""
+
+from pathlib import Path
+
+import pytest
+from conftest import Done, run_command
+
+SENTENCES = {
+    "rhoo=1": r"unknown setting 'rhoo'; did you mean 'rho'?",
+    "admm_iterations=3": "did you mean 'schedule.admm_iterations'?",
+    "schedule.admm_lrr=3": "did you mean 'schedule.admm_lr'?",
+    "model.widht=3": "did you mean 'model.width'?",
+    "+model.widht=3": "did you mean 'model.width'?",
+    "+unknown=1": "unknown setting 'unknown'; known settings: dataset, model,",
+    "datset=digits": "did you mean 'dataset'?",
+    "dataset=cifer10": "dataset=cifer10 is unknown; did you mean 'cifar10'? available: cifar10,",
+    "metric=l3_norm": "metric=l3_norm is unknown; did you mean 'l2_norm'? available: fpgm, l1_norm",
+    "+experiment=nothing": "experiment=nothing is unknown; available:",
+    "experiment=resnet56_cifar10": "write +experiment=NAME",
+    "sparsity=1.0": "sparsity must be in [0, 1), got 1.0",
+    "sparsity=-0.1": "sparsity must be in [0, 1), got -0.1",
+    "sparsity=abc": "sparsity must be a number, got abc",
+    "sparsity=null": "sparsity must have a value, got null",
+    "rho=0": "rho must be a number greater than 0 or auto, got 0",
+    "rho=-1": "rho must be a number greater than 0 or auto, got -1",
+    "rho=inf": "rho must be a number greater than 0 or auto, got inf",
+    "rho=large": "rho must be a number greater than 0 or auto, got 'large'",
+    "rho=1,2": "rho=1,2 gives several values: add -m to sweep over them",
+    "rho=[": "'rho=[' is not a setting, write KEY=VALUE",
+    "schedule.admm_iterations=0": "schedule.admm_iterations must be at least 1, got 0",
+    "schedule.admm_epoch=1.5": "schedule.admm_epoch must be a whole number, got 1.5",
+    "schedule.dense.decay=cosin": "must be one of constant, cosine, step, got cosin",
+    "seed=-1": "seed must be at least 0, got -1",
+    "dataset=cifar10": "cifar10 was not found or is damaged in outputs/data",
+    "dataset=imagefolder dataset.root=nowhere": "nowhere",
+    "dataset.img_size=big": "dataset.img_size must be",
+    "schedule.batch_size=5000": "batch_size must be at most 1295",
+    "device=cuda:77": "device=cuda:77 is not available here",
+    "layers=nowhere.yaml": "layers=nowhere.yaml cannot be read",
+    "model=lenet5": "lenet5 needs images of at least 28x28 pixels, got 8x8",
+    "model=torchvision model.name=resnet19": "resnet19",
+    "model._target_=mynet.Net": "model cannot be built by mynet.Net: No module named 'mynet'",
+    "tracking_uri=http://127.0.0.1:9": "nothing answers at tracking_uri http://127.0.0.1:9",
+}
+
+
+def assert_refused(done: Done, sentence: str, folder: Path) -> None:
+    assert done.returncode == 1
+    assert done.stdout == ""
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    assert sentence in lines[0]
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(("overrides", "sentence"), SENTENCES.items(), ids=list(SENTENCES))
+def test_bad_input_is_refused_in_one_sentence(
+    tmp_path: Path, overrides: str, sentence: str
+) -> None:
+    assert_refused(run_command(tmp_path, *overrides.split()), sentence, tmp_path)
+
+
+def test_a_layers_file_with_an_unknown_layer_is_refused(tmp_path: Path) -> None:
+    layers = tmp_path / "given" / "layers.yaml"
+    layers.parent.mkdir()
+    layers.write_text("sparsity: {default: 0.5, layer1.0.conv9: 0.3}\n")
+    work = tmp_path / "work"
+    work.mkdir()
+    done = run_command(work, f"layers={layers}")
+    assert_refused(done, "unknown layer 'layer1.0.conv9'", work)
+
+
+def test_a_network_with_nothing_to_prune_is_refused(tmp_path: Path) -> None:
+    package, work = tmp_path / "package", tmp_path / "work"
+    package.mkdir()
+    work.mkdir()
+    (package / "onelayer.py").write_text(
+        "from torch import nn\n"
+        "def net(num_classes, in_channels):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+    done = run_command(
+        work, "model._target_=onelayer.net", "~model.width", env={"PYTHONPATH": str(package)}
+    )
+    assert_refused(done, "the model has nothing to prune", work)
+
+
+def test_an_unwritable_output_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text("a file where the folder should be")
+    done = run_command(tmp_path, "tracking=none")
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_traceback_is_there_for_those_who_ask(tmp_path: Path) -> None:
+    done = run_command(tmp_path, "sparsity=2", env={"HYDRA_FULL_ERROR": "1"})
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_help_loads_neither_torch_nor_mlflow(tmp_path: Path) -> None:
+    code = (
+        "import sys, admm_exp.app\n"
+        "sys.argv = ['admm-exp', '--help']\n"
+        "admm_exp.app.main()\n"
+        "assert not {'torch', 'mlflow', 'pydantic', 'matplotlib'} & set(sys.modules)\n"
+    )
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "== Groups" in done.stdout

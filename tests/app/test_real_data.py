@@ -1,0 +1,108 @@
+"""The whole job on files in the real formats."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import clean_environment, run_command
+from data.real_formats import write_cifar10, write_cifar100, write_image_folder
+
+SHORT = (
+    "tracking=none",
+    "schedule.batch_size=32",
+    "schedule.dense.epochs=4",
+    "schedule.admm_iterations=2",
+    "schedule.admm_epoch=1",
+    "schedule.finetune.epochs=2",
+    "model.width=8",
+)
+PATCHED = """
+import json, sys
+import torchvision
+dataset = getattr(torchvision.datasets, sys.argv.pop(1))
+for name, value in json.loads(sys.argv.pop(1)).items():
+    setattr(dataset, name, value)
+from admm_exp.app import main
+main()
+"""
+
+
+def report_in(folder: Path) -> dict[str, Any]:
+    (path,) = folder.glob("outputs/runs/*/report.json")
+    report: dict[str, Any] = json.loads(path.read_text())
+    return report
+
+
+def run_patched(
+    folder: Path, dataset: str, sums: dict[str, Any], *overrides: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command where torchvision knows the checksums of the files a test wrote."""
+    return subprocess.run(
+        [sys.executable, "-c", PATCHED, dataset, json.dumps(sums), *overrides],
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_whole_job_runs_on_cifar10_files(tmp_path: Path) -> None:
+    sums = write_cifar10(tmp_path / "outputs" / "data", n_per_batch=80, seed=0)
+    done = run_patched(
+        tmp_path, "CIFAR10", sums, "dataset=cifar10", "model=resnet8", "model.width=8", *SHORT[:-1]
+    )
+    assert done.returncode == 0, done.stderr
+    report = report_in(tmp_path)
+    assert report["models"]["dense"]["test_accuracy"] > 0.5  # ten classes that a network can learn
+    assert report["surgery"]["max_abs_difference"] < 1e-4
+
+
+def test_the_whole_job_runs_on_cifar100_files(tmp_path: Path) -> None:
+    sums = write_cifar100(tmp_path / "outputs" / "data", n_train=400, n_test=100, seed=0)
+    done = run_patched(tmp_path, "CIFAR100", sums, "dataset=cifar100", *SHORT)
+    assert done.returncode == 0, done.stderr
+    assert report_in(tmp_path)["config"]["dataset"]["name"] == "cifar100"
+
+
+def test_cifar_images_can_be_resized(tmp_path: Path) -> None:
+    sums = write_cifar10(tmp_path / "outputs" / "data", n_per_batch=40, seed=0)
+    done = run_patched(tmp_path, "CIFAR10", sums, "dataset=cifar10", "dataset.img_size=48", *SHORT)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_the_whole_job_runs_on_an_image_folder(tmp_path: Path, suffix: str) -> None:
+    root = tmp_path / "images"
+    write_image_folder(root / "train", ["cat", "dog", "owl"], 24, 40, suffix, seed=0)
+    write_image_folder(root / "val", ["cat", "dog", "owl"], 8, 40, suffix, seed=1)
+    work = tmp_path / "work"
+    work.mkdir()
+    workers = min(2, os.cpu_count() or 1)
+    done = run_command(
+        work,
+        "dataset=imagefolder",
+        f"dataset.root={root}",
+        "dataset.img_size=32",
+        f"dataset.workers={workers}",
+        *SHORT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert report_in(work)["layers"][0]["name"] == "conv1"
+
+
+def test_a_torchvision_network_runs_the_whole_job(tmp_path: Path) -> None:
+    done = run_command(
+        tmp_path,
+        "model=torchvision",
+        "model.name=mobilenet_v2",
+        "dataset.img_size=32",
+        *[o for o in SHORT if not o.startswith("model.")],
+        "schedule.dense.epochs=1",
+    )
+    assert done.returncode == 0, done.stderr
+    assert report_in(tmp_path)["surgery"]["max_abs_difference"] < 1e-4

@@ -1,0 +1,52 @@
+"""Running the command as a user does."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+Done = subprocess.CompletedProcess[str]
+SHORT = (
+    "schedule.dense.epochs=2",
+    "schedule.admm_iterations=2",
+    "schedule.admm_epoch=1",
+    "schedule.finetune.epochs=1",
+)
+
+
+def run_command(folder: Path, *overrides: str, env: Mapping[str, str] | None = None) -> Done:
+    """Run `python -m admm_exp` in a folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "admm_exp", *overrides],
+        cwd=folder,
+        env=clean_environment() | dict(env or {}),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without settings that change what a user sees."""
+    ignored = {"MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR", "ADMM_EXP_TRACEBACK"}
+    return {k: v for k, v in os.environ.items() if k not in ignored} | {"COLUMNS": "100"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot run, with the reason."""
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., Done]:
+    """Run the command in a fresh folder."""
+    return lambda *overrides, **options: run_command(tmp_path, *overrides, **options)

@@ -1,0 +1,219 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from admm_exp.admm.metrics import L2Norm
+from admm_exp.errors import ConfigError, TrainingError
+from admm_exp.phases.admm import check_stability, train_admm
+from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.results import History
+from admm_exp.training.loop import train_epoch
+from tests.phases.toy import accuracy_of, batches, mlp, parts_of, sgd, train_fn, weights_of
+
+SETTINGS = {"admm_iterations": 3, "rho_growth": 1.0, "relaxation": 1.0, "offset": 0}
+
+
+def constrained_of(model, rho=0.5):
+    return ConstrainedModel(
+        model, batches()[0][0], sparsity=0.6, metric=L2Norm(), rho=rho, by_layer=None
+    )
+
+
+def run(model=None, lrs=(0.05,) * 6, rho=0.5, parts=None, **settings):
+    constrained = constrained_of(model or mlp(), rho)
+    parts = parts or parts_of()
+    result = train_admm(constrained, lrs, parts, **(SETTINGS | settings))
+    return constrained, parts.observer, result
+
+
+def best_units(W, b):
+    """Mark the two hidden units with the largest sum of squares over weights and bias."""
+    scores = [float(row.square().sum() + bias.square()) for row, bias in zip(W, b, strict=True)]
+    best = sorted(range(5), key=lambda unit: -scores[unit])[:2]
+    return torch.tensor([unit in best for unit in range(5)])
+
+
+def project(W, b):
+    kept = best_units(W, b)
+    return [W * kept.unsqueeze(1), b * kept]
+
+
+def by_hand(model, lr, rho, growth, relaxation):
+    """Train three iterations of two epochs with the penalty in the loss and Z, U apart."""
+    optimizer, W = sgd(model.parameters(), lr), [model[0].weight, model[0].bias]
+    Z, U = project(*[w.detach() for w in W]), [torch.zeros_like(w) for w in W]
+    for iteration in range(3):
+        if iteration:
+            rho, U = rho * growth, [u / growth for u in U]
+        for x, y in batches() * 2:
+            optimizer.zero_grad()
+            distance = [(w - z + u).square().sum() for w, z, u in zip(W, Z, U, strict=True)]
+            (F.cross_entropy(model(x), y) + rho / 2 * sum(distance)).backward()
+            optimizer.step()
+        a = relaxation
+        triples = zip(W, Z, U, strict=True)
+        X = [a * w.detach() + (1 - a) * z + u for w, z, u in triples]
+        Z = project(*X)
+        U = [x - z for x, z in zip(X, Z, strict=True)]
+    return Z
+
+
+@pytest.mark.parametrize(("growth", "relaxation"), [(1.0, 1.0), (1.5, 1.0), (1.0, 1.6), (1.5, 1.6)])
+def test_phase_trains_as_a_loop_with_the_penalty_in_the_loss(growth, relaxation):
+    model, reference = mlp(), mlp()
+    constrained, _, _ = run(model, rho_growth=growth, relaxation=relaxation)
+    Z = by_hand(reference, 0.05, 0.5, growth, relaxation)
+    for got, expected in zip(model.parameters(), reference.parameters(), strict=True):
+        assert torch.allclose(got, expected, atol=1e-5)
+    assert constrained.state.support[0].tolist() == (Z[1] != 0).tolist()
+
+
+def test_units_to_be_cut_lose_their_energy():
+    pulled, history, _ = run(lrs=(0.05,) * 40, rho=0.3, admm_iterations=10)
+    assert history.iterations[-1].dead_energy < 0.02
+    untouched, _, _ = run(lrs=(0.05,) * 40, rho=1e-6, admm_iterations=10)
+    dead = [
+        float(c.model[0].weight[~c.state.support[0]].detach().norm()) for c in (pulled, untouched)
+    ]
+    assert dead[0] < 0.2 * dead[1]
+
+
+def test_train_function_with_its_own_loss_trains_with_admm():
+    def regression(model, optimizer, epoch):
+        for x, _ in batches():
+            optimizer.zero_grad()
+            F.huber_loss(model(x), x[:, :3].sin()).backward()
+            optimizer.step()
+
+    parts = parts_of(train_fn=regression, validate_fn=lambda model: 0.0)
+    _, history, _ = run(lrs=(0.05,) * 40, rho=0.3, admm_iterations=10, parts=parts)
+    assert history.iterations[-1].dead_energy < 0.02
+
+
+def test_rho_grows_by_its_factor_and_the_first_iteration_has_the_given_one():
+    constrained, history, _ = run(rho=0.2, rho_growth=2.0)
+    assert [record.rho for record in history.iterations] == pytest.approx([0.2, 0.4, 0.8])
+    assert constrained.rho == pytest.approx(0.8)
+
+
+def test_every_iteration_leaves_a_record_with_the_residuals_of_its_update():
+    constrained, history, _ = run()
+    assert [record.iteration for record in history.iterations] == [1, 2, 3]
+    W = torch.cat([w.flatten() for w in constrained.weights()])
+    masks = constrained.constraint.masks(constrained.weights(), constrained.state.support)
+    Z = torch.cat(
+        [(t * m).flatten() for t, m in zip(constrained.state.targets, masks, strict=True)]
+    )
+    assert history.iterations[-1].primal_residual == pytest.approx(float((W - Z).norm()), rel=1e-5)
+
+
+def test_observer_sees_start_epochs_iterations_and_end_in_order():
+    class Diary(History):
+        def __init__(self):
+            super().__init__()
+            self.lines = []
+
+        def phase_started(self, name, epochs):
+            self.lines.append((name, epochs))
+
+        def epoch_finished(self, record):
+            self.lines.append(record.epoch)
+
+        def iteration_finished(self, record):
+            self.lines.append(f"iteration {record.iteration}")
+
+        def phase_finished(self, result):
+            self.lines.append(result)
+
+    _, diary, result = run(lrs=(0.05,) * 4, admm_iterations=2, parts=parts_of(Diary()))
+    assert diary.lines == [("admm", 4), 1, 2, "iteration 1", 3, 4, "iteration 2", result]
+    assert (result.name, result.epochs, result.cached) == ("admm", 4, False)
+
+
+def test_train_function_sees_each_learning_rate_and_epochs_of_the_whole_run():
+    seen = []
+
+    def spy(model, optimizer, epoch):
+        seen.append((epoch, optimizer.param_groups[0]["lr"]))
+        train_fn(model, optimizer, epoch)
+
+    run(lrs=(0.3, 0.2, 0.1, 0.05), admm_iterations=2, offset=30, parts=parts_of(train_fn=spy))
+    assert seen == [(30, 0.3), (31, 0.2), (32, 0.1), (33, 0.05)]
+
+
+def test_one_optimizer_goes_through_all_iterations():
+    built, used = [], []
+
+    def build(parameters, lr):
+        built.append((sgd(parameters, lr), lr))
+        return built[0][0]
+
+    def spy(model, optimizer, epoch):
+        used.append(optimizer)
+        train_fn(model, optimizer, epoch)
+
+    run(lrs=(0.3, 0.1, 0.1), parts=parts_of(optimizer_fn=build, train_fn=spy))
+    assert [lr for _, lr in built] == [0.3]
+    assert all(optimizer is built[0][0] for optimizer in used)
+    assert len(used) == 3
+
+
+def test_train_function_that_never_steps_the_optimizer_is_an_error():
+    def own_optimizer(model, optimizer, epoch):
+        train_fn(model, sgd(model.parameters(), 0.1), epoch)
+
+    with pytest.raises(TrainingError, match="never stepped the optimizer it was given"):
+        run(parts=parts_of(train_fn=own_optimizer))
+
+
+def test_divergence_names_phase_epoch_step_and_learning_rate():
+    def diverges(model, optimizer, epoch):
+        data = batches()
+        if epoch == 13:
+            data[2][0][0, 0] = float("nan")
+        return train_epoch(model, optimizer, data)
+
+    message = r"at step 3 of epoch 4 of phase admm; lower the learning rate \(0\.05\)$"
+    with pytest.raises(TrainingError, match=message):
+        run(parts=parts_of(train_fn=diverges), offset=10)
+
+
+def test_weights_that_became_nan_unseen_name_the_iteration():
+    def breaks(model, optimizer, epoch):
+        train_fn(model, optimizer, epoch)
+        if epoch == 3:
+            with torch.no_grad():
+                model[0].weight[0, 0] = float("nan")
+
+    message = r"hold NaN after iteration 2 of phase admm; lower the learning rate \(0\.05\)$"
+    with pytest.raises(TrainingError, match=message):
+        run(parts=parts_of(train_fn=breaks))
+
+
+def test_validation_is_that_of_the_network_after_its_epoch():
+    seen = []
+
+    def validate(model):
+        seen.append(float(accuracy_of(model)))
+        return seen[-1]
+
+    constrained, history, _ = run(parts=parts_of(validate_fn=validate))
+    assert [record.val_accuracy for record in history.epochs] == seen
+    assert seen[-1] == float(accuracy_of(constrained.model))
+
+
+def test_same_start_gives_the_same_weights_bit_by_bit():
+    first, again = mlp(), mlp()
+    run(first)
+    run(again)
+    assert all(map(torch.equal, weights_of(first).values(), weights_of(again).values()))
+
+
+def test_a_rho_that_grows_past_stability_is_refused_with_its_iteration():
+    # 0.1 * 10 ** 2 = 10 is the first at or above 2 (1 + 0) / 0.2 = 10
+    with pytest.raises(ConfigError, match=r"below 10 at learning rate 0\.2, got 10 in iteration 3"):
+        check_stability([0.2] * 8, 4, rho=0.1, rho_growth=10.0, momentum=0.0)
+
+
+def test_a_falling_learning_rate_leaves_room_for_rho():
+    check_stability([0.2, 0.02, 0.002], 3, rho=0.9, rho_growth=10.0, momentum=0.0)

@@ -1,0 +1,64 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from admm_exp.app.main import conf_dir
+from admm_exp.config import ExperimentConfig, config_hash, dataset_settings, group_hash
+from admm_exp.schema import check_config
+
+
+@pytest.fixture(autouse=True)
+def hydra_at_conf() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    ConfigStore.instance().store(name="schema", node=ExperimentConfig)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield
+
+
+def config_of(*overrides: str) -> ExperimentConfig:
+    config = compose("config", overrides=list(overrides))
+    settings = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(settings, dict)
+    return check_config(settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "override", ["rho=0.1", "sparsity=0.4", "metric=fpgm", "seed=1", "schedule.admm_epoch=3"]
+)
+def test_what_decides_the_result_changes_the_hash(override: str) -> None:
+    assert config_hash(config_of(override)) != config_hash(config_of())
+
+
+@pytest.mark.parametrize(
+    "override", ["name=mine", "experiment_name=x", "tracking=none", "tracking_uri=sqlite:///x.db"]
+)
+def test_where_a_run_is_kept_leaves_the_hash(override: str) -> None:
+    assert config_hash(config_of(override)) == config_hash(config_of())
+
+
+def test_where_the_data_lie_leaves_the_hash() -> None:
+    near, far = (config_of("dataset=cifar10", f"dataset.root={r}") for r in ("a", "b"))
+    assert config_hash(near) == config_hash(far)
+
+
+@pytest.mark.parametrize("override", ["dataset.crop_padding=0", "dataset.batch_size=32"])
+def test_what_a_network_sees_of_the_data_is_kept(override: str) -> None:
+    assert dataset_settings(config_of(override)) != dataset_settings(config_of())
+
+
+def test_an_edited_layers_file_changes_the_hash(tmp_path: Path) -> None:
+    layers = tmp_path / "layers.yaml"
+    layers.write_text("sparsity: {default: 0.5}\n")
+    before = config_hash(config_of(f"layers={layers}"))
+    layers.write_text("sparsity: {default: 0.6}\n")
+    assert config_hash(config_of(f"layers={layers}")) != before
+
+
+def test_a_group_is_what_differs_by_seed_alone() -> None:
+    assert group_hash(config_of("seed=1")) == group_hash(config_of("seed=2"))
+    assert group_hash(config_of("rho=1")) != group_hash(config_of("rho=2"))

@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+from admm_exp.errors import AdmmExpError, DeviceError
+from admm_exp.training.device import resolve_device
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Pretend a number of GPUs, and Apple's GPU or none."""
+
+    def pretend(gpus: int, mps: bool = False) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return pretend
+
+
+@pytest.mark.parametrize(("gpus", "mps", "expected"), [(0, True, "cpu"), (2, False, "cuda")])
+def test_auto_is_cuda_where_there_is_one(machine, gpus, mps, expected):
+    machine(gpus, mps)
+    assert resolve_device("auto") == torch.device(expected)
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:1", "mps"])
+def test_device_that_is_here_is_given(machine, name):
+    machine(gpus=2, mps=True)
+    assert resolve_device(name) == torch.device(name)
+
+
+@pytest.mark.parametrize("name", ["cuda:2", "mps", "gpu", "CPU", ""])
+def test_other_names_are_answered_with_what_is_here(machine, name):
+    machine(gpus=2)
+    message = f"device={name} is not available here, choose one of auto, cpu, cuda, cuda:0, cuda:1$"
+    with pytest.raises(DeviceError, match=message):
+        resolve_device(name)
+
+
+def test_error_is_one_a_user_can_mend():
+    assert issubclass(DeviceError, AdmmExpError)

@@ -1,0 +1,51 @@
+import pytest
+import torch
+from torch import nn
+
+from admm_exp.training.optimizer import build_optimizer, momentum_of
+
+SETTINGS = {"momentum": 0.9, "weight_decay": 0.01, "nesterov": False}
+
+
+def steps_of(name, gradients, **settings):
+    """Step one scalar that starts at 2 with the given gradients."""
+    parameter = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+    optimizer = build_optimizer(name, [parameter], 0.1, **(SETTINGS | settings))
+    path = []
+    for gradient in gradients:
+        parameter.grad = torch.tensor(gradient, dtype=torch.float64)
+        optimizer.step()
+        path.append(float(parameter.detach()))
+    return path
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd_has_coupled_decay_and_momentum(nesterov):
+    w, velocity, expected = 2.0, 0.0, []
+    for task_gradient in [1.0, -0.5, 0.25]:
+        gradient = task_gradient + 0.01 * w
+        velocity = 0.9 * velocity + gradient
+        w -= 0.1 * (gradient + 0.9 * velocity if nesterov else velocity)
+        expected.append(w)
+    assert steps_of("sgd", [1.0, -0.5, 0.25], nesterov=nesterov) == pytest.approx(expected)
+
+
+def test_adamw_has_decoupled_decay():
+    # The first step of Adam has length lr, whatever the gradient's size; decay comes on top.
+    expected = 2.0 * (1 - 0.1 * 0.01) - 0.1
+    assert steps_of("adamw", [123.0]) == pytest.approx([expected], rel=1e-6)
+
+
+def test_adamw_without_gradient_only_decays():
+    assert steps_of("adamw", [0.0], weight_decay=0.5) == pytest.approx([2.0 * (1 - 0.1 * 0.5)])
+
+
+@pytest.mark.parametrize(("name", "momentum"), [("sgd", 0.9), ("adamw", 0.0)])
+def test_momentum_is_read_from_the_optimizer(name, momentum):
+    optimizer = build_optimizer(name, [nn.Parameter(torch.zeros(1))], 0.1, **SETTINGS)
+    assert momentum_of(optimizer) == momentum
+
+
+def test_unknown_name_is_refused():
+    with pytest.raises(ValueError, match=r"^optimizer must be sgd or adamw, got 'lion'$"):
+        build_optimizer("lion", [nn.Parameter(torch.zeros(1))], 0.1, **SETTINGS)
