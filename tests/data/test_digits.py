@@ -73,7 +73,10 @@ def test_shape_follows_img_size(img_size, side):
     assert digits(**SETTINGS, img_size=img_size).shape == (1, side, side)
 
 
-@pytest.mark.parametrize("content", [None, b"not gzip", gzip.compress(b"0,1,2\n" * 99)[:-9]])
+CUT_OFF = gzip.compress(b"0,1,2\n" * 99)[:-9]
+
+
+@pytest.mark.parametrize("content", [None, b"not gzip", CUT_OFF], ids=["none", "text", "cut off"])
 def test_a_missing_or_damaged_file_is_one_sentence(monkeypatch, tmp_path, content):
     path = tmp_path / "digits.csv.gz"
     if content is not None:
