@@ -28,8 +28,8 @@ FLOORS = (
     ("pruning", "tracking", "figures", "schema", "environment"),
     ("phases", "saved_model"),
     ("report", "pruner", "materials"),
-    ("handover", "terminal"),
-    ("experiment",),
+    ("handover", "terminal", "stages"),
+    ("experiment", "preflight"),
     ("app",),
     ("__main__",),
 )

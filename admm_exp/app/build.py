@@ -13,9 +13,9 @@ from hydra.errors import InstantiationException
 
 from admm_exp.config import ExperimentConfig, config_hash, group_hash
 from admm_exp.errors import AdmmExpError, ConfigError
-from admm_exp.experiment import check_plan
 from admm_exp.materials import Materials
 from admm_exp.phases.parts import Observer
+from admm_exp.preflight import check_plan
 from admm_exp.schema import check_arguments
 from admm_exp.tracking import NullTracker, open_tracker
 from admm_exp.training.device import resolve_device
