@@ -9,7 +9,7 @@ from torch import nn
 
 from admm_exp.config import ExperimentConfig
 from admm_exp.environment import describe_environment
-from admm_exp.figures import draw_all
+from admm_exp.figures.run import draw_all
 from admm_exp.materials import Materials
 from admm_exp.report import final_metrics, write_report
 from admm_exp.saved_model import save_model

@@ -16,7 +16,7 @@ HOMES = {
     "mlflow": ("tracking/",),
     "torch_pruning": ("pruning/graph.py",),
     "pydantic": ("schema.py",),
-    "matplotlib": ("figures.py",),
+    "matplotlib": ("figures/",),
     "rich": ("terminal.py",),
     "torchvision": ("data/", "models/"),
 }

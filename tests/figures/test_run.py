@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from admm_exp import figures
+from admm_exp.figures import run as figures
+from admm_exp.figures.style import DPI
 
 HEIGHT_PIXELS, WIDTH_PIXELS = 990, 1350
 
@@ -78,7 +79,7 @@ def test_layers_grow_with_their_number(report, tmp_path, count):
     figures.layers(report, tmp_path / "layers.png")
     width, height = size_in_pixels(tmp_path / "layers.png")
     assert width == WIDTH_PIXELS
-    assert height == pytest.approx((1.5 + 0.26 * count) * figures.DPI, abs=1)
+    assert height == pytest.approx((1.5 + 0.26 * count) * DPI, abs=1)
 
 
 @pytest.mark.parametrize("admm", [None, {}, {"iterations": []}])
@@ -142,5 +143,5 @@ def test_drawing_leaves_matplotlib_as_it_was(report, tmp_path):
 
 
 def test_matplotlib_loads_only_to_draw():
-    code = "import sys, admm_exp.figures; assert 'matplotlib' not in sys.modules"
+    code = "import sys, admm_exp.figures.run; assert 'matplotlib' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

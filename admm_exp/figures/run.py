@@ -1,40 +1,31 @@
 """Figures of one run, drawn from the plain numbers of its report."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from admm_exp.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LIGHT,
+    PURPLE,
+    VERMILION,
+    column,
+    count_in_whole_numbers,
+    figure_at,
+    percent,
+    positive,
+    shortened,
+    use_log_axis,
+)
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-DPI = 150
-WIDTH_INCHES = 9.0
-# Okabe and Ito 2008: eight colours that colour-blind people tell apart.
-BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#AA4499"
-LIGHT, GREY = "#BBD9EC", "#555555"
 BANDS = {"dense": "#EFEFEF", "admm": "#FFF1D6", "finetune": "#E2F2EB"}
-# Any: matplotlib types the keys of a style as one long Literal, from 3.11 on.
-STYLE: Any = {
-    "font.size": 11,
-    "axes.titlesize": 13,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "grid.color": "#D8D8D8",
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 4.5,
-}
-MAX_NAME_LENGTH = 36
-
 Report = Mapping[str, Any]
 
 
@@ -69,24 +60,24 @@ def residuals(report: Report, path: Path) -> None:
         path: PNG to write.
     """
     rows = _iterations(report)
-    steps = _column(rows, "iteration")
-    with _figure(path, 6.6) as figure:
+    steps = column(rows, "iteration")
+    with figure_at(path, 6.6) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
         for name, color, marker in (("primal", BLUE, "o"), ("dual", VERMILION, "s")):
-            values = _positive(_column(rows, f"{name}_residual"))
-            bounds = _positive(_column(rows, f"eps_{name}"))
+            values = positive(column(rows, f"{name}_residual"))
+            bounds = positive(column(rows, f"eps_{name}"))
             top.plot(steps, values, color=color, marker=marker, label=f"{name} residual")
             if not all(map(math.isnan, bounds)):
                 top.plot(steps, bounds, "--", color=color, linewidth=1.3, label=f"eps {name}")
         for name, color, marker in (("support_change", PURPLE, "^"), ("dead_energy", GREEN, "D")):
             label = name.replace("_", " ")
-            bottom.plot(steps, _column(rows, name), color=color, marker=marker, label=label)
+            bottom.plot(steps, column(rows, name), color=color, marker=marker, label=label)
         bottom.set_ylim(0, max(0.01, bottom.get_ylim()[1]))
-        _use_log_axis(top)
+        use_log_axis(top)
         top.set(title=_verdict(rows), ylabel="residual (log)")
         bottom.set(xlabel="ADMM iteration", ylabel="fraction")
         bottom.set_xlim(steps[0] - 0.5, steps[-1] + 0.5)
-        _count_in_whole_numbers(bottom)
+        count_in_whole_numbers(bottom)
         for axes in (top, bottom):
             axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
@@ -101,14 +92,14 @@ def layers(report: Report, path: Path) -> None:
     rows = report["layers"]
     before, kept = [row["channels"] for row in rows], [row["kept"] for row in rows]
     places = range(len(rows))
-    with _figure(path, 1.5 + 0.26 * len(rows)) as figure:
+    with figure_at(path, 1.5 + 0.26 * len(rows)) as figure:
         axes = figure.subplots()
         axes.barh(places, before, color=LIGHT, height=0.74, label="before")
         axes.barh(places, kept, color=BLUE, height=0.74, label="kept")
         for place, row in enumerate(rows):
             text = f" {row['kept']}/{row['channels']}"
             axes.text(row["channels"], place, text, va="center", fontsize=9, color=GREY)
-        axes.set_yticks(places, [_shortened(row["name"]) for row in rows], fontsize=9)
+        axes.set_yticks(places, [shortened(row["name"]) for row in rows], fontsize=9)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(0, 1.15 * max(before))
         axes.grid(visible=False, axis="y")
@@ -128,7 +119,7 @@ def training(report: Report, path: Path) -> None:
         path: PNG to write.
     """
     phases = list(_phases(report["history"]))
-    with _figure(path, 6.6) as figure:
+    with figure_at(path, 6.6) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True)
         for axes in (top, bottom):
             for name, epochs, _ in phases:
@@ -136,71 +127,25 @@ def training(report: Report, path: Path) -> None:
                 axes.axvspan(epochs[0] - 0.5, epochs[-1] + 0.5, color=color, zorder=0)
         for _, epochs, rows in phases:
             marker = "o" if len(epochs) < 40 else ""
-            loss, accuracy = _positive(_column(rows, "train_loss")), _column(rows, "val_accuracy")
+            loss, accuracy = positive(column(rows, "train_loss")), column(rows, "val_accuracy")
             top.plot(epochs, loss, color=VERMILION, marker=marker, markersize=3)
             bottom.plot(epochs, accuracy, color=BLUE, marker=marker, markersize=3)
         _name_bands(top, phases)
         _mark_cut(report, phases, [top, bottom])
         _mark_dense(report, bottom)
-        _use_log_axis(top)
+        use_log_axis(top)
         top.set_ylabel("train loss (log)")
         bottom.set(xlabel="epoch", ylabel="validation accuracy")
-        bottom.yaxis.set_major_formatter(_percent)
+        bottom.yaxis.set_major_formatter(percent)
         bottom.set_xlim(0.5, phases[-1][1][-1] + 0.5)
-        _count_in_whole_numbers(bottom)
+        count_in_whole_numbers(bottom)
         figure.suptitle(_outcome(report), x=0.01, ha="left", fontsize=13, fontweight="bold")
         if report.get("models"):
             figure.legend(loc="outside lower center", ncols=2)
 
 
-@contextmanager
-def _figure(path: Path, height_inches: float) -> Iterator["Figure"]:
-    """Yield an empty figure in the house style and save it; pyplot and its state stay out."""
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-
-
 def _iterations(report: Report) -> Sequence[Mapping[str, Any]]:
     return (report.get("admm") or {}).get("iterations") or []
-
-
-def _column(rows: Iterable[Mapping[str, Any]], name: str) -> list[float]:
-    values = (row.get(name) for row in rows)
-    return [math.nan if value is None else float(value) for value in values]
-
-
-def _positive(values: Iterable[float]) -> list[float]:
-    """Replace what a log axis cannot show by gaps."""
-    return [value if 0 < value < math.inf else math.nan for value in values]
-
-
-def _use_log_axis(axes: "Axes") -> None:
-    # With nothing to show, matplotlib cannot place a log axis.
-    if math.isfinite(axes.dataLim.minposy):
-        axes.set_yscale("log")
-
-
-def _count_in_whole_numbers(axes: "Axes") -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-
-
-def _shortened(name: str) -> str:
-    half = MAX_NAME_LENGTH // 2
-    return name if len(name) <= MAX_NAME_LENGTH else f"{name[: half - 1]}…{name[-half:]}"
-
-
-def _percent(fraction: float, position: int | None = None) -> str:
-    return f"{100 * fraction:.4g} %"
 
 
 def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -219,7 +164,7 @@ def _excess(row: Mapping[str, Any]) -> tuple[float, str]:
     """Return the larger residual in units of its tolerance (NaN if unknown), and its name."""
     ratios = []
     for name in ("primal", "dual"):
-        residual, eps = (_column([row], key)[0] for key in (f"{name}_residual", f"eps_{name}"))
+        residual, eps = (column([row], key)[0] for key in (f"{name}_residual", f"eps_{name}"))
         ratios.append((residual / eps if eps else math.nan, name))
     return next((pair for pair in ratios if math.isnan(pair[0])), max(ratios))
 
@@ -264,7 +209,7 @@ def _mark_cut(report: Report, phases: Sequence[Phase], panels: Sequence["Axes"])
     for axes in panels:
         axes.axvline(cut, color="black", linewidth=1.2)
     accuracy = float(pruned["val_accuracy"])
-    label = f"right after the cut: {_percent(accuracy)}"
+    label = f"right after the cut: {percent(accuracy)}"
     panels[-1].plot([cut], [accuracy], "kX", markersize=10, label=label, clip_on=False, zorder=5)
 
 
@@ -272,7 +217,7 @@ def _mark_dense(report: Report, axes: "Axes") -> None:
     dense = (report.get("models") or {}).get("dense")
     if dense:
         accuracy = float(dense["val_accuracy"])
-        label = f"dense network: {_percent(accuracy)}"
+        label = f"dense network: {percent(accuracy)}"
         axes.axhline(accuracy, color=GREY, linestyle=":", linewidth=1.4, label=label)
 
 
@@ -280,5 +225,5 @@ def _outcome(report: Report) -> str:
     models = report.get("models") or {}
     if "finetuned" not in models or "dense" not in models:
         return "Training over all phases"
-    small, dense = (_percent(models[name]["val_accuracy"]) for name in ("finetuned", "dense"))
+    small, dense = (percent(models[name]["val_accuracy"]) for name in ("finetuned", "dense"))
     return f"Small network: {small} validation accuracy after finetuning, dense: {dense}"

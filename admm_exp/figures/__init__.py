@@ -1,0 +1,1 @@
+"""Figures for people, drawn from plain numbers; matplotlib's only home."""

@@ -1,0 +1,89 @@
+"""The house style of every figure: size, colours, axes and labels."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 150
+WIDTH_INCHES = 9.0
+# Okabe and Ito 2008: eight colours that colour-blind people tell apart.
+BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#AA4499"
+LIGHT, GREY = "#BBD9EC", "#555555"
+# Any: matplotlib types the keys of a style as one long Literal, from 3.11 on.
+STYLE: Any = {
+    "font.size": 11,
+    "axes.titlesize": 13,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": "#D8D8D8",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+}
+MAX_NAME_LENGTH = 36
+
+
+@contextmanager
+def figure_at(path: Path, height_inches: float) -> Iterator["Figure"]:
+    """Yield an empty figure in the house style and save it; pyplot and its state stay out.
+
+    Args:
+        path: PNG to write; its folder is created if missing.
+        height_inches: Height; the width is the same for all figures.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+
+
+def column(rows: Iterable[Mapping[str, Any]], name: str) -> list[float]:
+    """Read one number a row; what is missing becomes NaN."""
+    values = (row.get(name) for row in rows)
+    return [math.nan if value is None else float(value) for value in values]
+
+
+def positive(values: Iterable[float]) -> list[float]:
+    """Replace what a log axis cannot show by gaps."""
+    return [value if 0 < value < math.inf else math.nan for value in values]
+
+
+def use_log_axis(axes: "Axes") -> None:
+    """Make the vertical axis logarithmic, if anything is drawn: matplotlib cannot place it else."""
+    if math.isfinite(axes.dataLim.minposy):
+        axes.set_yscale("log")
+
+
+def count_in_whole_numbers(axes: "Axes") -> None:
+    """Put the horizontal ticks on whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+
+
+def shortened(name: str) -> str:
+    """Cut the middle out of a long name."""
+    half = MAX_NAME_LENGTH // 2
+    return name if len(name) <= MAX_NAME_LENGTH else f"{name[: half - 1]}…{name[-half:]}"
+
+
+def percent(fraction: float, position: int | None = None) -> str:
+    """Write a fraction in percent, four digits at most; also the formatter of an axis."""
+    return f"{100 * fraction:.4g} %"
