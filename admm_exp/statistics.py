@@ -1,0 +1,121 @@
+"""Means over seeds, and differences between methods seed by seed."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean, stdev
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method in one setting.
+
+    Args:
+        setting: Values that the runs of a row and of its reference share, as asked for.
+        method: Name of the method.
+        n: Number of runs.
+        mean: Mean of their values.
+        std: Standard deviation, n - 1 in the denominator; None below two runs.
+        n_pairs: Seeds that this method and the reference have in common.
+        difference: Mean over those seeds of this method's value minus the reference's; None for
+            the reference itself and where no seed is shared.
+        standard_error: Of that difference, its standard deviation over sqrt(n_pairs); None below
+            two pairs.
+    """
+
+    setting: tuple[Any, ...]
+    method: str
+    n: int
+    mean: float
+    std: float | None
+    n_pairs: int
+    difference: float | None
+    standard_error: float | None
+
+
+def compare(
+    reports: Iterable[Mapping[str, Any]],
+    value: str = "models.finetuned.test_accuracy",
+    *,
+    method: str = "config.method.name",
+    within: Sequence[str] = ("config.sparsity",),
+    reference: str | None = None,
+) -> list[Row]:
+    """Compare methods over runs with several seeds.
+
+    A paired difference takes out what a seed does to both methods alike: its split, its dense
+    network, its order of the data.
+
+    Args:
+        reports: Contents of report.json, or mappings of the same form.
+        value: Dotted name of the number that is compared.
+        method: Dotted name of what tells the methods apart.
+        within: Dotted names of what must be equal for runs to be compared.
+        reference: Method that the others are compared to; None for no differences.
+
+    Returns:
+        One row a setting and method: settings as they first appear, methods by falling mean.
+
+    Raises:
+        ValueError: If a report lacks a name, two runs share setting, method and seed, or no run
+            has the reference method.
+    """
+    values: dict[tuple[Any, ...], dict[str, dict[Any, float]]] = {}
+    for report in reports:
+        setting = tuple(look_up(report, name) for name in within)
+        name, seed = str(look_up(report, method)), look_up(report, "seed")
+        by_seed = values.setdefault(setting, {}).setdefault(name, {})
+        if seed in by_seed:
+            raise ValueError(f"two runs of {name} have seed {seed} in setting {setting}: keep one")
+        by_seed[seed] = float(look_up(report, value))
+    names = sorted({name for methods in values.values() for name in methods})
+    if reference is not None and reference not in names:
+        raise ValueError(
+            f"no run has the reference {reference!r}, got {', '.join(names) or 'none'}"
+        )
+    rows = []
+    for setting, methods in values.items():
+        base = {} if reference is None else methods.get(reference, {})
+        found = [
+            _row(setting, name, by_seed, {} if name == reference else base)
+            for name, by_seed in methods.items()
+        ]
+        rows += sorted(found, key=lambda row: -row.mean)
+    return rows
+
+
+def look_up(report: Mapping[str, Any], name: str) -> Any:
+    """Read a value by its dotted name.
+
+    Raises:
+        ValueError: If the report has no such value.
+    """
+    value: Any = report
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise ValueError(f"a report has no {name}")
+        value = value[part]
+    return value
+
+
+def _row(
+    setting: tuple[Any, ...], method: str, by_seed: Mapping[Any, float], base: Mapping[Any, float]
+) -> Row:
+    values = list(by_seed.values())
+    pairs = [by_seed[seed] - base[seed] for seed in by_seed if seed in base]
+    spread = _std(pairs)
+    return Row(
+        setting=setting,
+        method=method,
+        n=len(values),
+        mean=fmean(values),
+        std=_std(values),
+        n_pairs=len(pairs),
+        difference=fmean(pairs) if pairs else None,
+        standard_error=None if spread is None else spread / sqrt(len(pairs)),
+    )
+
+
+def _std(values: Sequence[float]) -> float | None:
+    return stdev(values) if len(values) > 1 else None
