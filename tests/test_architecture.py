@@ -20,9 +20,9 @@ HOMES = {
     "rich": ("terminal.py",),
     "torchvision": ("data/", "models/"),
 }
-STANDARD_ONLY = ("config.py", "results.py", "errors.py")
+STANDARD_ONLY = ("config.py", "results.py", "errors.py", "comparison.py")
 FLOORS = (
-    ("errors", "config", "results"),
+    ("errors", "config", "results", "comparison"),
     ("admm",),
     ("training", "data", "models"),
     ("pruning", "tracking", "figures", "schema", "environment"),
