@@ -20,9 +20,9 @@ HOMES = {
     "rich": ("terminal.py",),
     "torchvision": ("data/", "models/"),
 }
-STANDARD_ONLY = ("config.py", "results.py", "errors.py", "statistics.py")
+STANDARD_ONLY = ("config.py", "results.py", "errors.py", "statistics.py", "comparison.py")
 FLOORS = (
-    ("errors", "config", "results", "statistics"),
+    ("errors", "config", "results", "statistics", "comparison"),
     ("admm",),
     ("training", "data", "models"),
     ("pruning", "tracking", "figures", "schema", "environment"),

@@ -84,6 +84,6 @@ def shortened(name: str) -> str:
     return name if len(name) <= MAX_NAME_LENGTH else f"{name[: half - 1]}…{name[-half:]}"
 
 
-def percent(fraction: float, position: int | None = None) -> str:
+def percent(fraction: float, position: float | None = None) -> str:
     """Write a fraction in percent, four digits at most; also the formatter of an axis."""
     return f"{100 * fraction:.4g} %"

@@ -1,0 +1,169 @@
+"""What several runs say together: seeds summed up, the Pareto front, the best per sparsity.
+
+A row is a plain mapping that describes one finished run: `run_id`, `run_name`, `rho`, `sparsity`,
+`seed`, `dataset`, `model`, `method`, `metric`, `accuracy` (test), `accuracy_after_cut`,
+`accuracy_drop`, `val_accuracy`, `macs`, `params`, `flops_ratio`, `primal_residual` (the last),
+`dense_accuracy`, `dense_macs`. `iterations` and `layers`, as they stand in report.json, and
+`settings`, all parameters of the run, may be there too.
+"""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Row = Mapping[str, Any]
+
+AXES = {"rho", "log10_rho", "rho_setting", "sparsity", "seed"}
+INCIDENTAL = {
+    *("run_id", "run_name", "name", "experiment_name", "device", "force"),
+    *("dataset.root", "dataset.download", "dataset.workers"),
+}
+SERIES = ("dataset", "model", "method", "metric")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (NaN if n is 1) of one number over n seeds."""
+
+    mean: float
+    std: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ by their seed alone; `series` says what else is swept, "" if nothing."""
+
+    series: str
+    rho: float
+    sparsity: float
+    rows: tuple[Row, ...]
+
+    def spread(self, name: str) -> Spread | None:
+        """Sum one number up over the seeds; None if no run has it."""
+        return spread(row.get(name) for row in self.rows)
+
+    def mean(self, name: str) -> float:
+        """Average one number over the seeds; NaN if no run has it."""
+        found = self.spread(name)
+        return math.nan if found is None else found.mean
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The dense network that runs start from: MACs per sample, test accuracy over the seeds."""
+
+    label: str
+    macs: float
+    accuracy: Spread
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Sum numbers up; what is missing or not finite is left out.
+
+    Returns:
+        Mean, sample standard deviation and count; None of nothing.
+    """
+    known = [float(value) for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return None
+    std = statistics.stdev(known) if len(known) > 1 else math.nan
+    return Spread(statistics.fmean(known), std, len(known))
+
+
+def settings_of(rows: Sequence[Row]) -> list[Setting]:
+    """Put the runs that differ by their seed alone together.
+
+    Returns:
+        Settings by series, sparsity and rho; runs without accuracy, rho or sparsity are left out.
+    """
+    needed = ("accuracy", "rho", "sparsity")
+    complete = [row for row in rows if all(row.get(name) is not None for name in needed)]
+    names = _swept(complete)
+    groups: dict[tuple[str, float, float], list[Row]] = {}
+    for row in complete:
+        known = _described(row)
+        series = ", ".join(f"{name}={known[name]}" for name in names if name in known)
+        key = (series, float(row["sparsity"]), float(row["rho"]))
+        groups.setdefault(key, []).append(row)
+    return [
+        Setting(series, rho, sparsity, tuple(sorted(group, key=_seed)))
+        for (series, sparsity, rho), group in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def pareto_front(settings: Sequence[Setting]) -> list[Setting]:
+    """Find the settings that no other one beats in both MACs and validation accuracy.
+
+    The choice is made on validation data, so that test accuracy on the front stays an estimate;
+    on test accuracy only if some setting has no validation accuracy.
+
+    Returns:
+        The front, from few MACs to many.
+    """
+    judge = judged_by(settings)
+    best = -math.inf
+    front = []
+    for setting in sorted(settings, key=lambda s: (s.mean("macs"), -s.mean(judge))):
+        if setting.mean(judge) > best and math.isfinite(setting.mean("macs")):
+            best = setting.mean(judge)
+            front.append(setting)
+    return front
+
+
+def best_per_sparsity(settings: Sequence[Setting]) -> list[Setting]:
+    """Find the setting with the highest validation accuracy of every sparsity, in its order."""
+    judge = judged_by(settings)
+    best: dict[float, Setting] = {}
+    for setting in settings:
+        known = best.get(setting.sparsity)
+        if known is None or setting.mean(judge) > known.mean(judge):
+            best[setting.sparsity] = setting
+    return [best[sparsity] for sparsity in sorted(best)]
+
+
+def judged_by(settings: Sequence[Setting]) -> str:
+    """Name the accuracy that choices are made on: validation, if every setting has it."""
+    has_all = all(setting.spread("val_accuracy") for setting in settings)
+    return "val_accuracy" if has_all else "accuracy"
+
+
+def dense_networks(rows: Sequence[Row]) -> list[Dense]:
+    """Sum up the dense networks that the runs start from, one a model and data set."""
+    groups: dict[tuple[Any, Any], dict[Any, Row]] = {}
+    for row in rows:
+        if row.get("dense_macs") is not None and row.get("dense_accuracy") is not None:
+            by_seed = groups.setdefault((row.get("model"), row.get("dataset")), {})
+            by_seed[row.get("seed")] = row  # runs of one seed share their dense network
+    found = []
+    for (model, dataset), by_seed in groups.items():
+        accuracy = spread(row["dense_accuracy"] for row in by_seed.values())
+        macs = statistics.median(float(row["dense_macs"]) for row in by_seed.values())
+        if accuracy is not None:
+            found.append(Dense(f"dense {model} on {dataset}", macs, accuracy))
+    return found
+
+
+def _described(row: Row) -> dict[str, str]:
+    fields = {name: row[name] for name in SERIES if row.get(name) is not None}
+    known = {"method": "admm"} | fields | dict(row.get("settings") or {})
+    return {key: str(value) for key, value in known.items() if key not in AXES | INCIDENTAL}
+
+
+def _swept(rows: Sequence[Row]) -> list[str]:
+    """List what varies beside rho, sparsity and seed; `model` stands for all of `model.*`."""
+    described = [_described(row) for row in rows]
+    names = dict.fromkeys(name for known in described for name in known)
+    varying = [name for name in names if len({known.get(name) for known in described}) > 1]
+    heads = {name for name in varying if "." not in name}
+    return sorted(
+        name
+        for name in varying
+        if name in heads or not any(name.startswith(f"{h}.") for h in heads)
+    )
+
+
+def _seed(row: Row) -> float:
+    return float(row.get("seed") or 0)
