@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from admm_exp.admm.projection import ChannelConstraint
+from admm_exp.admm.projection import Constraint
 from admm_exp.admm.residuals import Residuals, measure
 from admm_exp.admm.state import State
 
@@ -14,7 +14,7 @@ from admm_exp.admm.state import State
 def update(
     weights: Sequence[Tensor],
     state: State,
-    constraint: ChannelConstraint,
+    constraint: Constraint,
     relaxation: float = 1.0,
 ) -> tuple[State, Residuals]:
     """Do the Z-step and the U-step after a W-step.
