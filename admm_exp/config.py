@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 
 class Decay(StrEnum):
@@ -56,12 +56,27 @@ class OptimizerSettings:
 
 @dataclass
 class TrainingSettings:
-    """A phase of plain training: the dense network, or finetuning."""
+    """A phase of plain training, such as that of the dense network."""
 
     epochs: Annotated[int, Ge(0)]
     lr: Annotated[float, Gt(0.0)]
     decay: Decay
     warmup_epochs: Annotated[int, Ge(0)]
+
+
+@dataclass
+class DistillationSettings:
+    """The dense network as a teacher: its share of the loss (0: none) and the temperature."""
+
+    weight: Annotated[float, Ge(0.0), Le(1.0)]
+    temperature: Annotated[float, Gt(0.0)]
+
+
+@dataclass
+class FinetuneSettings(TrainingSettings):
+    """Training of the small network."""
+
+    distillation: DistillationSettings
 
 
 @dataclass
@@ -78,7 +93,14 @@ class Schedule:
     admm_decay: AdmmDecay
     rho_growth: Annotated[float, Ge(1.0)]
     relaxation: Annotated[float, Gt(0.0), Lt(2.0)]
-    finetune: TrainingSettings
+    admm_distillation: DistillationSettings
+    recalibration_batches: Annotated[int, Ge(0)]
+    finetune: FinetuneSettings
+
+    @property
+    def admm_epochs(self) -> int:
+        """Epochs of training between the dense network and the cut."""
+        return self.admm_iterations * self.admm_epoch
 
 
 @dataclass
@@ -92,13 +114,14 @@ class TrackingSettings:
 class ExperimentConfig:
     """One experiment: dense network, ADMM, cut, finetuning, report.
 
-    `dataset`, `model` and `metric` are parts: a `name`, a `_target_` that builds the part and its
-    arguments. `rho` is a number or "auto".
+    `dataset`, `model`, `metric` and `method` are parts: a `name`, a `_target_` that builds the
+    part and its arguments. `rho` is a number or "auto".
     """
 
     dataset: dict[str, Any]
     model: dict[str, Any]
     metric: dict[str, Any]
+    method: dict[str, Any]
     schedule: Schedule
     tracking: TrackingSettings
     sparsity: Annotated[float, Ge(0.0), Lt(1.0)]

@@ -6,11 +6,12 @@ from typing import Any
 from admm_exp.config import ExperimentConfig
 from admm_exp.handover import deliver, log_settings, origin
 from admm_exp.materials import Materials
+from admm_exp.methods.admm import starting_rho
 from admm_exp.phases.parts import Observers
 from admm_exp.pruning.cost import measure_latency_ms
 from admm_exp.report import build_report
 from admm_exp.results import History
-from admm_exp.stages import STAGES, Artifacts, Run, parts_of, starting_rho
+from admm_exp.stages import STAGES, Artifacts, Run, parts_of
 from admm_exp.tracking.curves import Curves
 
 LATENCY_BATCHES = (1, 32)
@@ -44,7 +45,12 @@ def run_experiment(
     _add_latency(made, materials)
     admm = {"rho": rho, "rho_setting": config.rho, **made.before_cut}
     report = origin(config, materials) | build_report(
-        made.models, admm, made.cut, made.constrained.prunable.kept, history
+        made.models,
+        admm,
+        made.cut,
+        made.constrained.prunable.kept,
+        history,
+        is_fresh=made.small is not made.cut.model,
     )
     deliver(report, materials, made.dense, made.small, run_dir)
     return report

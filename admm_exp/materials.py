@@ -9,19 +9,21 @@ from torch import Tensor, nn
 
 from admm_exp.admm.metrics import Metric
 from admm_exp.data.dataset import Dataset
+from admm_exp.methods.method import Method
 from admm_exp.phases.parts import Observer
 from admm_exp.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
 class Materials:
-    """Data, network, metric, device, and who watches.
+    """Data, network, metric, method, device, and who watches.
 
     Args:
         dataset: Data on the device.
         build_model: Builds the untrained network on the CPU.
         builder: What `build_model` calls: `_target_` and arguments.
         metric: Score of the channels.
+        method: How the network gets small.
         device: Where training takes place.
         tracker: Where parameters, curves and files go.
         observers: Who else sees the run, such as the terminal.
@@ -31,6 +33,7 @@ class Materials:
     build_model: Callable[[], nn.Module]
     builder: Mapping[str, Any]
     metric: Metric
+    method: Method
     device: torch.device
     tracker: Tracker
     observers: tuple[Observer, ...] = ()

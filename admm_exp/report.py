@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,12 @@ from admm_exp.pruning.groups import KeptGroup
 from admm_exp.results import History
 from admm_exp.training.checkpoint import write_atomically
 
-COLUMNS = {"dense": "dense", "pruned": "after the cut", "finetuned": "finetuned"}
+COLUMNS = {
+    "dense": "dense",
+    "pruned": "after the cut",
+    "recalibrated": "recalibrated",
+    "finetuned": "finetuned",
+}
 
 
 def build_report(
@@ -21,15 +27,19 @@ def build_report(
     cut: Cut,
     kept: Sequence[KeptGroup],
     history: History,
+    *,
+    is_fresh: bool,
 ) -> dict[str, Any]:
     """Put the results of a run together, as they stand in report.json.
 
     Args:
-        models: dense, pruned and finetuned: accuracies, cost and latency of each.
+        models: dense, pruned, finetuned and, where it was asked for, recalibrated: accuracies,
+            cost and latency of each.
         admm: rho and the accuracy before the cut.
         cut: What the cut did.
         kept: Groups that stayed whole.
         history: Epochs, iterations and phases of the run.
+        is_fresh: Whether the small network's training started from random weights.
     """
     return {
         "status": "finished",
@@ -39,11 +49,27 @@ def build_report(
             "groups": len(cut.layers),
         },
         "admm": {**admm, "iterations": [asdict(record) for record in history.iterations]},
+        "epochs": count_epochs(history, is_fresh),
         "layers": [asdict(layer) for layer in cut.layers],
         "kept_groups": [asdict(group) for group in kept],
         "phases": [asdict(phase) for phase in history.phases],
         "history": [asdict(record) for record in history.epochs],
     }
+
+
+def count_epochs(history: History, is_fresh: bool) -> dict[str, int]:
+    """Count the epochs of every phase, also of a dense network that came from the cache.
+
+    Args:
+        history: Epochs of the run.
+        is_fresh: Whether the last phase started from random weights.
+
+    Returns:
+        Epochs by phase; `total` are those that the small network's weights were trained for.
+    """
+    by_phase = Counter(record.phase for record in history.epochs)
+    last = history.epochs[-1].phase if history.epochs else ""
+    return {**by_phase, "total": by_phase[last] if is_fresh else by_phase.total()}
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
@@ -61,13 +87,14 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
 def summary_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Lay out the table dense | after the cut | finetuned: a header and one row a quantity."""
     dense = models["dense"]
-    columns = [models[name] for name in COLUMNS]
+    titles = {name: title for name, title in COLUMNS.items() if name in models}
+    columns = [models[name] for name in titles]
 
     def row(label: str, key: str, style: str) -> tuple[str, ...]:
         return (label, *(_cell(column[key], dense[key], style) for column in columns))
 
     rows = [
-        ("", *COLUMNS.values()),
+        ("", *titles.values()),
         row("test accuracy", "test_accuracy", "percent"),
         row("validation accuracy", "val_accuracy", "percent"),
         row("params", "params", "count"),
@@ -82,17 +109,19 @@ def summary_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...
 
 def markdown(report: Mapping[str, Any]) -> str:
     """Write the report as a page."""
-    config, surgery = report["config"], report["surgery"]
+    config, surgery, epochs = report["config"], report["surgery"], report["epochs"]
+    method = config["method"]["name"]
+    rho = f", rho {report['admm']['rho']:.3g}" if method == "admm" else ""
     sections = [
         f"# {config['model']['name']} on {config['dataset']['name']}, "
-        f"sparsity {config['sparsity']}, rho {report['admm']['rho']:.3g}",
+        f"{method}, sparsity {config['sparsity']}{rho}",
         _table(summary_rows(report["models"])),
         f"Accuracy before the cut {report['admm']['test_accuracy']:.2%}, right after it "
         f"{report['models']['pruned']['test_accuracy']:.2%}. Masked and cut network differ by at "
         f"most {surgery['max_abs_difference']:.1e} on real inputs. Latency is measured once per "
         f"architecture, so both columns of the small network share it; one MAC is two FLOPs.",
         "![loss and accuracy](figures/training.png)",
-        "![residuals](figures/residuals.png)",
+        *(["![residuals](figures/residuals.png)"] if report["admm"]["iterations"] else []),
         "![channels](figures/layers.png)",
         "## Channels",
         _table(
@@ -105,6 +134,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         "Kept whole: "
         + "; ".join(f"{group['name']} ({group['reason']})" for group in report["kept_groups"]),
         "## Phases",
+        f"The weights of the small network were trained for {epochs['total']} epochs in all.",
         _table(
             [("phase", "seconds", "epochs", "cached")]
             + [
@@ -125,6 +155,7 @@ def final_metrics(report: Mapping[str, Any]) -> dict[str, float]:
         "accuracy": small["test_accuracy"],
         "accuracy_drop": dense["test_accuracy"] - small["test_accuracy"],
         "accuracy_after_cut": report["models"]["pruned"]["test_accuracy"],
+        "epochs": report["epochs"]["total"],
         "sparsity": 1.0 - kept / channels,
         "params": small["params"],
         "macs": small["macs"],
@@ -132,6 +163,8 @@ def final_metrics(report: Mapping[str, Any]) -> dict[str, float]:
         "flops_ratio": small["flops"] / dense["flops"],
         "latency_ms": small["latency_ms"]["1"],
     }
+    if recalibrated := report["models"].get("recalibrated"):
+        numbers["accuracy_recalibrated"] = recalibrated["test_accuracy"]
     return {f"final/{name}": round(float(value), 6) for name, value in numbers.items()}
 
 

@@ -1,19 +1,25 @@
 """The stages of an experiment, in order; each reads what earlier ones made and adds its own."""
 
 import copy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from admm_exp.admm.rho import auto_rho
-from admm_exp.config import ExperimentConfig, TrainingSettings, dataset_settings, digest
+from admm_exp.config import (
+    DistillationSettings,
+    ExperimentConfig,
+    TrainingSettings,
+    dataset_settings,
+    digest,
+)
 from admm_exp.data.dataset import Dataset
 from admm_exp.environment import source_digest
 from admm_exp.materials import Materials
-from admm_exp.phases.admm import train_admm
+from admm_exp.methods.method import Task
 from admm_exp.phases.dense import dense_network
 from admm_exp.phases.parts import Observer, Parts
 from admm_exp.phases.plain import train_plain
@@ -21,12 +27,16 @@ from admm_exp.phases.prune import Cut, prune
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.cost import count_cost
 from admm_exp.pruning.layers_file import read_layers, write_layers
+from admm_exp.pruning.surgery import cut as cut_channels
 from admm_exp.results import PhaseResult
+from admm_exp.training.batch_norm import recalibrate_
+from admm_exp.training.distillation import Distillation
 from admm_exp.training.layout import suited_layout
-from admm_exp.training.learning_rate import admm_lrs
-from admm_exp.training.loop import evaluate, train_epoch
+from admm_exp.training.loop import LossFn, TrainFn, cross_entropy, evaluate, train_epoch
 from admm_exp.training.optimizer import build_optimizer
 from admm_exp.training.seeding import seed_everything
+
+FRESH_SEED = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Artifacts:
     """What the stages of a run have made so far; a field is set by the stage that makes it.
 
     Args:
-        models: Accuracies and cost of dense, pruned and finetuned network.
+        models: Accuracies and cost of dense, pruned (recalibrated) and finetuned network.
         dense: The trained network (stage dense); no later stage changes it.
         constrained: The network ready to be cut, and its groups (stage sparsify).
         before_cut: Accuracies of that network.
@@ -101,7 +111,7 @@ def dense(made: Artifacts, run: Run) -> None:
 
 
 def sparsify(made: Artifacts, run: Run) -> None:
-    """Train with ADMM until the channels to be cut carry nothing."""
+    """Make a copy of the dense network sparse, by the method."""
     config, materials = run.config, run.materials
     seed_everything(config.seed)
     default, by_layer = sparsities(config)
@@ -110,7 +120,7 @@ def sparsify(made: Artifacts, run: Run) -> None:
         materials.example_input(),
         sparsity=default,
         metric=materials.metric,
-        rho=starting_rho(config, len(materials.dataset.train)),
+        rho=1.0,
         by_layer=by_layer,
     )
     write_layers(
@@ -120,35 +130,32 @@ def sparsify(made: Artifacts, run: Run) -> None:
         default,
         constrained.prunable.kept,
     )
-    schedule = config.schedule
-    train_admm(
-        constrained,
-        lrs_of_admm(config),
-        run.parts,
-        admm_iterations=schedule.admm_iterations,
-        rho_growth=schedule.rho_growth,
-        relaxation=schedule.relaxation,
-        offset=schedule.dense.epochs,
-    )
+    parts = _taught(made.dense, config.schedule.admm_distillation, run)
+    steps, offset = len(materials.dataset.train), config.schedule.dense.epochs
+    materials.method.sparsify(constrained, Task(config, parts, steps, offset))
     made.constrained = constrained
     made.before_cut = _accuracies(constrained.model, materials.dataset)
 
 
 def cut(made: Artifacts, run: Run) -> None:
     """Remove the channels and measure what is left before any finetuning."""
-    dataset = run.materials.dataset
+    dataset, n_batches = run.materials.dataset, run.config.schedule.recalibration_batches
     made.cut = prune(made.constrained, next(iter(dataset.val))[0], run.parts.observer)
-    small = made.cut.model
+    small = run.materials.method.start(made.cut.model, lambda: _fresh(made, run))
     made.small = small.to(memory_format=suited_layout(small, run.materials.device))
     made.models["pruned"] = _measured(made.small, dataset)
+    if n_batches:
+        dataset.set_epoch(run.materials.method.last_training(run.config.schedule).offset)
+        recalibrate_(made.small, islice(dataset.train, n_batches))
+        made.models["recalibrated"] = _measured(made.small, dataset)
 
 
 def finetune(made: Artifacts, run: Run) -> None:
     """Train the small network."""
-    schedule = run.config.schedule
     seed_everything(run.config.seed)
-    offset = schedule.dense.epochs + schedule.admm_iterations * schedule.admm_epoch
-    _train(made.small, "finetune", schedule.finetune, run.parts, offset)
+    last = run.materials.method.last_training(run.config.schedule)
+    parts = _taught(made.dense, last.settings.distillation, run)
+    _train(made.small, last.phase, last.settings, parts, last.offset)
     made.models["finetuned"] = _measured(made.small, run.materials.dataset)
 
 
@@ -161,12 +168,8 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
     """Build the functions that all phases train, validate and optimize with."""
     dataset, settings = materials.dataset, config.schedule.optimizer
 
-    def train_fn(model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> float:
-        dataset.set_epoch(epoch)
-        return train_epoch(model, optimizer, dataset.train)
-
     return Parts(
-        train_fn=train_fn,
+        train_fn=_train_fn(dataset, cross_entropy),
         validate_fn=lambda model: evaluate(model, dataset.val),
         optimizer_fn=lambda parameters, lr: build_optimizer(
             settings.name,
@@ -180,28 +183,46 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
     )
 
 
-def lrs_of_admm(config: ExperimentConfig) -> list[float]:
-    """List the learning rates of the ADMM phase."""
-    schedule = config.schedule
-    return admm_lrs(
-        schedule.admm_decay, schedule.admm_lr, schedule.admm_iterations, schedule.admm_epoch
-    )
-
-
-def starting_rho(config: ExperimentConfig, steps_per_epoch: int) -> float:
-    """Read rho, or choose it from the learning rates of the ADMM phase."""
-    if config.rho == "auto":
-        optimizer = config.schedule.optimizer
-        momentum = optimizer.momentum if optimizer.name == "sgd" else 0.0
-        return auto_rho(sum(lrs_of_admm(config)) * steps_per_epoch, momentum)
-    return float(config.rho)
-
-
 def sparsities(config: ExperimentConfig) -> tuple[float, dict[str, float]]:
     """Read the default sparsity, and those of the layers file."""
     if config.layers is None:
         return config.sparsity, {}
     return read_layers(config.layers, config.sparsity)
+
+
+def _train_fn(dataset: Dataset, loss_fn: LossFn) -> TrainFn:
+    def train_fn(model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> float:
+        dataset.set_epoch(epoch)
+        return train_epoch(model, optimizer, dataset.train, loss_fn)
+
+    return train_fn
+
+
+def _taught(teacher: nn.Module, settings: DistillationSettings, run: Run) -> Parts:
+    """Let the dense network teach, if it is asked to."""
+    if settings.weight == 0.0:
+        return run.parts
+    loss_fn = Distillation(teacher, settings.weight, settings.temperature)
+    return replace(run.parts, train_fn=_train_fn(run.materials.dataset, loss_fn))
+
+
+def _fresh(made: Artifacts, run: Run) -> nn.Module:
+    """Build the small architecture with random weights that the dense network never had.
+
+    The cut chose channels by where the dense network's weights went from its seed. Weights of
+    layers that lost inputs are scaled up, so that activations keep the size they start with.
+    """
+    materials, constrained = run.materials, made.constrained
+    seed_everything((run.config.seed + FRESH_SEED) % 2**32)
+    wide = materials.build_model().to(materials.device)
+    example = materials.example_input()
+    small = cut_channels(wide, example, constrained.groups, constrained.state.support)
+    before = dict(wide.named_parameters())
+    with torch.no_grad():
+        for name, parameter in small.named_parameters():
+            if parameter.dim() > 1:
+                parameter.mul_((before[name][0].numel() / parameter[0].numel()) ** 0.5)
+    return small
 
 
 def _train(

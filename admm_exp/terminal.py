@@ -29,9 +29,11 @@ class Terminal:
 
     def started(self, config: ExperimentConfig) -> None:
         """Say what is about to run."""
+        method = config.method["name"]
+        rho = f"rho {config.rho}, " if method == "admm" else ""
         self.console.print(
-            f"[bold]{config.model['name']}[/] on {config.dataset['name']}: sparsity "
-            f"{config.sparsity}, rho {config.rho}, {config.metric['name']}, seed {config.seed}"
+            f"[bold]{config.model['name']}[/] on {config.dataset['name']}: {method}, sparsity "
+            f"{config.sparsity}, {rho}{config.metric['name']}, seed {config.seed}"
         )
 
     def phase_started(self, name: str, epochs: int) -> None:
@@ -39,7 +41,7 @@ class Terminal:
         self._last = self._iteration = None
         if self.console.is_terminal and epochs:
             self._progress = Progress(
-                TextColumn("{task.description:<9}"),
+                TextColumn("{task.description:<11}"),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TextColumn("epochs"),
@@ -70,7 +72,7 @@ class Terminal:
         epochs = f"{result.epochs} epochs" if result.epochs else ""
         if result.cached:
             epochs = "reused from the cache"
-        parts = [f"[bold]{result.name:<9}[/]", f"{result.seconds:6.1f} s", epochs, self._status()]
+        parts = [f"[bold]{result.name:<11}[/]", f"{result.seconds:6.1f} s", epochs, self._status()]
         self.console.print("  ".join(part for part in parts if part))
 
     def close(self) -> None:

@@ -27,6 +27,7 @@ FLOORS = (
     ("training", "data", "models"),
     ("pruning", "tracking", "figures", "schema", "environment"),
     ("phases", "saved_model"),
+    ("methods",),
     ("report", "pruner", "materials"),
     ("handover", "terminal", "stages"),
     ("experiment", "preflight"),

@@ -39,6 +39,7 @@ def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
         build_model=lambda: build("model", builder),
         builder=builder,
         metric=build("metric", config.metric),
+        method=build("method", config.method),
         device=device,
         tracker=NullTracker(),
         observers=(observer,),
@@ -55,10 +56,11 @@ def open_tracking(config: ExperimentConfig, materials: Materials, run_dir: Path)
     """
     if config.tracking.name == "none":
         return materials
+    prefix = "" if config.method["name"] == "admm" else f"method={config.method['name']},"
     tracker = open_tracker(
         config.tracking_uri,
         config.experiment_name,
-        config.name or f"rho={config.rho},sparsity={config.sparsity}",
+        config.name or f"{prefix}rho={config.rho},sparsity={config.sparsity}",
         Path("outputs/artifacts").absolute(),
         run_dir / "metrics.jsonl",
         tags={

@@ -25,7 +25,10 @@ from admm_exp.figures.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BANDS = {"dense": "#EFEFEF", "admm": "#FFF1D6", "finetune": "#E2F2EB"}
+BANDS = {"dense": "#EFEFEF", "finetune": "#E2F2EB", "scratch": "#E2F2EB"}
+PRUNING_BAND = "#FFF1D6"
+AFTER_CUT = ("finetune", "scratch")
+
 Report = Mapping[str, Any]
 
 
@@ -123,7 +126,7 @@ def training(report: Report, path: Path) -> None:
         top, bottom = figure.subplots(2, 1, sharex=True)
         for axes in (top, bottom):
             for name, epochs, _ in phases:
-                color = BANDS.get(name, "white")
+                color = BANDS.get(name, PRUNING_BAND)
                 axes.axvspan(epochs[0] - 0.5, epochs[-1] + 0.5, color=color, zorder=0)
         for _, epochs, rows in phases:
             marker = "o" if len(epochs) < 40 else ""
@@ -204,7 +207,7 @@ def _mark_cut(report: Report, phases: Sequence[Phase], panels: Sequence["Axes"])
     pruned = (report.get("models") or {}).get("pruned")
     if not pruned:
         return
-    before = [epochs[-1] for name, epochs, _ in phases if name != "finetune"]
+    before = [epochs[-1] for name, epochs, _ in phases if name not in AFTER_CUT]
     cut = max(before, default=0) + 0.5
     for axes in panels:
         axes.axvline(cut, color="black", linewidth=1.2)

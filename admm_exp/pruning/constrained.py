@@ -15,6 +15,7 @@ from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.state import State, initial_state, with_rho
 from admm_exp.admm.update import update
 from admm_exp.pruning.groups import PrunableGroup, Slice, find_groups, slices_of
+from admm_exp.pruning.masked import masked
 from admm_exp.pruning.penalty import penalty_hook
 from admm_exp.pruning.sparsities import group_sparsities
 from admm_exp.pruning.surgery import cut, mask_, max_abs_difference
@@ -78,6 +79,12 @@ class ConstrainedModel:
         return penalty_hook(
             optimizer, parameters, self.slices, lambda: self.state.targets, lambda: self.state.rho
         )
+
+    def masked_training(self, optimizer: Optimizer) -> AbstractContextManager[None]:
+        """Hold every removed unit at exactly zero, inside the `with` block."""
+        parameters = [self.model.get_parameter(s.parameter) for s in self.slices]
+        masks = self.constraint.masks(self.state.targets, self.state.support)
+        return masked(optimizer, parameters, self.slices, masks)
 
     def update(self, relaxation: float = 1.0) -> Residuals:
         """Do the Z- and U-step."""

@@ -1,0 +1,27 @@
+"""The cut at once, and all epochs spent on finetuning."""
+
+from dataclasses import replace
+
+from admm_exp.config import Schedule
+from admm_exp.methods.method import Finetuned, LastTraining, Task
+from admm_exp.pruning.constrained import ConstrainedModel
+
+
+class OneShot(Finetuned):
+    """Rank the channels of the dense network, cut, finetune for A + F epochs.
+
+    Args:
+        lr: Highest learning rate of finetuning; None for that of the schedule.
+    """
+
+    def __init__(self, lr: float | None) -> None:
+        self.lr = lr
+
+    def sparsify(self, constrained: ConstrainedModel, task: Task) -> None:
+        """Leave the network as it is: its state starts with the support of its weights."""
+
+    def last_training(self, schedule: Schedule) -> LastTraining:
+        """Finetune for A + F epochs."""
+        epochs = schedule.admm_epochs + schedule.finetune.epochs
+        settings = replace(schedule.finetune, epochs=epochs, lr=self.lr or schedule.finetune.lr)
+        return LastTraining("finetune", settings, schedule.dense.epochs)
