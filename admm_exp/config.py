@@ -127,6 +127,7 @@ class ExperimentConfig:
     sparsity: Annotated[float, Ge(0.0), Lt(1.0)]
     rho: float | int | str
     layers: str | None
+    from_run: str | None
     seed: Annotated[int, Ge(0), Lt(2**32)]
     device: str
     name: str | None
@@ -161,8 +162,11 @@ def dataset_settings(config: ExperimentConfig) -> dict[str, Any]:
 
 def _decisive(config: ExperimentConfig) -> dict[str, Any]:
     settings = {key: value for key, value in asdict(config).items() if key not in INCIDENTAL}
-    layers = Path(config.layers).read_text() if config.layers else None
-    return settings | {"dataset": dataset_settings(config), "layers": layers}
+    settings["layers"] = Path(config.layers).read_text() if config.layers else None
+    if config.from_run:
+        weights = (Path(config.from_run) / "model.safetensors").read_bytes()
+        settings["from_run"] = hashlib.sha256(weights).hexdigest()
+    return settings | {"dataset": dataset_settings(config)}
 
 
 def _without_seed(value: Any) -> Any:

@@ -43,6 +43,7 @@ def run_experiment(
         stage(made, run)
 
     _add_latency(made, materials)
+    previous = materials.previous
     admm = {"rho": rho, "rho_setting": config.rho, **made.before_cut}
     report = origin(config, materials) | build_report(
         made.models,
@@ -51,6 +52,7 @@ def run_experiment(
         made.constrained.prunable.kept,
         history,
         is_fresh=made.small is not made.cut.model,
+        epochs_before=previous.report["epochs"]["total"] if previous else 0,
     )
     deliver(report, materials, made.dense, made.small, run_dir)
     return report
@@ -63,4 +65,5 @@ def _add_latency(made: Artifacts, materials: Materials) -> None:
         networks, materials.example_input(), LATENCY_BATCHES, LATENCY_SECONDS
     )
     for name, column in made.models.items():
-        column["latency_ms"] = latency_ms["dense" if name == "dense" else "small"]
+        if name != "original":  # keeps what its own run measured
+            column["latency_ms"] = latency_ms["dense" if name == "dense" else "small"]

@@ -11,6 +11,7 @@ from admm_exp.admm.metrics import Metric
 from admm_exp.data.dataset import Dataset
 from admm_exp.methods.method import Method
 from admm_exp.phases.parts import Observer
+from admm_exp.previous import PreviousRun
 from admm_exp.tracking.tracker import Tracker
 
 
@@ -20,13 +21,15 @@ class Materials:
 
     Args:
         dataset: Data on the device.
-        build_model: Builds the untrained network on the CPU.
+        build_model: Builds the network that the run starts from on the CPU: untrained, or that of
+            the run before.
         builder: What `build_model` calls: `_target_` and arguments.
         metric: Score of the channels.
         method: How the network gets small.
         device: Where training takes place.
         tracker: Where parameters, curves and files go.
         observers: Who else sees the run, such as the terminal.
+        previous: The run that this one starts from.
     """
 
     dataset: Dataset
@@ -37,6 +40,7 @@ class Materials:
     device: torch.device
     tracker: Tracker
     observers: tuple[Observer, ...] = ()
+    previous: PreviousRun | None = None
 
     def example_input(self) -> Tensor:
         """Make one blank sample, (1, C, H, W) on the device."""

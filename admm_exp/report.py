@@ -14,6 +14,7 @@ from admm_exp.results import History
 from admm_exp.training.checkpoint import write_atomically
 
 COLUMNS = {
+    "original": "original",
     "dense": "dense",
     "pruned": "after the cut",
     "recalibrated": "recalibrated",
@@ -29,17 +30,19 @@ def build_report(
     history: History,
     *,
     is_fresh: bool,
+    epochs_before: int = 0,
 ) -> dict[str, Any]:
     """Put the results of a run together, as they stand in report.json.
 
     Args:
-        models: dense, pruned, finetuned and, where it was asked for, recalibrated: accuracies,
-            cost and latency of each.
+        models: dense, pruned, finetuned and, where it was asked for, recalibrated, in a later
+            round also the original dense network: accuracies, cost and latency of each.
         admm: rho and the accuracy before the cut.
         cut: What the cut did.
         kept: Groups that stayed whole.
         history: Epochs, iterations and phases of the run.
         is_fresh: Whether the small network's training started from random weights.
+        epochs_before: Epochs of the runs before this one.
     """
     return {
         "status": "finished",
@@ -49,7 +52,7 @@ def build_report(
             "groups": len(cut.layers),
         },
         "admm": {**admm, "iterations": [asdict(record) for record in history.iterations]},
-        "epochs": count_epochs(history, is_fresh),
+        "epochs": count_epochs(history, is_fresh, epochs_before),
         "layers": [asdict(layer) for layer in cut.layers],
         "kept_groups": [asdict(group) for group in kept],
         "phases": [asdict(phase) for phase in history.phases],
@@ -57,19 +60,22 @@ def build_report(
     }
 
 
-def count_epochs(history: History, is_fresh: bool) -> dict[str, int]:
+def count_epochs(history: History, is_fresh: bool, epochs_before: int = 0) -> dict[str, int]:
     """Count the epochs of every phase, also of a dense network that came from the cache.
 
     Args:
         history: Epochs of the run.
         is_fresh: Whether the last phase started from random weights.
+        epochs_before: Epochs of the runs before this one, `previous` in what is returned.
 
     Returns:
         Epochs by phase; `total` are those that the small network's weights were trained for.
     """
     by_phase = Counter(record.phase for record in history.epochs)
     last = history.epochs[-1].phase if history.epochs else ""
-    return {**by_phase, "total": by_phase[last] if is_fresh else by_phase.total()}
+    total = by_phase[last] if is_fresh else epochs_before + by_phase.total()
+    previous = {"previous": epochs_before} if epochs_before else {}
+    return {**previous, **by_phase, "total": total}
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
@@ -86,8 +92,10 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
 
 def summary_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Lay out the table dense | after the cut | finetuned: a header and one row a quantity."""
-    dense = models["dense"]
+    dense = original_of(models)
     titles = {name: title for name, title in COLUMNS.items() if name in models}
+    if "original" in models:
+        titles["dense"] = "before"
     columns = [models[name] for name in titles]
 
     def row(label: str, key: str, style: str) -> tuple[str, ...]:
@@ -107,14 +115,21 @@ def summary_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...
     return rows
 
 
+def original_of(models: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Choose the network that others are measured against: the dense one of the first round."""
+    return models.get("original", models["dense"])
+
+
 def markdown(report: Mapping[str, Any]) -> str:
     """Write the report as a page."""
     config, surgery, epochs = report["config"], report["surgery"], report["epochs"]
     method = config["method"]["name"]
     rho = f", rho {report['admm']['rho']:.3g}" if method == "admm" else ""
+    rounds = report.get("rounds")
+    place = f", round {rounds['round']}" if rounds else ""
     sections = [
         f"# {config['model']['name']} on {config['dataset']['name']}, "
-        f"{method}, sparsity {config['sparsity']}{rho}",
+        f"{method}, sparsity {config['sparsity']}{rho}{place}",
         _table(summary_rows(report["models"])),
         f"Accuracy before the cut {report['admm']['test_accuracy']:.2%}, right after it "
         f"{report['models']['pruned']['test_accuracy']:.2%}. Masked and cut network differ by at "
@@ -147,9 +162,13 @@ def markdown(report: Mapping[str, Any]) -> str:
 
 
 def final_metrics(report: Mapping[str, Any]) -> dict[str, float]:
-    """Sum a run up in the metrics `final/*`, rounded to 6 digits."""
-    dense, small = report["models"]["dense"], report["models"]["finetuned"]
-    channels = sum(row["channels"] for row in report["layers"])
+    """Sum a run up in the metrics `final/*`, rounded to 6 digits.
+
+    Sparsity, drop and ratio are those of all rounds together, against the original dense network.
+    """
+    dense, small = original_of(report["models"]), report["models"]["finetuned"]
+    first = (report.get("rounds") or {"original_channels": {}})["original_channels"]
+    channels = sum(first.get(row["name"], row["channels"]) for row in report["layers"])
     kept = sum(row["kept"] for row in report["layers"])
     numbers = {
         "accuracy": small["test_accuracy"],

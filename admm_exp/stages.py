@@ -80,33 +80,18 @@ class Artifacts:
 
 
 def dense(made: Artifacts, run: Run) -> None:
-    """Train the dense network, or take it from the cache."""
+    """Train the dense network, or take it from the cache or from the run before."""
     config, materials = run.config, run.materials
     seed_everything(config.seed)
     model = materials.build_model().to(materials.device)
     model = model.to(memory_format=suited_layout(model, materials.device))
-    settings = config.schedule.dense
-    key = digest(
-        {
-            "data": materials.dataset.fingerprint,
-            "dataset": dataset_settings(config),
-            "model": config.model,
-            "code": source_digest(model),
-            "torch": torch.__version__,
-            "schedule": asdict(settings),
-            "optimizer": asdict(config.schedule.optimizer),
-            "batch_size": config.schedule.batch_size,
-            "seed": config.seed,
-            "device": materials.device.type,
-        }
-    )
-    dense_network(
-        model,
-        run.cache_dir / key,
-        run.parts,
-        lambda watched: _train(model, "dense", settings, watched, 0),
-    )
     made.dense = model
+    if materials.previous:
+        made.models["original"] = materials.previous.original()
+        run.parts.observer.phase_started("dense", 0)
+        run.parts.observer.phase_finished(PhaseResult("dense", 0.0, 0, cached=True))
+    else:
+        _train_or_reuse(model, run)
     made.models["dense"] = _measured(model, materials.dataset)
 
 
@@ -188,6 +173,31 @@ def sparsities(config: ExperimentConfig) -> tuple[float, dict[str, float]]:
     if config.layers is None:
         return config.sparsity, {}
     return read_layers(config.layers, config.sparsity)
+
+
+def _train_or_reuse(model: nn.Module, run: Run) -> None:
+    config, materials = run.config, run.materials
+    settings = config.schedule.dense
+    key = digest(
+        {
+            "data": materials.dataset.fingerprint,
+            "dataset": dataset_settings(config),
+            "model": config.model,
+            "code": source_digest(model),
+            "torch": torch.__version__,
+            "schedule": asdict(settings),
+            "optimizer": asdict(config.schedule.optimizer),
+            "batch_size": config.schedule.batch_size,
+            "seed": config.seed,
+            "device": materials.device.type,
+        }
+    )
+    dense_network(
+        model,
+        run.cache_dir / key,
+        run.parts,
+        lambda watched: _train(model, "dense", settings, watched, 0),
+    )
 
 
 def _train_fn(dataset: Dataset, loss_fn: LossFn) -> TrainFn:

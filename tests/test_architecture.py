@@ -27,7 +27,7 @@ FLOORS = (
     ("training", "data", "models"),
     ("pruning", "tracking", "figures", "schema", "environment"),
     ("phases", "saved_model"),
-    ("methods",),
+    ("methods", "previous"),
     ("report", "pruner", "materials"),
     ("handover", "terminal", "stages"),
     ("experiment", "preflight"),

@@ -10,12 +10,14 @@ from typing import Any
 import hydra.utils
 import torch
 from hydra.errors import InstantiationException
+from torch import nn
 
 from admm_exp.config import ExperimentConfig, config_hash, group_hash
 from admm_exp.errors import AdmmExpError, ConfigError
 from admm_exp.materials import Materials
 from admm_exp.phases.parts import Observer
 from admm_exp.preflight import check_plan
+from admm_exp.previous import read_previous
 from admm_exp.schema import check_arguments
 from admm_exp.tracking import NullTracker, open_tracker
 from admm_exp.training.device import resolve_device
@@ -34,15 +36,24 @@ def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
     builder = {key: value for key, value in config.model.items() if key != "name"}
     offered = {"num_classes": dataset.num_classes, "in_channels": dataset.shape[0]}
     builder |= {name: value for name, value in offered.items() if name in taken_by(config.model)}
+
+    def build_original() -> nn.Module:
+        network: nn.Module = build("model", builder)
+        return network
+
+    previous = None
+    if config.from_run is not None:
+        previous = read_previous(config.from_run, dataset, config.model["name"], build_original)
     materials = Materials(
         dataset=dataset,
-        build_model=lambda: build("model", builder),
+        build_model=previous.network if previous else build_original,
         builder=builder,
         metric=build("metric", config.metric),
         method=build("method", config.method),
         device=device,
         tracker=NullTracker(),
         observers=(observer,),
+        previous=previous,
     )
     check_plan(config, materials)
     return materials
@@ -69,6 +80,7 @@ def open_tracking(config: ExperimentConfig, materials: Materials, run_dir: Path)
             "group": group_hash(config),
             "run_dir": str(run_dir),
         },
+        parent_run_id=materials.previous.first_run_id if materials.previous else None,
     )
     return replace(materials, tracker=tracker)
 

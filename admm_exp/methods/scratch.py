@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from torch import nn
 
-from admm_exp.config import Schedule
+from admm_exp.config import ExperimentConfig, Schedule
+from admm_exp.errors import ConfigError
 from admm_exp.methods.method import Finetuned, LastTraining, Task
 from admm_exp.pruning.constrained import ConstrainedModel
 
@@ -16,6 +17,14 @@ class Scratch(Finetuned):
     References:
         Liu et al. 2019, Rethinking the value of network pruning, arXiv 1810.05270.
     """
+
+    def check(self, config: ExperimentConfig, steps_per_epoch: int) -> None:
+        """Refuse to start from a run, whose small network has no random weights to start from."""
+        if config.from_run is not None:
+            raise ConfigError(
+                f"method=scratch trains from random weights and cannot go on from a run, got "
+                f"from_run={config.from_run}: leave one of the two out"
+            )
 
     def sparsify(self, constrained: ConstrainedModel, task: Task) -> None:
         """Leave the network as it is: only its architecture is wanted."""

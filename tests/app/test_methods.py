@@ -22,8 +22,8 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("methods")
     done = run_command(
         folder,
-        *SHORT,
         "-m",
+        *SHORT,
         "tracking=none",
         f"method={','.join(METHODS)}",
         "schedule.recalibration_batches=4",
