@@ -20,8 +20,9 @@ from admm_exp.phases.plain import train_plain
 from admm_exp.phases.prune import Cut, prune
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import EpochRecord, History, IterationRecord, LayerResult, PhaseResult
+from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.learning_rate import admm_lrs, epoch_lr
-from admm_exp.training.loop import TrainFn, ValidateFn, as_evaluation
+from admm_exp.training.loop import Batch, TrainFn, ValidateFn, as_evaluation
 from admm_exp.training.optimizer import momentum_of
 
 UNKNOWN_RHO = 1.0
@@ -36,6 +37,7 @@ class PruningResult:
         model: The small network, finetuned if that was asked for.
         accuracy_before_cut: `validate_fn` of the ADMM-trained network.
         accuracy_after_cut: `validate_fn` of the small network before finetuning.
+        accuracy_recalibrated: The same after its norm layers were recalibrated; None if not asked.
         accuracy: `validate_fn` of the network returned.
         max_abs_difference: Largest difference between masked and cut network on the example input.
         layers: Channels and kept channels per group.
@@ -47,6 +49,7 @@ class PruningResult:
     model: nn.Module
     accuracy_before_cut: float
     accuracy_after_cut: float
+    accuracy_recalibrated: float | None
     accuracy: float
     max_abs_difference: float
     layers: tuple[LayerResult, ...]
@@ -154,6 +157,8 @@ class ADMMPruner:
         finetune_epochs: int = 0,
         finetune_lr: float = 0.01,
         finetune_decay: str = "cosine",
+        finetune_warmup_epochs: int = 0,
+        recalibrate_on: Iterable[Batch] | None = None,
         steps_per_epoch: int | None = None,
         observer: Observer | None = None,
     ) -> PruningResult:
@@ -169,6 +174,9 @@ class ADMMPruner:
             finetune_epochs: Epochs after the cut.
             finetune_lr: Learning rate of finetuning.
             finetune_decay: "constant", "cosine" or "step".
+            finetune_warmup_epochs: Epochs of a linear rise at the start of finetuning.
+            recalibrate_on: (inputs, labels) that running statistics of norm layers are estimated
+                on anew right after the cut; None leaves them as they are.
             steps_per_epoch: Optimizer steps an epoch takes; rho="auto" needs it.
             observer: Sees epochs, iterations and phases as they happen.
 
@@ -188,6 +196,8 @@ class ADMMPruner:
         _check("rho_growth", rho_growth, rho_growth >= 1, "at least 1")
         _check("relaxation", relaxation, 0 < relaxation < 2, "in (0, 2)")
         _check("finetune_epochs", finetune_epochs, finetune_epochs >= 0, "at least 0")
+        warmup = finetune_warmup_epochs
+        _check("finetune_warmup_epochs", warmup, warmup >= 0, "at least 0")
         _check("finetune_lr", finetune_lr, finetune_lr > 0, "greater than 0")
         if steps_per_epoch is not None:
             _check("steps_per_epoch", steps_per_epoch, steps_per_epoch >= 1, "at least 1")
@@ -209,6 +219,10 @@ class ADMMPruner:
         before = as_evaluation(parts.validate_fn(self._constrained.model)).accuracy
         cut = self._cut(watchers)
         after = as_evaluation(parts.validate_fn(cut.model)).accuracy
+        recalibrated = None
+        if recalibrate_on is not None:
+            recalibrate_(cut.model, recalibrate_on)
+            recalibrated = as_evaluation(parts.validate_fn(cut.model)).accuracy
         train_plain(
             cut.model,
             "finetune",
@@ -216,14 +230,16 @@ class ADMMPruner:
             epochs=finetune_epochs,
             lr=finetune_lr,
             decay=finetune_decay,
-            warmup_epochs=0,
+            warmup_epochs=finetune_warmup_epochs,
             offset=len(lrs),
         )
-        final = history.epochs[-1].val_accuracy if finetune_epochs else after
+        unfinetuned = after if recalibrated is None else recalibrated
+        final = history.epochs[-1].val_accuracy if finetune_epochs else unfinetuned
         return PruningResult(
             cut.model,
             before,
             after,
+            recalibrated,
             final,
             cut.max_abs_difference,
             cut.layers,

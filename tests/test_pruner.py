@@ -13,6 +13,7 @@ from admm_exp.admm.update import add_penalty_gradient_, update
 from admm_exp.errors import ConfigError, TrainingError
 from admm_exp.pruner import ADMMPruner
 from admm_exp.results import History
+from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.loop import train_epoch
 
 EXAMPLE = torch.randn(4, 2, 6, 6, generator=torch.Generator().manual_seed(3))
@@ -191,6 +192,31 @@ def test_accuracies_are_those_of_the_networks_they_are_named_after():
 def test_accuracy_is_that_of_the_network_returned(finetune_epochs):
     result = pruner_of().prune(**SHORT, finetune_epochs=finetune_epochs)
     assert result.accuracy == pytest.approx(float(validate_fn(result.model)))
+
+
+def test_recalibration_replaces_the_statistics_of_the_small_network_and_reports_both():
+    pruner = pruner_of()
+    result = pruner.prune(**SHORT, recalibrate_on=batches())
+    plain = pruner.finalize()
+    assert result.accuracy_after_cut == float(validate_fn(plain))
+    recalibrate_(plain, batches())
+    assert is_same(weights_of(plain), weights_of(result.model))
+    assert result.accuracy == result.accuracy_recalibrated == float(validate_fn(plain))
+
+
+def test_without_recalibration_there_is_no_such_accuracy():
+    assert pruner_of().prune(**SHORT).accuracy_recalibrated is None
+
+
+def test_finetuning_warms_up_as_asked():
+    result = pruner_of().prune(
+        **SHORT,
+        finetune_epochs=3,
+        finetune_lr=0.3,
+        finetune_decay="constant",
+        finetune_warmup_epochs=2,
+    )
+    assert [r.lr for r in result.epochs[-3:]] == pytest.approx([0.1, 0.2, 0.3])
 
 
 def test_epochs_count_on_over_the_phases():
