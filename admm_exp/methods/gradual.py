@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from admm_exp.admm.groups import ChannelGroup
+from admm_exp.admm.groups import Units
 from admm_exp.admm.metrics import Metric
 from admm_exp.admm.progress import partial, ramped_share
 from admm_exp.admm.state import initial_state
@@ -28,7 +28,7 @@ class ZeroLast:
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
 
-    def __call__(self, theta: Tensor, group: ChannelGroup) -> Tensor:
+    def __call__(self, theta: Tensor, group: Units) -> Tensor:
         """Score (n_units, p) -> (n_units,)."""
         return self.metric(theta, group).masked_fill(~theta.any(dim=1), -torch.inf)
 
