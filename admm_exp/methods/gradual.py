@@ -36,19 +36,31 @@ class ZeroLast:
 class Gradual(Finetuned):
     """Prune a little before every one of the A epochs, with a share that rises as a cubic.
 
+    Args:
+        ramp: Fraction of the A epochs over which the share rises, in [0, 1]; the rest trains with
+            all units to be removed at zero.
+
     References:
         Zhu and Gupta 2017, arXiv 1710.01878.
+
+    Raises:
+        ValueError: If ramp is outside [0, 1].
     """
 
+    def __init__(self, ramp: float) -> None:
+        if not 0.0 <= ramp <= 1.0:
+            raise ValueError(f"ramp must be in [0, 1], got {ramp}")
+        self.ramp = ramp
+
     def sparsify(self, constrained: ConstrainedModel, task: Task) -> None:
-        """Train for A epochs; the last one has all units to be removed at zero."""
+        """Train for A epochs; the last ones have all units to be removed at zero."""
         lrs = pruning_lrs(task.config.schedule)
         whole = constrained.constraint
         ranked = replace(whole, metric=ZeroLast(whole.metric))
 
         @contextmanager
         def pruned(optimizer: Optimizer, epoch: int) -> Iterator[None]:
-            share = ramped_share(epoch + 1, len(lrs), 1.0)
+            share = ramped_share(epoch + 1, len(lrs), self.ramp)
             constrained.state = initial_state(
                 constrained.weights(), partial(ranked, share), constrained.rho
             )

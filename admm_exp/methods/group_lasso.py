@@ -25,9 +25,14 @@ class GroupLasso(Finetuned):
     References:
         Wen et al. 2016, arXiv 1608.03665 (group lasso on channels); Parikh and Boyd 2014,
         doi 10.1561/2400000003, section 6.5.1 (block soft thresholding).
+
+    Raises:
+        ValueError: If strength is not positive.
     """
 
     def __init__(self, strength: float) -> None:
+        if not strength > 0.0:
+            raise ValueError(f"strength must be greater than 0, got {strength}")
         self.strength = strength
 
     def sparsify(self, constrained: ConstrainedModel, task: Task) -> None:

@@ -12,9 +12,14 @@ class OneShot(Finetuned):
 
     Args:
         lr: Highest learning rate of finetuning; None for that of the schedule.
+
+    Raises:
+        ValueError: If lr is not positive.
     """
 
     def __init__(self, lr: float | None) -> None:
+        if lr is not None and not lr > 0.0:
+            raise ValueError(f"lr must be null or greater than 0, got {lr}")
         self.lr = lr
 
     def sparsify(self, constrained: ConstrainedModel, task: Task) -> None:

@@ -10,7 +10,7 @@ from admm_exp.methods.scratch import Scratch
 from tests.methods.toy import config_of, constrained_of, task_of
 from tests.phases.toy import train_fn
 
-METHODS = [ADMM(), OneShot(lr=None), Gradual(), Scratch(), GroupLasso(strength=1.0)]
+METHODS = [ADMM(), OneShot(lr=None), Gradual(ramp=0.75), Scratch(), GroupLasso(strength=1.0)]
 D, A, F = 7, 6, 4
 
 
@@ -51,3 +51,16 @@ def test_oneshot_leaves_the_network_and_ranks_what_it_finds():
     OneShot(lr=None).sparsify(constrained, task_of())
     assert all((a == b).all() for a, b in zip(constrained.weights(), before, strict=True))
     assert constrained.state.support[0].equal(support[0])
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: OneShot(lr=0.0), "lr must be null or greater than 0, got 0.0"),
+        (lambda: Gradual(ramp=1.1), r"ramp must be in \[0, 1\], got 1.1"),
+        (lambda: GroupLasso(strength=0.0), "strength must be greater than 0, got 0.0"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()

@@ -9,7 +9,7 @@ from tests.methods.toy import constrained_of, task_of
 from tests.phases.toy import train_fn
 
 
-def zeros_by_epoch(constrained, task_of=task_of):
+def zeros_by_epoch(constrained, ramp=1.0):
     """Train; return per epoch the units at exactly zero after each of its steps."""
     seen = []
 
@@ -27,7 +27,7 @@ def zeros_by_epoch(constrained, task_of=task_of):
         train_fn(model, optimizer, epoch)
         handle.remove()
 
-    Gradual().sparsify(constrained, task_of(train_fn=spy))
+    Gradual(ramp).sparsify(constrained, task_of(train_fn=spy))
     return seen
 
 
@@ -37,6 +37,12 @@ def test_units_at_zero_rise_by_the_cubic_schedule_and_stay():
     assert [len(epoch[-1]) for epoch in seen] == [1, 2, 2, 2, 2, 3]
     assert all(set(epoch) == {epoch[0]} for epoch in seen)
     assert all(a[-1] <= b[-1] for a, b in itertools.pairwise(seen))
+
+
+def test_a_ramp_over_half_of_the_epochs_leaves_the_rest_at_full_sparsity():
+    # shares at epochs 1, 2, 3 of 3 are .70, .96, 1, so floors of 3 x share:
+    seen = zeros_by_epoch(constrained_of(), ramp=0.5)
+    assert [len(epoch[-1]) for epoch in seen] == [2, 2, 3, 3, 3, 3]
 
 
 @pytest.mark.parametrize("metric", [L2Norm(), FPGM()])
