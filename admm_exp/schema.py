@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, cast, get_type_hints
 
-from admm_exp.config import ExperimentConfig, OptimizerName
+from admm_exp.config import ExperimentConfig, OptimizerName, WStep
 from admm_exp.errors import ConfigError
 
 PLAIN_TYPES = (int, float, bool, str, int | None, float | None, str | None)
@@ -141,11 +141,18 @@ def _check_rho(rho: Any) -> list[str]:
 
 def _check_together(config: ExperimentConfig) -> Iterator[str]:
     optimizer = config.schedule.optimizer
-    if optimizer.name == OptimizerName.adamw and config.rho == "auto":
-        yield (
-            "rho=auto is derived for sgd and means nothing to adamw, which rescales the penalty: "
-            "give rho a number"
-        )
+    w_step = config.schedule.w_step
+    if optimizer.name == OptimizerName.adamw:
+        if config.rho == "auto" and w_step == WStep.gradient:
+            yield (
+                "rho=auto is derived for sgd and means nothing to adamw, which rescales the "
+                "penalty: take schedule.w_step=proximal or give rho a number"
+            )
+        if w_step == WStep.folded:
+            yield (
+                "schedule.w_step=folded needs schedule.optimizer.name=sgd, got adamw: "
+                "take schedule.w_step=proximal"
+            )
     if optimizer.nesterov and optimizer.momentum == 0.0:
         yield (
             "schedule.optimizer.nesterov=true needs schedule.optimizer.momentum greater than 0, "
@@ -163,6 +170,7 @@ def _sentence(key: str, item: Any) -> str:
         "greater_than": "greater than {gt}",
         "greater_than_equal": "at least {ge}",
         "less_than": "less than {lt}",
+        "less_than_equal": "at most {le}",
         "enum": "one of {expected}",
     }
     if rule := rules.get(item["type"]):

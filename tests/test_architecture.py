@@ -25,7 +25,7 @@ FLOORS = (
     ("errors", "config", "results", "statistics", "comparison"),
     ("admm",),
     ("training", "data", "models"),
-    ("pruning", "tracking", "figures", "schema", "environment"),
+    ("pruning", "pruning_result", "tracking", "figures", "schema", "environment"),
     ("phases", "saved_model"),
     ("report", "pruner", "materials"),
     ("handover", "terminal", "stages"),
