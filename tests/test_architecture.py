@@ -27,7 +27,7 @@ FLOORS = (
     ("training", "data", "models"),
     ("pruning", "pruning_result", "tracking", "figures", "schema", "environment"),
     ("phases", "saved_model"),
-    ("report", "pruner", "materials"),
+    ("report", "page", "pruner", "materials"),
     ("handover", "terminal", "stages"),
     ("experiment", "preflight"),
     ("app",),
