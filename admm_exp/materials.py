@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from admm_exp.admm.metrics import Metric
+from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.data.dataset import Dataset
 from admm_exp.methods.method import Method
 from admm_exp.phases.parts import Observer
@@ -26,6 +27,7 @@ class Materials:
         builder: What `build_model` calls: `_target_` and arguments.
         metric: Score of the channels.
         method: How the network gets small.
+        rho_policy: Chooses rho of every ADMM iteration.
         device: Where training takes place.
         tracker: Where parameters, curves and files go.
         observers: Who else sees the run, such as the terminal.
@@ -37,6 +39,7 @@ class Materials:
     builder: Mapping[str, Any]
     metric: Metric
     method: Method
+    rho_policy: RhoPolicy
     device: torch.device
     tracker: Tracker
     observers: tuple[Observer, ...] = ()

@@ -22,7 +22,7 @@ def check_plan(config: ExperimentConfig, materials: Materials) -> None:
         SurgeryError: If masked and cut network differ.
     """
     dataset = materials.dataset
-    materials.method.check(config, len(dataset.train))
+    materials.method.check(config, materials.rho_policy, len(dataset.train))
     seed_everything(config.seed)
     model = materials.build_model()
     default, by_layer = sparsities(config)

@@ -51,7 +51,11 @@ def build_report(
             "max_abs_difference": cut.max_abs_difference,
             "groups": len(cut.layers),
         },
-        "admm": {**admm, "iterations": [asdict(record) for record in history.iterations]},
+        "admm": {
+            **admm,
+            "warnings": history.warnings,
+            "iterations": [asdict(record) for record in history.iterations],
+        },
         "epochs": count_epochs(history, is_fresh, epochs_before),
         "layers": [asdict(layer) for layer in cut.layers],
         "kept_groups": [asdict(group) for group in kept],

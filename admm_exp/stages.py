@@ -66,7 +66,7 @@ class Artifacts:
         models: Accuracies and cost of dense, pruned (recalibrated) and finetuned network.
         dense: The trained network (stage dense); no later stage changes it.
         constrained: The network ready to be cut, and its groups (stage sparsify).
-        before_cut: Accuracies of that network.
+        before_cut: Accuracies of that network, and what ended its training if that is a question.
         cut: What the cut did (stage cut).
         small: The small network (stage cut), trained in place by stage finetune.
     """
@@ -117,9 +117,12 @@ def sparsify(made: Artifacts, run: Run) -> None:
     )
     parts = _taught(made.dense, config.schedule.admm_distillation, run)
     steps, offset = len(materials.dataset.train), config.schedule.dense.epochs
-    materials.method.sparsify(constrained, Task(config, parts, steps, offset))
+    task = Task(config, materials.rho_policy, parts, steps, offset)
+    stopped = materials.method.sparsify(constrained, task)
     made.constrained = constrained
     made.before_cut = _accuracies(constrained.model, materials.dataset)
+    if stopped is not None:
+        made.before_cut["stopped"] = asdict(stopped)
 
 
 def cut(made: Artifacts, run: Run) -> None:

@@ -77,4 +77,4 @@ def test_third_round_counts_from_the_first_one_still():
 
 def test_scratch_cannot_go_on_from_a_run():
     with pytest.raises(ConfigError, match="method=scratch trains from random weights"):
-        Scratch().check(SimpleNamespace(from_run="runs/1"), 10)
+        Scratch().check(SimpleNamespace(from_run="runs/1"), None, 10)

@@ -50,6 +50,7 @@ def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
         builder=builder,
         metric=build("metric", config.metric),
         method=build("method", config.method),
+        rho_policy=build("rho_policy", config.rho_policy),
         device=device,
         tracker=NullTracker(),
         observers=(observer,),

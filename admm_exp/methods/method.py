@@ -6,9 +6,11 @@ from typing import Protocol
 
 from torch import nn
 
+from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.config import ExperimentConfig, FinetuneSettings, Schedule
 from admm_exp.phases.parts import Parts
 from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.results import Stopped
 
 
 @dataclass(frozen=True)
@@ -17,12 +19,14 @@ class Task:
 
     Args:
         config: The settings.
+        rho_policy: Chooses rho of every ADMM iteration.
         parts: Functions that train, validate and optimize, and the observer.
         steps_per_epoch: Optimizer steps an epoch takes.
         offset: Epochs of the run before.
     """
 
     config: ExperimentConfig
+    rho_policy: RhoPolicy
     parts: Parts
     steps_per_epoch: int
     offset: int
@@ -50,15 +54,19 @@ class Method(Protocol):
     spends D + A + F epochs on the weights it ends with.
     """
 
-    def check(self, config: ExperimentConfig, steps_per_epoch: int) -> None:
+    def check(self, config: ExperimentConfig, rho_policy: RhoPolicy, steps_per_epoch: int) -> None:
         """Refuse settings that cannot end well, before anything is trained.
 
         Raises:
             ConfigError: With the setting and its bound.
         """
 
-    def sparsify(self, constrained: ConstrainedModel, task: Task) -> None:
-        """Train the network in place towards its constraint, and set the support of its state."""
+    def sparsify(self, constrained: ConstrainedModel, task: Task) -> Stopped | None:
+        """Train the network in place towards its constraint, and set the support of its state.
+
+        Returns:
+            What ended the training, if that is more than its budget.
+        """
 
     def start(self, small: nn.Module, fresh: Callable[[], nn.Module]) -> nn.Module:
         """Choose the weights that the small network's training starts from.
@@ -75,7 +83,7 @@ class Method(Protocol):
 class Finetuned:
     """What methods share that train before the cut and finetune what it leaves."""
 
-    def check(self, config: ExperimentConfig, steps_per_epoch: int) -> None:
+    def check(self, config: ExperimentConfig, rho_policy: RhoPolicy, steps_per_epoch: int) -> None:
         """Refuse nothing."""
 
     def start(self, small: nn.Module, fresh: Callable[[], nn.Module]) -> nn.Module:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.config import ExperimentConfig, Schedule
 from admm_exp.errors import ConfigError
 from admm_exp.methods.method import Finetuned, LastTraining, Task
@@ -18,7 +19,7 @@ class Scratch(Finetuned):
         Liu et al. 2019, Rethinking the value of network pruning, arXiv 1810.05270.
     """
 
-    def check(self, config: ExperimentConfig, steps_per_epoch: int) -> None:
+    def check(self, config: ExperimentConfig, rho_policy: RhoPolicy, steps_per_epoch: int) -> None:
         """Refuse to start from a run, whose small network has no random weights to start from."""
         if config.from_run is not None:
             raise ConfigError(

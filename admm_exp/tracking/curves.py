@@ -41,3 +41,7 @@ class Curves:
         """Send what is buffered at the end of a phase that trained."""
         if result.epochs:
             self._tracker.flush()
+
+    def warned(self, message: str) -> None:
+        """Keep the last warning as the tag `warning`."""
+        self._tracker.set_tags({"warning": message})

@@ -6,6 +6,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from admm_exp.admm.metrics import L2Norm
+from admm_exp.admm.rho_policy import Geometric
 from admm_exp.app.main import conf_dir
 from admm_exp.config import ExperimentConfig
 from admm_exp.methods.method import Task
@@ -35,4 +36,4 @@ def constrained_of(metric=None, sparsity=0.6, model=None):
 
 
 def task_of(*overrides, **functions):
-    return Task(config_of(*overrides), parts_of(**functions), STEPS, offset=7)
+    return Task(config_of(*overrides), Geometric(1.3), parts_of(**functions), STEPS, offset=7)
