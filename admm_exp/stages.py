@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,14 @@ from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.cost import count_cost
 from admm_exp.pruning.layers_file import read_layers, write_layers
 from admm_exp.results import PhaseResult
+from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.layout import suited_layout
 from admm_exp.training.learning_rate import admm_lrs
 from admm_exp.training.loop import evaluate, train_epoch
 from admm_exp.training.optimizer import build_optimizer
 from admm_exp.training.seeding import seed_everything
+
+CALIBRATION_BATCHES = 8
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,9 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
             nesterov=settings.nesterov,
         ),
         observer=observer,
+        recalibrate_fn=lambda model: recalibrate_(
+            model, islice(dataset.train, CALIBRATION_BATCHES)
+        ),
     )
 
 

@@ -13,6 +13,9 @@ from admm_exp.admm.residuals import Residuals
 
 STABLE_CHANGE = 1e-3
 """Largest support change of an iteration that counts as none."""
+FLIPPING_ITERATIONS, FLIPPING_CHANGE, FLIPPING_ENERGY = 3, 0.2, 0.05
+"""A support flips when so many iterations in a row exchanged more than this part of it, while so
+much energy was still outside it."""
 
 Constraint = TypeVar("Constraint", bound=ChannelConstraint)
 
@@ -78,3 +81,15 @@ def stop_reason(past: Sequence[Residuals], stopping: str, stable_iterations: int
         "support": is_support_stable(past, stable_iterations),
     }[stopping]
     return stopping if is_over else None
+
+
+def is_support_flipping(past: Sequence[Residuals]) -> bool:
+    """Tell whether rho is too small: units go out and come back, iteration after iteration.
+
+    What is outside the support collects U = W until -U outweighs what is inside, so that large
+    parts are exchanged and nothing is ever pulled to zero; a cut falls to chance then.
+    """
+    last = past[-FLIPPING_ITERATIONS:]
+    return len(last) == FLIPPING_ITERATIONS and all(
+        r.support_change > FLIPPING_CHANGE and r.dead_energy > FLIPPING_ENERGY for r in last
+    )

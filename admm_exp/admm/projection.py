@@ -79,6 +79,10 @@ class ChannelConstraint:
         """Choose the support of the Euclidean projection, whatever the metric."""
         return self.select(weights, L2Norm())
 
+    def energies(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Sum the squares of every unit: (n_units,) per group."""
+        return tuple(unit_matrix(weights, g).square().sum(dim=1) for g in self.groups)
+
     def masks(self, weights: Sequence[Tensor], support: Sequence[Tensor]) -> list[Tensor]:
         """Spread a support over the weights: broadcastable bool masks, True = kept."""
         return row_masks(weights, self.groups, support)

@@ -4,6 +4,7 @@ from admm_exp.admm.groups import ChannelGroup, Member
 from admm_exp.admm.metrics import L2Norm
 from admm_exp.admm.progress import (
     count_ramped,
+    is_support_flipping,
     is_support_stable,
     partial,
     ramped_share,
@@ -96,3 +97,18 @@ def test_each_rule_stops_for_its_own_reason(stopping, primal, change, reason):
 @pytest.mark.parametrize("stopping", ["budget", "residuals", "support"])
 def test_no_rule_stops_before_the_first_iteration(stopping):
     assert stop_reason([], stopping, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "energy", "n", "is_flipping"),
+    [
+        (0.3, 0.3, 3, True),
+        (0.3, 0.3, 2, False),
+        (0.2, 0.3, 3, False),
+        (0.3, 0.05, 3, False),
+    ],
+)
+def test_support_flips_when_much_is_exchanged_again_and_again(change, energy, n, is_flipping):
+    past = [measured()] + [measured(support_change=change, dead_energy=energy)] * n
+    assert is_support_flipping(past) is is_flipping
+    assert not is_support_flipping([*past, measured()])
