@@ -30,7 +30,7 @@ from admm_exp.training.loop import evaluate, train_epoch
 from admm_exp.training.optimizer import build_optimizer
 from admm_exp.training.seeding import seed_everything
 
-CALIBRATION_BATCHES = 8
+CALIBRATION_BATCHES = 4
 
 
 @dataclass(frozen=True)

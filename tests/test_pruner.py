@@ -16,6 +16,7 @@ from admm_exp.pruner import ADMMPruner
 from admm_exp.results import History
 from admm_exp.training.loop import train_epoch
 
+pytestmark = pytest.mark.filterwarnings("ignore:rho is too small")  # true of some short runs here
 EXAMPLE = torch.randn(4, 2, 6, 6, generator=torch.Generator().manual_seed(3))
 SHORT = {"admm_iterations": 3, "admm_epoch": 2, "admm_lr": 0.05}
 
@@ -255,6 +256,11 @@ def test_auto_rho_suits_adam_like_optimizers_in_the_proximal_form():
     result = pruner.prune(3, 2, 0.01, steps_per_epoch=3, w_step="proximal")
     assert result.iterations[0].rho == pytest.approx(9.2 / (6 * 3 * 0.01))
     assert result.iterations[-1].dead_energy < 0.02
+
+
+def test_a_rho_that_is_too_small_is_a_warning():
+    with pytest.warns(UserWarning, match=r"^rho is too small: .* try rho=1$"):
+        pruner_of().prune(**SHORT, relaxation=1.6)
 
 
 def test_own_loop_takes_the_form_of_the_w_step():

@@ -6,8 +6,9 @@ All of it is read from the residuals so far, so that a run goes on where it stop
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from admm_exp.admm.partition import PartitionConstraint
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.residuals import Residuals
 
@@ -17,7 +18,7 @@ FLIPPING_ITERATIONS, FLIPPING_CHANGE, FLIPPING_ENERGY = 3, 0.2, 0.05
 """A support flips when so many iterations in a row exchanged more than this part of it, while so
 much energy was still outside it."""
 
-Constraint = TypeVar("Constraint", bound=ChannelConstraint)
+Constraint = TypeVar("Constraint", ChannelConstraint, PartitionConstraint)
 
 
 def ramped_share(iteration: int, iterations: int, ramp: float) -> float:
@@ -49,7 +50,7 @@ def partial(constraint: Constraint, share: float) -> Constraint:
         constraint: With all units to be removed.
         share: In [0, 1]; 1 gives the constraint as it is.
     """
-    groups = []
+    groups: list[Any] = []
     for group in constraint.groups:
         size, n_kept = (n // group.n_blocks for n in (group.n_units, group.n_kept))
         n_removed = int(share * (size - n_kept) + 1e-9)

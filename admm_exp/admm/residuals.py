@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from admm_exp.admm.projection import ChannelConstraint
+    from admm_exp.admm.projection import Constraint
     from admm_exp.admm.state import State
 
 EPS_ABS = 1e-4
@@ -17,7 +17,7 @@ EPS_REL = 1e-2
 
 @dataclass(frozen=True)
 class GroupResiduals:
-    """The same of one channel group; `energy` is its share of ||W||^2."""
+    """The same of one group of units; `energy` is its share of ||W||^2."""
 
     name: str
     energy: float
@@ -40,7 +40,7 @@ class Residuals:
     the Jaccard index of the kept units before and after; dead_energy the fraction of ||W||^2 that
     a cut would remove now; dual_ratio is ||U|| / ||W||; projection_gap is how much more of
     ||X||^2 the metric gives up than the Euclidean projection, as a fraction (0 for l2_norm).
-    groups holds the same for every channel group on its own.
+    groups holds the same for every group of units on its own.
 
     References:
         Boyd et al. 2011, section 3.3.1; Wohlberg 2017, arXiv 1704.06209 (relative forms).
@@ -69,7 +69,7 @@ def measure(
     W: Sequence[Tensor],
     old: "State",
     new: "State",
-    constraint: "ChannelConstraint",
+    constraint: "Constraint",
     *,
     old_masks: Sequence[Tensor],
     masks: Sequence[Tensor],
@@ -121,7 +121,7 @@ def _by_group(
     W: Sequence[Tensor],
     old: "State",
     new: "State",
-    constraint: "ChannelConstraint",
+    constraint: "Constraint",
     *,
     old_masks: Sequence[Tensor],
     masks: Sequence[Tensor],

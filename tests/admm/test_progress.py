@@ -1,7 +1,10 @@
 import pytest
+import torch
 
 from admm_exp.admm.groups import ChannelGroup, Member
 from admm_exp.admm.metrics import L2Norm
+from admm_exp.admm.partition import Layer, PartitionConstraint
+from admm_exp.admm.partitions.n_of_m import NOfM
 from admm_exp.admm.progress import (
     count_ramped,
     is_support_flipping,
@@ -50,6 +53,13 @@ def test_a_share_of_the_units_to_be_removed_is_removed(share, kept):
 def test_every_block_loses_the_same_number():
     assert kept_counts(0.5, n_units=12, n_kept=4, n_blocks=4) == 8
     assert kept_counts(0.4, n_units=12, n_kept=4, n_blocks=4) == 12
+
+
+def test_weights_inside_a_layer_are_ramped_in_every_block_too():
+    layer = Layer("fc", 8, 4, n_blocks=2)  # 2 of 4
+    half = partial(PartitionConstraint(NOfM(4), (layer,), L2Norm()), 0.5)
+    (kept,) = half.select([torch.tensor([[1.0, 2, 3, 4, 8, 7, 6, 5]])])
+    assert kept.tolist() == [False, True, True, True, True, True, True, False]
 
 
 def test_full_share_is_the_constraint_itself():
