@@ -1,5 +1,6 @@
 """ADMM pruning as a library: for your own network, loaders, loss and train function."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from math import inf
@@ -176,7 +177,7 @@ class ADMMPruner:
             ConfigError: If a function is missing or a number is out of range.
             TrainingError: If `train_fn` never steps the optimizer or a loss is not finite.
         """
-        history = History()
+        history = _Announcing()
         watchers = Observers((history, observer) if observer else (history,))
         parts = self._parts(watchers)
         if min(admm_iterations, admm_epoch) < 1:
@@ -265,6 +266,14 @@ class ADMMPruner:
                 )
             self._constrained.rho = plan.auto_rho(steps_per_epoch, momentum or 0.0)
         plan.check_rho(self._constrained.rho, momentum)
+
+
+class _Announcing(History):
+    """Tells a library user what a person at a terminal would read."""
+
+    def warned(self, message: str) -> None:
+        super().warned(message)
+        warnings.warn(message, stacklevel=2)
 
 
 def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:

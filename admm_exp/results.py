@@ -1,5 +1,6 @@
 """What an experiment found: plain numbers, as they stand in report.json."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -26,7 +27,11 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class IterationRecord:
-    """One ADMM iteration, counted from 1; the fields are those of `admm.residuals.Residuals`."""
+    """One ADMM iteration, counted from 1; the fields are those of `admm.residuals.Residuals`.
+
+    Beside them the validation accuracy of W and that of its projection, both after the iteration;
+    their difference is what a cut would cost now.
+    """
 
     iteration: int
     rho: float
@@ -40,6 +45,9 @@ class IterationRecord:
     dead_energy: float
     dual_ratio: float
     projection_gap: float
+    groups: Sequence[Mapping[str, str | float]]
+    val_accuracy: float
+    projected_val_accuracy: float
 
 
 @dataclass(frozen=True)

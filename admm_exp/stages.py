@@ -37,6 +37,7 @@ from admm_exp.training.optimizer import build_optimizer
 from admm_exp.training.seeding import seed_everything
 
 FRESH_SEED = 1_000_003
+CALIBRATION_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,9 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
             nesterov=settings.nesterov,
         ),
         observer=observer,
+        recalibrate_fn=lambda model: recalibrate_(
+            model, islice(dataset.train, CALIBRATION_BATCHES)
+        ),
     )
 
 
