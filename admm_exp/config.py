@@ -153,11 +153,19 @@ class ExperimentConfig:
     rho: float | int | str
     layers: str | None
     from_run: str | None
+    channel_multiple: Annotated[int, Ge(1)]
     seed: Annotated[int, Ge(0), Lt(2**32)]
     device: str
     name: str | None
     experiment_name: Annotated[str, MinLen(1)]
     tracking_uri: Annotated[str, MinLen(1)]
+
+
+@dataclass
+class PlanConfig(ExperimentConfig):
+    """An experiment that is planned and not run; `output` is the layers file to write."""
+
+    output: Annotated[str, MinLen(1)]
 
 
 INCIDENTAL = {"name", "experiment_name", "tracking", "tracking_uri", "device"}

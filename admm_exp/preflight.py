@@ -5,8 +5,9 @@ import torch
 from admm_exp.config import ExperimentConfig
 from admm_exp.errors import ModelError
 from admm_exp.materials import Materials
-from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.stages import sparsities
+from admm_exp.pruning.plan import Plan, plan_layers
+from admm_exp.pruning.sparsities import LayerSettings
+from admm_exp.stages import constrain, layer_settings
 from admm_exp.training.seeding import seed_everything
 
 
@@ -25,11 +26,8 @@ def check_plan(config: ExperimentConfig, materials: Materials) -> None:
     materials.method.check(config, materials.rho_policy, len(dataset.train))
     seed_everything(config.seed)
     model = materials.build_model()
-    default, by_layer = sparsities(config)
+    constrained = constrain(config, materials, model, layer_settings(config))
     inputs = torch.randn(2, *dataset.shape)
-    constrained = ConstrainedModel(
-        model, inputs[:1], sparsity=default, metric=materials.metric, rho=1.0, by_layer=by_layer
-    )
     small, _ = constrained.cut(inputs)
     with torch.no_grad():
         logits = small.eval()(inputs)
@@ -40,3 +38,17 @@ def check_plan(config: ExperimentConfig, materials: Materials) -> None:
             f"the model must return class scores of shape {expected} for 2 images of {dataset.name}"
             f", got {got}"
         )
+
+
+def planned_layers(config: ExperimentConfig, materials: Materials) -> tuple[Plan, LayerSettings]:
+    """Plan the cut of the untrained network.
+
+    Returns:
+        The plan, and the settings of the layers that lead to it.
+
+    Raises:
+        ConfigError: If the layers file does not fit the network.
+    """
+    layers = layer_settings(config)
+    model, example = materials.build_model(), materials.example_input().cpu()
+    return plan_layers(model, example, layers, config.channel_multiple), layers

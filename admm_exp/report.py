@@ -194,12 +194,17 @@ def final_metrics(report: Mapping[str, Any]) -> dict[str, float]:
 def _cell(value: float, dense: float, style: str) -> str:
     if style == "percent":
         return f"{value:.2%}"
-    texts = {"count": _count(value), "bytes": _count(value) + "B", "ms": f"{value:.3f} ms"}
+    texts = {
+        "count": short_count(value),
+        "bytes": short_count(value) + "B",
+        "ms": f"{value:.3f} ms",
+    }
     ratio = f" ({dense / value:.1f}x)" if value and value != dense else ""
     return texts[style] + ratio
 
 
-def _count(value: float) -> str:
+def short_count(value: float) -> str:
+    """Write a count in three digits with its unit: 77754 is 77.8 k."""
     for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= scale:
             return f"{value / scale:.3g} {unit}"

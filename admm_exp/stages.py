@@ -26,10 +26,13 @@ from admm_exp.phases.plain import train_plain
 from admm_exp.phases.prune import Cut, prune
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.cost import count_cost
-from admm_exp.pruning.layers_file import read_layers, write_layers
+from admm_exp.pruning.layers_file import layers_text, read_layers
+from admm_exp.pruning.plan import plan_layers
+from admm_exp.pruning.sparsities import LayerSettings
 from admm_exp.pruning.surgery import cut as cut_channels
 from admm_exp.results import PhaseResult
 from admm_exp.training.batch_norm import recalibrate_
+from admm_exp.training.checkpoint import write_atomically
 from admm_exp.training.distillation import Distillation
 from admm_exp.training.layout import suited_layout
 from admm_exp.training.loop import LossFn, TrainFn, cross_entropy, evaluate, train_epoch
@@ -100,22 +103,10 @@ def sparsify(made: Artifacts, run: Run) -> None:
     """Make a copy of the dense network sparse, by the method."""
     config, materials = run.config, run.materials
     seed_everything(config.seed)
-    default, by_layer = sparsities(config)
-    constrained = ConstrainedModel(
-        copy.deepcopy(made.dense),
-        materials.example_input(),
-        sparsity=default,
-        metric=materials.metric,
-        rho=1.0,
-        by_layer=by_layer,
-    )
-    write_layers(
-        run.run_dir / "layers.yaml",
-        constrained.groups,
-        constrained.sparsities,
-        default,
-        constrained.prunable.kept,
-    )
+    model, layers = copy.deepcopy(made.dense), layer_settings(config)
+    plan = plan_layers(model, materials.example_input(), layers, config.channel_multiple)
+    write_atomically(run.run_dir / "layers.yaml", layers_text(plan, layers).encode())
+    constrained = constrain(config, materials, model, layers)
     parts = _taught(made.dense, config.schedule.admm_distillation, run)
     steps, offset = len(materials.dataset.train), config.schedule.dense.epochs
     task = Task(config, materials.rho_policy, parts, steps, offset)
@@ -175,10 +166,31 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
     )
 
 
-def sparsities(config: ExperimentConfig) -> tuple[float, dict[str, float]]:
-    """Read the default sparsity, and those of the layers file."""
+def constrain(
+    config: ExperimentConfig, materials: Materials, model: nn.Module, layers: LayerSettings
+) -> ConstrainedModel:
+    """Put a network, on any device, under the channel constraints that the settings ask for."""
+    device = next(model.parameters()).device
+    return ConstrainedModel(
+        model,
+        materials.example_input().to(device),
+        sparsity=layers.default,
+        metric=materials.metric,
+        rho=1.0,
+        by_layer=layers.by_layer,
+        exclude=layers.exclude,
+        channel_multiple=config.channel_multiple,
+    )
+
+
+def layer_settings(config: ExperimentConfig) -> LayerSettings:
+    """Read what the user asks of the layers: their file, or one sparsity for all.
+
+    Raises:
+        ConfigError: If the file cannot be used.
+    """
     if config.layers is None:
-        return config.sparsity, {}
+        return LayerSettings(config.sparsity, {})
     return read_layers(config.layers, config.sparsity)
 
 

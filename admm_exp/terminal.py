@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from admm_exp.config import ExperimentConfig
-from admm_exp.report import summary_rows
+from admm_exp.pruning.plan import Plan
+from admm_exp.report import short_count, summary_rows
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
 
 
@@ -108,6 +109,34 @@ class Terminal:
             lines.append(f"curves   {view}")
         for line in lines:
             self.console.print(line, markup=False)
+
+    def planned(self, plan: Plan, path: Path) -> None:
+        """Show the prunable groups and what the cut would leave."""
+        table = Table(header_style="bold", box=None, pad_edge=False)
+        titles = ("group", "sparsity", "channels", "params", "MACs", "tied with")
+        for title in titles:
+            is_text, is_tied = title in ("group", "tied with"), title == "tied with"
+            side: Any = "left" if is_text else "right"
+            table.add_column(title, justify=side, no_wrap=not is_tied, overflow="fold")
+        for group in plan.groups:
+            table.add_row(
+                group.name,
+                f"{group.sparsity:g}",
+                f"{group.channels} -> {group.kept}",
+                f"{short_count(group.params)} -> {short_count(group.planned_params)}",
+                f"{short_count(group.macs)} -> {short_count(group.planned_macs)}",
+                ", ".join(group.tied),
+            )
+        dense, small = plan.dense, plan.planned
+        params = f"{short_count(dense.params)} -> {short_count(small.params)}"
+        macs = f"{short_count(dense.macs)} -> {short_count(small.macs)}"
+        table.add_row("whole network", "", "", params, macs, style="bold")
+        self.console.print(table)
+        for kept in plan.kept:
+            self.console.print(f"kept whole: {kept.name}: {kept.reason}", markup=False)
+        left = small.macs / dense.macs, small.params / dense.params
+        self.console.print(f"left of the dense network: MACs {left[0]:.1%}, params {left[1]:.1%}")
+        self.console.print(f"edit {path}, then run: admm-exp layers={path}", markup=False)
 
     def _status(self) -> str:
         parts = []

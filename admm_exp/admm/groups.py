@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import lcm
 from typing import Protocol
 
 import torch
@@ -79,18 +80,32 @@ def check_counts(name: str, n_units: int, n_kept: int, n_blocks: int) -> None:
         )
 
 
-def count_kept(n_units: int, sparsity: float, n_blocks: int = 1) -> int:
+def count_kept(n_units: int, sparsity: float, n_blocks: int = 1, multiple: int = 1) -> int:
     """Count the units that stay: n - floor(sparsity * n) in every block, never below 1.
 
-    The product is rounded at 1e-9 before the floor, so that 0.3 * 10 removes 3 and not 2.
+    The product is rounded at 1e-9 before the floor, so that 0.3 * 10 removes 3 and not 2. With a
+    multiple the count then moves to the nearest one (up from halfway) that is not 0; n itself is
+    always allowed.
+
+    Args:
+        n_units: Number of units.
+        sparsity: Fraction to remove, in [0, 1).
+        n_blocks: Equal blocks of units that keep the same count each.
+        multiple: What the number of kept units should be a multiple of, at least 1.
 
     Raises:
-        ValueError: If sparsity is outside [0, 1).
+        ValueError: If sparsity is outside [0, 1) or multiple is below 1.
     """
     if not 0.0 <= sparsity < 1.0:
         raise ValueError(f"sparsity must be in [0, 1), got {sparsity}")
+    if multiple < 1:
+        raise ValueError(f"multiple must be at least 1, got {multiple}")
     n_block = n_units // n_blocks
-    return n_blocks * max(1, n_block - int(sparsity * n_block + 1e-9))
+    kept = n_blocks * max(1, n_block - int(sparsity * n_block + 1e-9))
+    step = lcm(multiple, n_blocks)
+    below = kept // step * step
+    allowed = [count for count in (below, below + step) if 0 < count < n_units] + [n_units]
+    return min(allowed, key=lambda count: (abs(count - kept), -count))
 
 
 def unit_matrix(weights: Sequence[Tensor], group: ChannelGroup) -> Tensor:

@@ -1,7 +1,7 @@
 """A network under channel constraints: what ADMM knows of it, step by step."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -18,7 +18,7 @@ from admm_exp.admm.update import update
 from admm_exp.pruning.groups import PrunableGroup, Slice, find_groups, slices_of
 from admm_exp.pruning.masked import masked
 from admm_exp.pruning.penalty import StepCount, penalty_hook
-from admm_exp.pruning.sparsities import group_sparsities
+from admm_exp.pruning.sparsities import group_sparsities, without_excluded
 from admm_exp.pruning.surgery import cut, mask_, max_abs_difference
 from admm_exp.pruning.w_step import Constrained
 
@@ -32,11 +32,13 @@ class ConstrainedModel:
         sparsity: Fraction of channels that every group loses, in [0, 1).
         metric: Score of the channels.
         rho: Penalty parameter, > 0.
-        by_layer: Sparsity per layer name, for the groups that differ.
+        by_layer: Sparsity by layer name or wildcard, for the groups that differ.
+        exclude: Layers to keep whole: names, wildcards or types.
+        channel_multiple: The kept channels of a group are rounded to a multiple of this.
 
     Raises:
         ModelError: If nothing can be pruned or the example input does not fit.
-        ConfigError: If `by_layer` names unknown layers or contradicts itself.
+        ConfigError: If `by_layer` or `exclude` names unknown layers or contradicts itself.
     """
 
     def __init__(
@@ -48,10 +50,13 @@ class ConstrainedModel:
         metric: Metric,
         rho: float,
         by_layer: Mapping[str, float] | None = None,
+        exclude: Sequence[str] = (),
+        channel_multiple: int = 1,
     ) -> None:
         self.model = model
         self.example_input = example_input
-        self.prunable = find_groups(model, example_input)
+        self.channel_multiple = channel_multiple
+        self.prunable = without_excluded(find_groups(model, example_input), model, exclude)
         self.slices = slices_of(model, self.groups)
         self.sparsities = group_sparsities(self.prunable, sparsity, by_layer or {})
         self.constraint = ChannelConstraint(self._channel_groups(), metric)
@@ -148,7 +153,7 @@ class ConstrainedModel:
                 self._member(where[name, dim, int(rows.min())], rows)
                 for name, dim, rows in group.parts
             )
-            kept = count_kept(group.n_units, sparsity, group.n_blocks)
+            kept = count_kept(group.n_units, sparsity, group.n_blocks, self.channel_multiple)
             groups.append(
                 ChannelGroup(group.name, group.n_units, kept, members, group.n_blocks, position)
             )

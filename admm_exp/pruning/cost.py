@@ -55,7 +55,7 @@ def count_cost(model: nn.Module, example_input: Tensor) -> Cost:
         for tensor in model.state_dict(keep_vars=True).values()
         if isinstance(tensor, Tensor)
     }
-    macs = _count_macs(model, example_input[:1])
+    macs = _counted(model, example_input[:1]).get_total_flops() // 2
     return Cost(
         params=sum(parameter.numel() for parameter in parameters),
         nonzero_params=sum(_count_nonzero(parameter) for parameter in parameters),
@@ -63,6 +63,20 @@ def count_cost(model: nn.Module, example_input: Tensor) -> Cost:
         flops=2 * macs,
         size_bytes=sum(tensor.nbytes for tensor in tensors.values()),
     )
+
+
+def macs_by_layer(model: nn.Module, example_input: Tensor) -> dict[str, int]:
+    """Count the multiply-accumulates of one sample inside every layer, by the layer's name.
+
+    Args:
+        model: On any device; left as it is.
+        example_input: (N, ...) on any device; only the first sample is used.
+    """
+    counts = _counted(model, example_input[:1]).get_flop_counts()
+    return {
+        name: sum(counts.get(f"{type(model).__name__}.{name}", {}).values()) // 2
+        for name, _ in model.named_modules()
+    }
 
 
 def measure_latency_ms(
@@ -126,7 +140,7 @@ def _take_turns(
     return seconds
 
 
-def _count_macs(model: nn.Module, sample: Tensor) -> int:
+def _counted(model: nn.Module, sample: Tensor) -> FlopCounterMode:
     try:
         return _run_counted(copy.deepcopy(model).to("meta"), sample.to("meta"))
     except Exception:  # what is wrong with the model itself is raised by the second run
@@ -134,7 +148,7 @@ def _count_macs(model: nn.Module, sample: Tensor) -> int:
         return _run_counted(model, sample.to(device))
 
 
-def _run_counted(model: nn.Module, sample: Tensor) -> int:
+def _run_counted(model: nn.Module, sample: Tensor) -> FlopCounterMode:
     with (
         _evaluating(model),
         _unfused_attention(),
@@ -142,7 +156,7 @@ def _run_counted(model: nn.Module, sample: Tensor) -> int:
         FlopCounterMode(display=False) as counter,
     ):
         model(sample)
-    return counter.get_total_flops() // 2
+    return counter
 
 
 def _count_nonzero(parameter: Tensor) -> int:

@@ -109,7 +109,7 @@ class _BlockConvPruner(function.ConvPruner):
         kept = torch.ones(layer.in_channels, dtype=torch.bool)
         kept[list(idxs)] = False
         blocks = zip(layer.weight.chunk(layer.groups), kept.chunk(layer.groups), strict=True)
-        columns = [weight[:, keep.to(weight.device)] for weight, keep in blocks]
+        columns = [weight[:, keep.nonzero().flatten().to(weight.device)] for weight, keep in blocks]
         layer.weight = nn.Parameter(torch.cat(columns).detach().clone())
         layer.in_channels -= len(idxs)
         return layer

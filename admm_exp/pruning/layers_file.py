@@ -1,14 +1,22 @@
 """The per-layer configuration: a sparsity by layer name, in YAML."""
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from admm_exp.errors import ConfigError
-from admm_exp.pruning.groups import KeptGroup, PrunableGroup
-from admm_exp.training.checkpoint import write_atomically
+from admm_exp.pruning.plan import Plan
+from admm_exp.pruning.sparsities import LayerSettings
+
+HEAD = """\
+# Sparsity of every channel group, by the name of its first layer; tied layers share one, and a
+# group of n channels loses floor(sparsity * n) of them. Edit and run: admm-exp layers=THIS_FILE
+# Wildcards: `layer1.*: 0.3`; of all entries that match a group the most specific decides, a name
+# before a wildcard. `exclude` keeps layers whole, by name, wildcard or type: [fc1, Linear]
+"""
 
 
 class _Names(yaml.SafeLoader):
@@ -22,15 +30,13 @@ class _Names(yaml.SafeLoader):
         return {str(key.value): self.construct_object(value, True) for key, value in node.value}
 
 
-def read_layers(path: str | Path, default: float) -> tuple[float, dict[str, float]]:
+def read_layers(path: str | Path, default: float) -> LayerSettings:
     """Read a layers file.
 
     Args:
-        path: YAML file with `sparsity: {default: 0.5, layer1.0.conv1: 0.3, ...}`.
+        path: YAML file with `sparsity: {default: 0.5, layer1.0.conv1: 0.3, ...}` and, if some
+            layers shall stay whole, `exclude: [layer2.*, Linear]`.
         default: Sparsity of the other layers if the file names none.
-
-    Returns:
-        The default sparsity and the sparsities by layer name.
 
     Raises:
         ConfigError: If the file is missing or has another form.
@@ -43,44 +49,43 @@ def read_layers(path: str | Path, default: float) -> tuple[float, dict[str, floa
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"layers={path} is not valid YAML ({reason})") from error
-    by_layer = content.get("sparsity") if isinstance(content, dict) else None
-    if not isinstance(by_layer, dict) or set(content) != {"sparsity"}:
+    is_mapping = isinstance(content, dict) and content and set(content) <= {"sparsity", "exclude"}
+    by_layer = content.get("sparsity", {}) if is_mapping else None
+    if not isinstance(by_layer, dict):
         raise ConfigError(
-            f"layers={path} must hold one mapping `sparsity:` with a number in [0, 1) for "
-            f"`default` and for layer names"
+            f"layers={path} must hold a mapping `sparsity:` with a number in [0, 1) for `default` "
+            f"and for layer names, or a list `exclude:`, and nothing else"
         )
+    exclude = content.get("exclude", [])
+    if not isinstance(exclude, list) or not all(isinstance(entry, str) for entry in exclude):
+        raise ConfigError(f"exclude in layers={path} must be a list of layer names, got {exclude}")
     named: dict[str, Any] = dict(by_layer)
-    return named.pop("default", default), named
+    return LayerSettings(named.pop("default", default), named, tuple(exclude))
 
 
-def write_layers(
-    path: Path,
-    groups: Sequence[PrunableGroup],
-    sparsities: Sequence[float],
-    default: float,
-    kept: Sequence[KeptGroup] = (),
-) -> None:
-    """Write the sparsity of every prunable group, with its channels and ties as comments.
+def layers_text(plan: Plan, layers: LayerSettings) -> str:
+    """Word the layers file of a plan: reading it back plans the same cut.
 
     Args:
-        path: File to write.
-        groups: Prunable groups.
-        sparsities: Sparsity of each.
-        default: Sparsity of groups that the file does not name.
-        kept: Groups that stay whole; listed as comments with the reason.
+        plan: Groups with their channels and costs, which become comments.
+        layers: The default and the exclusions to write.
     """
-    rows: Mapping[str, float] = {
-        group.name: value for group, value in zip(groups, sparsities, strict=True)
-    }
     lines = [
-        "# Sparsity of every channel group, by the name of its first layer; layers in one group",
-        "# share it. Edit and run: admm-exp layers=THIS_FILE",
+        f"# {plan.dense.macs:,} -> {plan.planned.macs:,} MACs a sample, "
+        f"{plan.dense.params:,} -> {plan.planned.params:,} parameters",
         "sparsity:",
-        f"  default: {default}",
+        f"  default: {layers.default}",
     ]
-    for group in groups:
-        tied = [name for name in group.producers if name != group.name]
-        note = f"{group.n_units} channels" + (f", tied with {', '.join(tied)}" if tied else "")
-        lines.append(f"  {group.name}: {rows[group.name]} # {note}")
-    lines += [f"# kept whole: {group.name}: {group.reason}" for group in kept]
-    write_atomically(path, ("\n".join(lines) + "\n").encode())
+    for group in plan.groups:
+        if group.tied:
+            tied = f"tied with {', '.join(group.tied)}:"
+            lines += textwrap.wrap(tied, 96, initial_indent="  # ", subsequent_indent="  #   ")
+        size = f"{group.channels} channels, {group.params:,} params, {group.macs:,} MACs"
+        lines.append(f"  {group.name}: {group.sparsity} # {size}")
+    lines.append(f"exclude: {_listed(layers.exclude)}")
+    lines += [f"# kept whole: {group.name}: {group.reason}" for group in plan.kept]
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def _listed(entries: Sequence[str]) -> str:
+    return yaml.safe_dump(list(entries), default_flow_style=True, width=float("inf")).strip()

@@ -84,3 +84,30 @@ def test_masks_broadcast_along_all_but_the_channel_dimension():
     masks = row_masks(weights, groups, (torch.ones(4).bool(), torch.ones(3).bool()))
     assert [tuple(mask.shape) for mask in masks] == [(4, 1), (1, 4), (8, 1), (7,), (3, 1, 1)]
     assert all(mask.dtype == torch.bool for mask in masks)
+
+
+@pytest.mark.parametrize(
+    ("n_units", "sparsity", "n_blocks", "multiple", "expected"),
+    [
+        (64, 0.5, 1, 8, 32),
+        (64, 0.7, 1, 8, 24),  # 20 is halfway between 16 and 24
+        (64, 0.99, 1, 8, 8),  # never 0
+        (20, 0.1, 1, 8, 20),  # 18 is nearer to all 20 than to 16
+        (20, 0.3, 1, 8, 16),  # 14
+        (6, 0.5, 1, 8, 6),  # fewer than the multiple
+        (24, 0.5, 3, 8, 24),  # 12 of 24, in thirds: only 24 is a multiple of both
+        (48, 0.4, 3, 8, 24),
+    ],
+)
+def test_kept_units_are_rounded_to_a_multiple(n_units, sparsity, n_blocks, multiple, expected):
+    assert count_kept(n_units, sparsity, n_blocks, multiple) == expected
+
+
+@given(st.integers(1, 300), st.floats(0.0, 0.999), st.integers(1, 40))
+def test_no_allowed_count_is_nearer_than_the_rounded_one(n_units, sparsity, multiple):
+    exact = count_kept(n_units, sparsity)
+    allowed = [n for n in range(1, n_units + 1) if n % multiple == 0 or n == n_units]
+    nearest = min(abs(n - exact) for n in allowed)
+    rounded = count_kept(n_units, sparsity, multiple=multiple)
+    assert rounded in allowed
+    assert abs(rounded - exact) == nearest

@@ -5,8 +5,9 @@ from torch import nn
 
 from admm_exp.errors import ConfigError
 from admm_exp.pruning.groups import find_groups
-from admm_exp.pruning.layers_file import read_layers, write_layers
-from admm_exp.pruning.sparsities import group_sparsities
+from admm_exp.pruning.layers_file import layers_text, read_layers
+from admm_exp.pruning.plan import plan_layers
+from admm_exp.pruning.sparsities import LayerSettings, group_sparsities
 
 
 @pytest.fixture
@@ -21,41 +22,48 @@ def layers(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("name", ["residual", "mlp", "dense_block", "gated"])
-def test_written_file_reads_as_the_same_sparsities(tmp_path, name):
-    prunable = find_groups(*build(name))
-    sparsities = tuple(round(0.07 * (i + 1), 2) for i in range(len(prunable.groups)))
-    write_layers(tmp_path / "layers.yaml", prunable.groups, sparsities, 0.5)
-    default, by_layer = read_layers(tmp_path / "layers.yaml", 0.9)
-    assert default == 0.5
-    assert group_sparsities(prunable, default, by_layer) == sparsities
-    assert list(by_layer) == [group.name for group in prunable.groups]
+def text_of(name, by_layer, exclude=(), default=0.5):
+    layers = LayerSettings(default, by_layer, exclude)
+    return layers_text(plan_layers(*build(name), layers), layers)
 
 
-def test_written_file_tells_the_channels_and_ties(tmp_path):
-    groups = find_groups(*build("residual")).groups
-    write_layers(tmp_path / "layers.yaml", groups, [0.5] * len(groups), 0.5)
-    lines = (tmp_path / "layers.yaml").read_text().splitlines()
-    assert "  stem.0: 0.5 # 8 channels, tied with same.3" in lines
-    assert "  wider.0: 0.5 # 6 channels" in lines
+@pytest.mark.parametrize("name", ["residual", "mlp", "dense_block", "gated", "grouped"])
+def test_written_file_reads_as_the_same_sparsities(layers, name):
+    groups = find_groups(*build(name)).groups
+    by_layer = {group.name: round(0.07 * (i + 1), 2) for i, group in enumerate(groups)}
+    assert read_layers(layers(text_of(name, by_layer)), 0.9) == LayerSettings(0.5, by_layer)
 
 
-def test_written_file_names_what_stays_whole_without_setting_it(tmp_path):
-    prunable = find_groups(*build("mlp"))
-    path = tmp_path / "layers.yaml"
-    write_layers(path, prunable.groups, [0.5, 0.5], 0.5, prunable.kept)
+def test_written_file_tells_channels_params_macs_and_ties():
+    lines = text_of("residual", {}).splitlines()
+    place = lines.index("  # tied with same.3:")
+    # stem 3*8*9 and same.3 6*8*9 weights on 8x8 pixels, and gamma and beta of both norms
+    assert lines[place + 1] == f"  stem.0: 0.5 # 8 channels, {216 + 432 + 32} params, 41,472 MACs"
+    assert (216 + 432) * 64 == 41_472
+
+
+def test_written_file_names_what_stays_whole_without_setting_it(layers):
+    text = text_of("mlp", {})
     reason = "its channels are the output of the network"
-    assert path.read_text().splitlines()[-1] == f"# kept whole: 4: {reason}"
-    assert read_layers(path, 0.0) == (0.5, {"0": 0.5, "2": 0.5})
+    assert text.splitlines()[-1] == f"# kept whole: 4: {reason}"
+    assert read_layers(layers(text), 0.0).by_layer == {"0": 0.5, "2": 0.5}
 
 
-def test_written_file_is_replaced_and_its_folder_made(tmp_path):
-    groups = find_groups(*build("mlp")).groups
-    path = tmp_path / "new" / "layers.yaml"
-    for rate in (0.25, 0.75):
-        write_layers(path, groups, [rate] * len(groups), rate)
-    assert read_layers(path, 0.0) == (0.75, {group.name: 0.75 for group in groups})
-    assert [file.name for file in path.parent.iterdir()] == ["layers.yaml"]
+@pytest.mark.parametrize("entry", ["layer: 1.*", "[a]*", "*", "Linear", "0", "on"])
+def test_exclusions_survive_being_written_and_read(layers, entry):
+    plan = plan_layers(*build("mlp"), LayerSettings(0.5, {}))
+    text = layers_text(plan, LayerSettings(0.5, {}, (entry,)))
+    assert read_layers(layers(text), 0.0).exclude == (entry,)
+
+
+def test_file_may_hold_exclusions_alone(layers):
+    assert read_layers(layers("exclude: [Linear]"), 0.7) == LayerSettings(0.7, {}, ("Linear",))
+
+
+@pytest.mark.parametrize("value", ["fc", "{fc: 1}", "[[fc]]", "~"])
+def test_exclusions_of_another_form_are_refused(layers, value):
+    with pytest.raises(ConfigError, match=r"^exclude in layers=.* must be a list of layer names"):
+        read_layers(layers(f"exclude: {value}"), 0.5)
 
 
 def test_reading_leaves_the_users_file_as_it_is(layers):
@@ -66,19 +74,21 @@ def test_reading_leaves_the_users_file_as_it_is(layers):
 
 
 def test_file_without_default_takes_that_of_the_settings(layers):
-    assert read_layers(layers("sparsity: {fc: 0.3}"), 0.9) == (0.9, {"fc": 0.3})
+    assert read_layers(layers("sparsity: {fc: 0.3}"), 0.9) == LayerSettings(0.9, {"fc": 0.3})
 
 
 def test_default_alone_is_enough(layers):
-    assert read_layers(layers("sparsity: {default: 0.25}"), 0.9) == (0.25, {})
+    assert read_layers(layers("sparsity: {default: 0.25}"), 0.9) == LayerSettings(0.25, {})
 
 
 def test_number_is_a_layer_name_like_any_other(layers):
-    assert read_layers(layers("sparsity: {0: 0.3, 10: 0.5}"), 0.9) == (0.9, {"0": 0.3, "10": 0.5})
+    assert read_layers(layers("sparsity: {0: 0.3, 10: 0.5}"), 0.9) == LayerSettings(
+        0.9, {"0": 0.3, "10": 0.5}
+    )
 
 
 def test_path_may_be_a_string(layers):
-    assert read_layers(str(layers("sparsity: {fc: 0.3}")), 0.9) == (0.9, {"fc": 0.3})
+    assert read_layers(str(layers("sparsity: {fc: 0.3}")), 0.9) == LayerSettings(0.9, {"fc": 0.3})
 
 
 @pytest.mark.parametrize(
@@ -95,7 +105,7 @@ def test_path_may_be_a_string(layers):
     ],
 )
 def test_wrong_form_is_refused_with_the_right_one(layers, text):
-    with pytest.raises(ConfigError, match=r"^layers=.* must hold one mapping `sparsity:` with .*$"):
+    with pytest.raises(ConfigError, match=r"^layers=.* must hold a mapping `sparsity:` with .*$"):
         read_layers(layers(text), 0.5)
 
 
@@ -130,26 +140,24 @@ def test_binary_file_is_one_sentence(tmp_path):
 @pytest.mark.parametrize("value", ["yes", "'0.5'", "1.5", "~", "[0.1]", ".nan"])
 def test_value_of_another_kind_is_refused_by_name(layers, value):
     prunable = find_groups(*build("mlp"))
-    default, by_layer = read_layers(layers(f"sparsity: {{'0': {value}}}"), 0.5)
+    by_layer = read_layers(layers(f"sparsity: {{'0': {value}}}"), 0.5).by_layer
     with pytest.raises(ConfigError, match=r"^sparsity of 0 must be a number in \[0, 1\), got "):
-        group_sparsities(prunable, default, by_layer)
+        group_sparsities(prunable, 0.5, by_layer)
 
 
 def test_names_that_yaml_takes_for_numbers_and_booleans_stay_apart(layers):
     path = layers("sparsity: {1.1: 0.1, 1.10: 0.2, 010: 0.3, on: 0.4, 1_0: 0.5, ~: 0.6}")
-    _, by_layer = read_layers(path, 0.9)
+    by_layer = read_layers(path, 0.9).by_layer
     assert by_layer == {"1.1": 0.1, "1.10": 0.2, "010": 0.3, "on": 0.4, "1_0": 0.5, "~": 0.6}
 
 
-def test_nested_sequences_with_ten_layers_are_written_and_read(tmp_path):
+def test_nested_sequences_with_ten_layers_are_written_and_read(layers):
     inner = [layer for _ in range(6) for layer in (nn.Linear(6, 6), nn.ReLU())]
     model = nn.Sequential(nn.ReLU(), nn.Sequential(*inner), nn.Linear(6, 2))
-    prunable = find_groups(model, torch.randn(2, 6))
-    sparsities = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-    write_layers(tmp_path / "layers.yaml", prunable.groups, sparsities, 0.0)
-    _, by_layer = read_layers(tmp_path / "layers.yaml", 0.0)
-    assert "1.10" in by_layer
-    assert group_sparsities(prunable, 0.0, by_layer) == sparsities
+    names = ["1.0", "1.2", "1.4", "1.6", "1.8", "1.10"]
+    asked = LayerSettings(0.0, dict(zip(names, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), strict=True)))
+    plan = plan_layers(model, torch.randn(2, 6), asked)
+    assert read_layers(layers(layers_text(plan, asked)), 0.0) == asked
 
 
 def test_name_given_twice_is_refused(layers):

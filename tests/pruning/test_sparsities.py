@@ -1,10 +1,11 @@
 import re
 
 import pytest
+from networks import build
 
-from admm_exp.errors import ConfigError
-from admm_exp.pruning.groups import KeptGroup, Prunable, PrunableGroup
-from admm_exp.pruning.sparsities import group_sparsities
+from admm_exp.errors import ConfigError, ModelError
+from admm_exp.pruning.groups import KeptGroup, Prunable, PrunableGroup, find_groups
+from admm_exp.pruning.sparsities import group_sparsities, without_excluded
 
 
 def group(*producers):
@@ -36,7 +37,7 @@ def test_layers_of_a_tied_group_may_repeat_its_rate():
 
 
 def test_layers_of_a_tied_group_may_not_contradict_each_other():
-    with pytest.raises(ConfigError, match=r"tied together .* conv1: 0\.1, layer1\.1\.conv2: 0\.2"):
+    with pytest.raises(ConfigError, match=r"tied together .* layer1\.1\.conv2: 0\.2, conv1: 0\.1"):
         group_sparsities(PRUNABLE, 0.5, {"layer1.1.conv2": 0.2, "conv1": 0.1})
 
 
@@ -75,3 +76,58 @@ def test_layer_that_stays_whole_is_refused_with_the_reason(producer):
     sentence = f"layer {producer} cannot be pruned: its channels are the output of the network"
     with pytest.raises(ConfigError, match=f"^{sentence}$"):
         group_sparsities(PRUNABLE, 0.5, {producer: 0.1})
+
+
+@pytest.mark.parametrize(
+    ("by_layer", "expected"),
+    [
+        ({"layer1.*": 0.1}, (0.1, 0.1, 0.5)),
+        ({"*": 0.1, "layer1.*": 0.2}, (0.2, 0.2, 0.1)),
+        ({"layer1.*": 0.2, "*": 0.1, "conv1": 0.3}, (0.3, 0.2, 0.1)),
+        ({"layer1.0.*": 0.2, "layer1.0.conv1": 0.4}, (0.2, 0.4, 0.5)),
+        ({"fc?": 0.4}, (0.5, 0.5, 0.4)),
+        ({"[cf]*1": 0.4}, (0.4, 0.5, 0.4)),
+    ],
+)
+def test_most_specific_entry_decides(by_layer, expected):
+    assert group_sparsities(PRUNABLE, 0.5, by_layer) == expected
+
+
+def test_equally_specific_wildcards_that_differ_are_a_contradiction():
+    with pytest.raises(ConfigError, match=r"need one sparsity, got layer1\.0\*: 0\.1, layer1\.1\*"):
+        group_sparsities(PRUNABLE, 0.5, {"layer1.0*": 0.1, "layer1.1*": 0.2})
+
+
+def test_wildcard_that_matches_nothing_is_an_error():
+    with pytest.raises(ConfigError, match=r"^'layer9\.\*' in the layers file matches no layer"):
+        group_sparsities(PRUNABLE, 0.5, {"layer9.*": 0.1})
+
+
+@pytest.mark.parametrize(
+    ("exclude", "left"),
+    [(("wider.*",), ["stem.0", "same.0"]), (("same.0", "downsample.0"), ["stem.0", "wider.0"])],
+)
+def test_excluded_layers_keep_their_whole_group(exclude, left):
+    model, inputs = build("residual")
+    prunable = without_excluded(find_groups(model, inputs), model, exclude)
+    assert [group.name for group in prunable.groups] == left
+    assert any(group.reason == f"excluded by {exclude[0]!r}" for group in prunable.kept)
+
+
+@pytest.mark.parametrize(("kind", "left"), [("ConvTranspose2d", ["0"]), ("Conv2d", ["2"])])
+def test_layers_are_excluded_by_type(kind, left):
+    model, inputs = build("transposed")
+    prunable = without_excluded(find_groups(model, inputs), model, (kind,))
+    assert [group.name for group in prunable.groups] == left
+
+
+def test_exclusion_of_nothing_is_an_error_with_the_nearest_name():
+    model, inputs = build("transposed")
+    with pytest.raises(ConfigError, match=r"'Conv2' matches no layer; did you mean 'Conv2d'\?"):
+        without_excluded(find_groups(model, inputs), model, ("Conv2",))
+
+
+def test_excluding_everything_is_an_error():
+    model, inputs = build("mlp")
+    with pytest.raises(ModelError, match=r"exclude: Linear leaves nothing to prune"):
+        without_excluded(find_groups(model, inputs), model, ("Linear",))

@@ -1,0 +1,43 @@
+"""`admm-exp-plan`: what an experiment would prune, as a layers file to edit."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from admm_exp.app.main import one_sentence, run_command
+from admm_exp.config import PlanConfig
+from admm_exp.errors import ConfigError
+
+
+def main() -> None:
+    """Run `admm-exp-plan`."""
+    run_command("plan", PlanConfig, _task)
+
+
+def _task(composed: DictConfig) -> None:
+    with one_sentence(PlanConfig):
+        _plan(composed)
+
+
+def _plan(composed: DictConfig) -> None:
+    if OmegaConf.is_missing(composed, "output"):
+        raise ConfigError("output is missing: name the layers file to write with output=FILE")
+    settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
+    path = Path(settings.pop("output"))
+    if path.exists():
+        raise ConfigError(f"output={path} exists already: choose another name")
+
+    from admm_exp.app.build import build_materials
+    from admm_exp.preflight import planned_layers
+    from admm_exp.pruning.layers_file import layers_text
+    from admm_exp.schema import check_config
+    from admm_exp.terminal import Terminal
+
+    config = check_config(settings)
+    terminal = Terminal()
+    plan, layers = planned_layers(config, build_materials(config, terminal))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("x") as file:
+        file.write(layers_text(plan, layers))
+    terminal.planned(plan, path)

@@ -1,0 +1,99 @@
+"""The command that plans: a layers file to edit, and the run that uses it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SHORT, Done, clean_environment, run_command
+
+PLAN = "import sys\nsys.argv[0] = 'admm-exp-plan'\nfrom admm_exp.app.plan_command import main\nmain()\n"
+
+
+def run_plan(folder: Path, *overrides: str) -> Done:
+    return subprocess.run(
+        [sys.executable, "-c", PLAN, *overrides],
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("plan")
+
+
+@pytest.fixture(scope="module")
+def planned(work: Path) -> Done:
+    return run_plan(work, "output=layers.yaml", "channel_multiple=4", "sparsity=0.4")
+
+
+def test_the_plan_shows_every_group_and_writes_the_file_alone(work: Path, planned: Done) -> None:
+    assert planned.returncode == 0, planned.stderr
+    for words in ("layer3.0.conv2", "64 -> 40", "whole network", "764 k ->", "kept whole: fc"):
+        assert words in planned.stdout
+    assert "admm-exp layers=layers.yaml" in planned.stdout
+    assert [path.name for path in work.iterdir()] == ["layers.yaml"]
+
+
+def test_an_existing_file_is_never_overwritten(work: Path, planned: Done) -> None:
+    before = (work / "layers.yaml").read_text()
+    done = run_plan(work, "output=layers.yaml")
+    assert done.returncode == 1
+    assert done.stderr == "error: output=layers.yaml exists already: choose another name\n"
+    assert (work / "layers.yaml").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ([], "error: output is missing: name the layers file"),
+        (["output=x.yaml", "sparsity=2"], "sparsity must be in [0, 1), got 2"),
+        (["output=x.yaml", "layers=no.yaml"], "layers=no.yaml cannot be read"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_sentence(
+    tmp_path: Path, overrides: list[str], sentence: str
+) -> None:
+    done = run_plan(tmp_path, *overrides)
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_honours_the_edited_file(work: Path, planned: Done) -> None:
+    edited = (work / "layers.yaml").read_text().replace("exclude: []", "exclude: [layer1.0.conv1]")
+    lines = [line for line in edited.splitlines() if not line.startswith("  layer1.0.conv1")]
+    lines.insert(lines.index("sparsity:") + 1, "  layer3.*: 0.3")
+    lines = [line for line in lines if not line.startswith("  layer3.0")]
+    mine = work / "mine.yaml"
+    mine.write_text("\n".join(lines) + "\n")
+    done = run_command(work, "layers=mine.yaml", "tracking=none", *SHORT)
+    assert done.returncode == 0, done.stderr
+    (run_dir,) = (work / "outputs" / "runs").iterdir()
+    report = json.loads((run_dir / "report.json").read_text())
+    kept = {row["name"]: (row["channels"], row["kept"]) for row in report["layers"]}
+    assert kept["conv1"] == (16, 12)  # 10, rounded to a multiple of 4 when it was planned
+    assert kept["layer3.0.conv1"] == kept["layer3.0.conv2"] == (64, 64 - 19)
+    assert "layer1.0.conv1" not in kept
+    assert {"layer1.0.conv1", "fc"} == {group["name"] for group in report["kept_groups"]}
+    again = (run_dir / "layers.yaml").read_text()
+    assert "exclude: [layer1.0.conv1]" in again
+
+
+def test_help_names_the_command_and_loads_no_torch(tmp_path: Path) -> None:
+    code = "import sys\nfrom admm_exp.app.plan_command import main\nmain()\nassert 'torch' not in sys.modules"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "admm-exp-plan output=layers.yaml" in done.stdout
