@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import SHORT, Done, clean_environment, run_command
 
-PLAN = "import sys\nsys.argv[0] = 'admm-exp-plan'\nfrom admm_exp.app.plan_command import main\nmain()\n"
+PLAN = "from admm_exp.app.plan_command import main\nmain()\n"
 
 
 def run_plan(folder: Path, *overrides: str) -> Done:
@@ -87,7 +87,7 @@ def test_a_run_honours_the_edited_file(work: Path, planned: Done) -> None:
 
 
 def test_help_names_the_command_and_loads_no_torch(tmp_path: Path) -> None:
-    code = "import sys\nfrom admm_exp.app.plan_command import main\nmain()\nassert 'torch' not in sys.modules"
+    code = PLAN + "import sys\nassert 'torch' not in sys.modules\n"
     done = subprocess.run(
         [sys.executable, "-c", code, "--help"],
         cwd=tmp_path,
