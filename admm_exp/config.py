@@ -134,6 +134,19 @@ class TrackingSettings:
     name: TrackingName
 
 
+Allocation = StrEnum("Allocation", {"uniform": "uniform", "global": "global"})
+"""How a budget is shared among the channel groups: one sparsity for all, or one ranking of all."""
+
+
+@dataclass
+class BudgetSettings:
+    """What may remain of the dense network, as a fraction in (0, 1); one of them, or none."""
+
+    macs: float | None
+    params: float | None
+    allocation: Allocation
+
+
 @dataclass
 class ExperimentConfig:
     """One experiment: dense network, ADMM, cut, finetuning, report.
@@ -154,6 +167,7 @@ class ExperimentConfig:
     layers: str | None
     from_run: str | None
     channel_multiple: Annotated[int, Ge(1)]
+    budget: BudgetSettings
     seed: Annotated[int, Ge(0), Lt(2**32)]
     device: str
     name: str | None

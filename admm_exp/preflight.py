@@ -3,11 +3,12 @@
 import torch
 
 from admm_exp.config import ExperimentConfig
-from admm_exp.errors import ModelError
+from admm_exp.errors import ConfigError, ModelError
+from admm_exp.layer_plan import settle_layers
 from admm_exp.materials import Materials
-from admm_exp.pruning.plan import Plan, plan_layers
+from admm_exp.pruning.plan import Plan
 from admm_exp.pruning.sparsities import LayerSettings
-from admm_exp.stages import constrain, layer_settings
+from admm_exp.stages import constrain
 from admm_exp.training.seeding import seed_everything
 
 
@@ -26,7 +27,8 @@ def check_plan(config: ExperimentConfig, materials: Materials) -> None:
     materials.method.check(config, materials.rho_policy, len(dataset.train))
     seed_everything(config.seed)
     model = materials.build_model()
-    constrained = constrain(config, materials, model, layer_settings(config))
+    _, layers = settle_layers(config, model, materials.example_input(), materials.metric)
+    constrained = constrain(config, materials, model, layers)
     inputs = torch.randn(2, *dataset.shape)
     small, _ = constrained.cut(inputs)
     with torch.no_grad():
@@ -49,6 +51,11 @@ def planned_layers(config: ExperimentConfig, materials: Materials) -> tuple[Plan
     Raises:
         ConfigError: If the layers file does not fit the network.
     """
-    layers = layer_settings(config)
-    model, example = materials.build_model(), materials.example_input().cpu()
-    return plan_layers(model, example, layers, config.channel_multiple), layers
+    if config.budget.allocation == "global":
+        raise ConfigError(
+            "budget.allocation=global ranks the channels of a trained network, which a plan has "
+            "not: run admm-exp, which writes the layers file it used"
+        )
+    return settle_layers(
+        config, materials.build_model(), materials.example_input(), materials.metric
+    )

@@ -181,6 +181,13 @@ def _check_together(config: ExperimentConfig) -> Iterator[str]:
             "schedule.optimizer.nesterov=true needs schedule.optimizer.momentum greater than 0, "
             "got 0.0"
         )
+    given = {name: getattr(config.budget, name) for name in ("macs", "params")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) > 1:
+        yield f"budget must be one of {', '.join(given)}, got both"
+    for name, value in given.items():
+        if not 0.0 < value < 1.0:
+            yield f"budget.{name} must be in (0, 1), got {value}"
 
 
 def _sentence(key: str, item: Any) -> str:

@@ -18,6 +18,7 @@ from admm_exp.config import (
 )
 from admm_exp.data.dataset import Dataset
 from admm_exp.environment import source_digest
+from admm_exp.layer_plan import settle_layers
 from admm_exp.materials import Materials
 from admm_exp.methods.method import Task
 from admm_exp.phases.dense import dense_network
@@ -26,8 +27,7 @@ from admm_exp.phases.plain import train_plain
 from admm_exp.phases.prune import Cut, prune
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.cost import count_cost
-from admm_exp.pruning.layers_file import layers_text, read_layers
-from admm_exp.pruning.plan import plan_layers
+from admm_exp.pruning.layers_file import layers_text
 from admm_exp.pruning.sparsities import LayerSettings
 from admm_exp.pruning.surgery import cut as cut_channels
 from admm_exp.results import PhaseResult
@@ -103,8 +103,8 @@ def sparsify(made: Artifacts, run: Run) -> None:
     """Make a copy of the dense network sparse, by the method."""
     config, materials = run.config, run.materials
     seed_everything(config.seed)
-    model, layers = copy.deepcopy(made.dense), layer_settings(config)
-    plan = plan_layers(model, materials.example_input(), layers, config.channel_multiple)
+    model = copy.deepcopy(made.dense)
+    plan, layers = settle_layers(config, model, materials.example_input(), materials.metric)
     write_atomically(run.run_dir / "layers.yaml", layers_text(plan, layers).encode())
     constrained = constrain(config, materials, model, layers)
     parts = _taught(made.dense, config.schedule.admm_distillation, run)
@@ -181,17 +181,6 @@ def constrain(
         exclude=layers.exclude,
         channel_multiple=config.channel_multiple,
     )
-
-
-def layer_settings(config: ExperimentConfig) -> LayerSettings:
-    """Read what the user asks of the layers: their file, or one sparsity for all.
-
-    Raises:
-        ConfigError: If the file cannot be used.
-    """
-    if config.layers is None:
-        return LayerSettings(config.sparsity, {})
-    return read_layers(config.layers, config.sparsity)
 
 
 def _train_or_reuse(model: nn.Module, run: Run) -> None:

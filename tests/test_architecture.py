@@ -28,7 +28,7 @@ FLOORS = (
     ("pruning", "pruning_result", "tracking", "figures", "schema", "environment"),
     ("phases", "saved_model"),
     ("methods", "previous"),
-    ("report", "page", "pruner", "materials"),
+    ("report", "page", "pruner", "materials", "layer_plan"),
     ("handover", "terminal", "stages"),
     ("experiment", "preflight"),
     ("app",),

@@ -97,3 +97,33 @@ def test_help_names_the_command_and_loads_no_torch(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "admm-exp-plan output=layers.yaml" in done.stdout
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "global"])
+def test_a_run_reaches_its_budget(work: Path, planned: Done, allocation: str) -> None:
+    before = set((work / "outputs" / "runs").glob("*"))
+    budget = ("budget.macs=0.4", f"budget.allocation={allocation}")
+    done = run_command(work, *budget, "tracking=none", *SHORT)
+    assert done.returncode == 0, done.stderr
+    (run_dir,) = set((work / "outputs" / "runs").iterdir()) - before
+    models = json.loads((run_dir / "report.json").read_text())["models"]
+    assert models["finetuned"]["macs"] / models["dense"]["macs"] == pytest.approx(0.4, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["budget.macs=1.5"], "budget.macs must be in (0, 1), got 1.5"),
+        (["budget.macs=0.5", "budget.params=0.5"], "budget must be one of macs, params, got both"),
+        (["budget.macs=0.0001"], "budget.macs=0.0001 cannot be reached by whole channels"),
+        (["budget.macs=0.5", "layers=layers.yaml"], "both choose the sparsity of layers"),
+        (["budget.macs=0.5", "budget.allocation=global"], "ranks the channels of a trained"),
+    ],
+)
+def test_a_budget_that_cannot_be_is_refused(
+    work: Path, planned: Done, overrides: list[str], sentence: str
+) -> None:
+    done = run_plan(work, *overrides, "output=budget.yaml")
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert not (work / "budget.yaml").exists()

@@ -1,0 +1,69 @@
+"""What becomes of every layer: from a budget, a file or one sparsity to a plan."""
+
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from admm_exp.admm.metrics import Metric
+from admm_exp.config import ExperimentConfig
+from admm_exp.errors import ConfigError
+from admm_exp.pruning.budget import (
+    Budget,
+    global_counts,
+    sparsities_within,
+    uniform_counts,
+    unit_scores,
+)
+from admm_exp.pruning.layers_file import read_layers
+from admm_exp.pruning.plan import Plan, Planner
+from admm_exp.pruning.sparsities import LayerSettings, group_sparsities
+
+
+def settle_layers(
+    config: ExperimentConfig, model: nn.Module, example_input: Tensor, metric: Metric
+) -> tuple[Plan, LayerSettings]:
+    """Settle the sparsity of every group: by the budget, the user's file, or one for all.
+
+    Args:
+        config: The settings.
+        model: The network; trained, where its channels are ranked.
+        example_input: (B, ...) input that the network accepts.
+        metric: Score of the channels.
+
+    Returns:
+        The plan, and the settings of the layers that lead to it.
+
+    Raises:
+        ConfigError: If the file cannot be used, or the budget cannot be reached.
+    """
+    asked, multiple = _asked_of_layers(config), config.channel_multiple
+    planner = Planner(model, example_input, asked.exclude)
+    if budget := _budget_of(config):
+        if config.budget.allocation == "global":
+            scores = unit_scores(model, planner, metric)
+            counts = global_counts(planner, scores, multiple)
+        else:
+            counts = uniform_counts(planner, multiple)
+        by_layer = sparsities_within(planner, budget, counts, multiple)
+        asked = replace(asked, by_layer=by_layer)
+    sparsities = group_sparsities(planner.prunable, asked.default, asked.by_layer)
+    return planner.plan(sparsities, multiple), asked
+
+
+def _budget_of(config: ExperimentConfig) -> Budget | None:
+    for quantity in ("macs", "params"):
+        if (fraction := getattr(config.budget, quantity)) is not None:
+            return Budget(quantity, fraction)
+    return None
+
+
+def _asked_of_layers(config: ExperimentConfig) -> LayerSettings:
+    if config.layers is None:
+        return LayerSettings(config.sparsity, {})
+    asked = read_layers(config.layers, config.sparsity)
+    if _budget_of(config) and asked.by_layer:
+        raise ConfigError(
+            f"layers={config.layers} and budget both choose the sparsity of layers: "
+            f"give one, or a file that holds `exclude:` alone"
+        )
+    return asked
