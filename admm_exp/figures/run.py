@@ -90,7 +90,9 @@ def residuals(report: Report, path: Path) -> None:
 def _draw_accuracies(axes: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
     steps = column(rows, "iteration")
     trained, projected = column(rows, "val_accuracy"), column(rows, "projected_val_accuracy")
-    axes.fill_between(steps, trained, projected, color=LIGHT, label="a cut now costs")
+    lost = [a > b for a, b in zip(trained, projected, strict=True)]
+    style: Any = {"where": lost, "interpolate": True, "color": LIGHT}
+    axes.fill_between(steps, trained, projected, **style, label="a cut now costs")
     axes.plot(steps, trained, color=GREY, marker="o", label="as trained")
     axes.plot(steps, projected, color=BLUE, marker="s", label="if cut now")
     axes.set_ylabel("val accuracy")
