@@ -17,7 +17,16 @@ from admm_exp.app.main import conf_dir
 from admm_exp.config import ExperimentConfig
 from admm_exp.schema import check_config
 
-GROUPS = ("dataset", "model", "metric", "method", "rho_policy", "schedule", "tracking")
+GROUPS = (
+    "dataset",
+    "model",
+    "granularity",
+    "metric",
+    "method",
+    "rho_policy",
+    "schedule",
+    "tracking",
+)
 OPTIONS = [(g, p.stem) for g in GROUPS for p in sorted((conf_dir() / g).glob("*.yaml"))]
 PRESETS = [p.stem for p in sorted((conf_dir() / "experiment").glob("*.yaml"))]
 FILES = sorted(conf_dir().rglob("*.yaml"))
