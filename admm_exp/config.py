@@ -138,12 +138,13 @@ class TrackingSettings:
 class ExperimentConfig:
     """One experiment: dense network, ADMM, cut, finetuning, report.
 
-    `dataset`, `model`, `metric`, `method` and `rho_policy` are parts: a `name`, a `_target_` that
-    builds the part and its arguments. `rho` is a number or "auto".
+    `dataset`, `model`, `granularity`, `metric`, `method` and `rho_policy` are parts: a `name`, a
+    `_target_` that builds the part and its arguments. `rho` is a number or "auto".
     """
 
     dataset: dict[str, Any]
     model: dict[str, Any]
+    granularity: dict[str, Any]
     metric: dict[str, Any]
     method: dict[str, Any]
     rho_policy: dict[str, Any]

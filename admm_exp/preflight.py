@@ -28,9 +28,15 @@ def check_plan(config: ExperimentConfig, materials: Materials) -> None:
     default, by_layer = sparsities(config)
     inputs = torch.randn(2, *dataset.shape)
     constrained = ConstrainedModel(
-        model, inputs[:1], sparsity=default, metric=materials.metric, rho=1.0, by_layer=by_layer
+        model,
+        inputs[:1],
+        sparsity=default,
+        granularity=materials.granularity,
+        metric=materials.metric,
+        rho=1.0,
+        by_layer=by_layer,
     )
-    small, _ = constrained.cut(inputs)
+    small, _ = constrained.finish(inputs)
     with torch.no_grad():
         logits = small.eval()(inputs)
     expected = (2, dataset.num_classes)

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from admm_exp.admm.metrics import L2Norm, Metric
+from admm_exp.admm.partition import Partition
+from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.rho_policy import Constant, RhoPolicy
 from admm_exp.admm.state import State
@@ -33,7 +35,7 @@ UNKNOWN_RHO = 1.0
 
 
 class ADMMPruner:
-    """Prune the channels of a trained network with ADMM.
+    """Prune a trained network with ADMM: its channels, or what else the granularity says.
 
     Three levels, each built on the one below:
 
@@ -49,10 +51,12 @@ class ADMMPruner:
             optimizer it is given. Needed by `prune` only.
         validate_fn: (model) -> accuracy in [0, 1]. Needed by `prune` only.
         optimizer_fn: (parameters, lr) -> optimizer; SGD with momentum 0.9 if None.
-        sparsity: Fraction of channels that every group loses, in [0, 1); or a mapping of layer
+        sparsity: Fraction of units that every group loses, in [0, 1); or a mapping of layer
             name to sparsity, with `default` for the others.
         rho: Penalty parameter > 0, or "auto": from the learning rates, in `prune` only.
-        metric: Score of the channels, an object of `admm_exp.admm.metrics`; L2Norm if None.
+        metric: Score of the units, an object of `admm_exp.admm.metrics`; L2Norm if None.
+        granularity: What the units are, an object of `admm_exp.admm.partitions`; whole channels
+            if None. Finer units stay in the network as zeros, which finetuning holds.
 
     Raises:
         ModelError: If nothing can be pruned or the example input does not fit.
@@ -70,6 +74,7 @@ class ADMMPruner:
         sparsity: float | Mapping[str, float],
         rho: float | str = "auto",
         metric: Metric | None = None,
+        granularity: Channel | Partition | None = None,
     ) -> None:
         self._train_fn = train_fn
         self._validate_fn = validate_fn
@@ -86,6 +91,7 @@ class ADMMPruner:
             metric=metric or L2Norm(),
             rho=_checked_rho(rho),
             by_layer=by_layer,
+            granularity=granularity,
         )
 
     @property
@@ -118,8 +124,19 @@ class ADMMPruner:
         """Do the Z- and U-step of one ADMM iteration and return its residuals."""
         return self._constrained.update(relaxation)
 
+    def finished_training(
+        self, optimizer: Optimizer, network: nn.Module
+    ) -> AbstractContextManager[None]:
+        """Hold what `finalize` masked at exactly zero after every step, inside the `with` block.
+
+        Args:
+            optimizer: Optimizer that trains the network.
+            network: What `finalize` returned; after a cut nothing needs to be held.
+        """
+        return self._constrained.finished_training(optimizer, network)
+
     def finalize(self) -> nn.Module:
-        """Remove the channels outside the support of Z; the model itself stays as it is.
+        """Remove the units outside the support of Z; the model itself stays as it is.
 
         Raises:
             SurgeryError: If masked and cut network differ by more than 1e-3.
@@ -226,6 +243,7 @@ class ADMMPruner:
             decay=finetune_decay,
             warmup_epochs=finetune_warmup_epochs,
             offset=len(lrs),
+            around_epoch=lambda optimizer, _: self.finished_training(optimizer, cut.model),
         )
         unfinetuned = after if recalibrated is None else recalibrated
         final = history.epochs[-1].val_accuracy if finetune_epochs else unfinetuned

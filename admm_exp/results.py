@@ -71,13 +71,19 @@ class PhaseResult:
 
 @dataclass(frozen=True)
 class LayerResult:
-    """One channel group: `name` is its first producer, `tied` all producers of the group."""
+    """One channel group: `name` is its first producer, `tied` all producers of the group.
+
+    With a finer granularity it is one layer, `unit` says what `channels` and `kept` count, and
+    `unit_size` how many weights such a unit has; a channel counts as one.
+    """
 
     name: str
     channels: int
     kept: int
     sparsity: float
     tied: tuple[str, ...]
+    unit: str = "channels"
+    unit_size: int = 1
 
 
 @dataclass

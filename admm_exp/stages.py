@@ -27,7 +27,6 @@ from admm_exp.phases.prune import Cut, prune
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.cost import count_cost
 from admm_exp.pruning.layers_file import read_layers, write_layers
-from admm_exp.pruning.surgery import cut as cut_channels
 from admm_exp.results import PhaseResult
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.distillation import Distillation
@@ -105,6 +104,7 @@ def sparsify(made: Artifacts, run: Run) -> None:
         copy.deepcopy(made.dense),
         materials.example_input(),
         sparsity=default,
+        granularity=materials.granularity,
         metric=materials.metric,
         rho=1.0,
         by_layer=by_layer,
@@ -115,6 +115,7 @@ def sparsify(made: Artifacts, run: Run) -> None:
         constrained.sparsities,
         default,
         constrained.prunable.kept,
+        unit=constrained.granularity.unit,
     )
     parts = _taught(made.dense, config.schedule.admm_distillation, run)
     steps, offset = len(materials.dataset.train), config.schedule.dense.epochs
@@ -144,7 +145,17 @@ def finetune(made: Artifacts, run: Run) -> None:
     seed_everything(run.config.seed)
     last = run.materials.method.last_training(run.config.schedule)
     parts = _taught(made.dense, last.settings.distillation, run)
-    _train(made.small, last.phase, last.settings, parts, last.offset)
+    train_plain(
+        made.small,
+        last.phase,
+        parts,
+        epochs=last.settings.epochs,
+        lr=last.settings.lr,
+        decay=last.settings.decay,
+        warmup_epochs=last.settings.warmup_epochs,
+        offset=last.offset,
+        around_epoch=lambda optimizer, _: made.constrained.finished_training(optimizer, made.small),
+    )
     made.models["finetuned"] = _measured(made.small, run.materials.dataset)
 
 
@@ -229,16 +240,16 @@ def _fresh(made: Artifacts, run: Run) -> nn.Module:
     The cut chose channels by where the dense network's weights went from its seed. Weights of
     layers that lost inputs are scaled up, so that activations keep the size they start with.
     """
-    materials, constrained = run.materials, made.constrained
+    materials = run.materials
     seed_everything((run.config.seed + FRESH_SEED) % 2**32)
     wide = materials.build_model().to(materials.device)
-    example = materials.example_input()
-    small = cut_channels(wide, example, constrained.groups, constrained.state.support)
+    small = made.constrained.shrink(wide)
     before = dict(wide.named_parameters())
     with torch.no_grad():
         for name, parameter in small.named_parameters():
             if parameter.dim() > 1:
-                parameter.mul_((before[name][0].numel() / parameter[0].numel()) ** 0.5)
+                n_inputs = int(parameter.count_nonzero()) / len(parameter)
+                parameter.mul_((before[name][0].numel() / max(1.0, n_inputs)) ** 0.5)
     return small
 
 

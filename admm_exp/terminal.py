@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from admm_exp.config import ExperimentConfig
-from admm_exp.report import summary_rows
+from admm_exp.report import summary_rows, surgery_sentence
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
 
 
@@ -96,10 +96,9 @@ class Terminal:
         self.console.print()
         self.console.print(table)
         self.console.print()
-        surgery = report["surgery"]
         self.console.print(
-            f"accuracy before the cut {report['admm']['test_accuracy']:.2%}; masked and cut "
-            f"network differ by at most {surgery['max_abs_difference']:.1e}"
+            f"Accuracy before the cut {report['admm']['test_accuracy']:.2%}. "
+            f"{surgery_sentence(report['surgery'])}"
         )
         lines = [f"report   {run_dir / 'report.md'}", f"network  {run_dir / _network_file(report)}"]
         if uri := report["mlflow"]["tracking_uri"]:

@@ -48,6 +48,7 @@ def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
         dataset=dataset,
         build_model=previous.network if previous else build_original,
         builder=builder,
+        granularity=build("granularity", config.granularity),
         metric=build("metric", config.metric),
         method=build("method", config.method),
         rho_policy=build("rho_policy", config.rho_policy),

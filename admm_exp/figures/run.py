@@ -114,7 +114,7 @@ def layers(report: Report, path: Path) -> None:
     """
     rows = report["layers"]
     before, kept = [row["channels"] for row in rows], [row["kept"] for row in rows]
-    places = range(len(rows))
+    places, unit = range(len(rows)), rows[0]["unit"]
     with figure_at(path, 1.5 + 0.26 * len(rows)) as figure:
         axes = figure.subplots()
         axes.barh(places, before, color=LIGHT, height=0.74, label="before")
@@ -127,10 +127,8 @@ def layers(report: Report, path: Path) -> None:
         axes.set_xlim(0, 1.15 * max(before))
         axes.grid(visible=False, axis="y")
         removed = 1 - sum(kept) / sum(before)
-        axes.set_title(
-            f"{sum(kept)} of {sum(before)} channels kept ({100 * removed:.0f} % removed)"
-        )
-        axes.set_xlabel("channels")
+        axes.set_title(f"{sum(kept)} of {sum(before)} {unit} kept ({100 * removed:.3g} % removed)")
+        axes.set_xlabel(unit)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 

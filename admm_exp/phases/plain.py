@@ -15,6 +15,11 @@ from admm_exp.training.loop import run_epochs
 AroundEpoch = Callable[[Optimizer, int], AbstractContextManager[None]]
 
 
+def anything(optimizer: Optimizer, epoch: int) -> AbstractContextManager[None]:
+    """Put nothing around an epoch."""
+    return nullcontext()
+
+
 def train_plain(
     model: nn.Module,
     phase: str,
@@ -25,6 +30,7 @@ def train_plain(
     decay: str,
     warmup_epochs: int,
     offset: int,
+    around_epoch: AroundEpoch = anything,
 ) -> PhaseResult:
     """Train a network in place for a number of epochs.
 
@@ -37,9 +43,10 @@ def train_plain(
         decay: "constant", "cosine" or "step".
         warmup_epochs: Epochs of a linear rise at the start.
         offset: Epochs of the run before this phase.
+        around_epoch: Called with the optimizer and the epoch, see `train_at`.
     """
     lrs = [epoch_lr(decay, lr, epoch, epochs, warmup_epochs) for epoch in range(epochs)]
-    return train_at(model, phase, parts, lrs, offset)
+    return train_at(model, phase, parts, lrs, offset, around_epoch=around_epoch)
 
 
 def train_at(
@@ -49,7 +56,7 @@ def train_at(
     lrs: Sequence[float],
     offset: int,
     *,
-    around_epoch: AroundEpoch = lambda optimizer, epoch: nullcontext(),
+    around_epoch: AroundEpoch = anything,
 ) -> PhaseResult:
     """Train a network in place for one epoch at each learning rate.
 
