@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from admm_exp.config import ExperimentConfig
-from admm_exp.handover import deliver, log_settings, origin
+from admm_exp.handover import deliver, log_settings, origin, share_baseline
 from admm_exp.materials import Materials
 from admm_exp.phases.parts import Observers
 from admm_exp.pruning.cost import measure_latency_ms
@@ -38,7 +38,10 @@ def run_experiment(
     log_settings(config, materials, rho)
 
     made = Artifacts()
-    for stage in STAGES:
+    first, *others = STAGES
+    first(made, run)
+    share_baseline(config, materials, cache_dir / made.dense_key, made.models["dense"], history)
+    for stage in others:
         stage(made, run)
 
     _add_latency(made, materials)

@@ -55,6 +55,7 @@ class Artifacts:
     Args:
         models: Accuracies and cost of dense, pruned and finetuned network.
         dense: The trained network (stage dense); no later stage changes it.
+        dense_key: Names all that the dense network depends on (stage dense).
         constrained: The network ready to be cut, and its groups (stage sparsify).
         before_cut: Accuracies of that network.
         cut: What the cut did (stage cut).
@@ -63,6 +64,7 @@ class Artifacts:
 
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     dense: nn.Module = field(init=False)
+    dense_key: str = field(init=False)
     constrained: ConstrainedModel = field(init=False)
     before_cut: dict[str, Any] = field(init=False)
     cut: Cut = field(init=False)
@@ -96,7 +98,7 @@ def dense(made: Artifacts, run: Run) -> None:
         run.parts,
         lambda watched: _train(model, "dense", settings, watched, 0),
     )
-    made.dense = model
+    made.dense, made.dense_key = model, key
     made.models["dense"] = _measured(model, materials.dataset)
 
 

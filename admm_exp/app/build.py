@@ -13,6 +13,7 @@ from hydra.errors import InstantiationException
 
 from admm_exp.config import ExperimentConfig, config_hash, group_hash
 from admm_exp.errors import AdmmExpError, ConfigError
+from admm_exp.job_file import Job
 from admm_exp.materials import Materials
 from admm_exp.phases.parts import Observer
 from admm_exp.preflight import check_plan
@@ -21,7 +22,7 @@ from admm_exp.tracking import NullTracker, open_tracker
 from admm_exp.training.device import resolve_device
 
 
-def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
+def build_materials(config: ExperimentConfig, observers: tuple[Observer, ...]) -> Materials:
     """Build data set, network and metric, and check that the network can be pruned as asked.
 
     Raises:
@@ -41,24 +42,27 @@ def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
         metric=build("metric", config.metric),
         device=device,
         tracker=NullTracker(),
-        observers=(observer,),
+        observers=observers,
     )
     check_plan(config, materials)
     return materials
 
 
-def open_tracking(config: ExperimentConfig, materials: Materials, run_dir: Path) -> Materials:
-    """Start the MLflow run, unless tracking=none.
+def open_tracking(
+    config: ExperimentConfig, materials: Materials, run_dir: Path, job: Job | None
+) -> Materials:
+    """Start the MLflow run, unless tracking=none; a sweep's job is shown under its parent.
 
     Raises:
         TrackingError: If the store cannot be reached or used.
     """
     if config.tracking.name == "none":
         return materials
+    plain = config.name or f"rho={config.rho},sparsity={config.sparsity}"
     tracker = open_tracker(
         config.tracking_uri,
         config.experiment_name,
-        config.name or f"rho={config.rho},sparsity={config.sparsity}",
+        job.name if job and job.name else plain,
         Path("outputs/artifacts").absolute(),
         run_dir / "metrics.jsonl",
         tags={
@@ -67,6 +71,7 @@ def open_tracking(config: ExperimentConfig, materials: Materials, run_dir: Path)
             "group": group_hash(config),
             "run_dir": str(run_dir),
         },
+        parent_run_id=job.parent_run_id if job else None,
     )
     return replace(materials, tracker=tracker)
 

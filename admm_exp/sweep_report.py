@@ -1,0 +1,143 @@
+"""The table of a sweep: one line a job, mean and std over seeds, the best run per sparsity."""
+
+import csv
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from admm_exp.result_row import best_per_sparsity
+
+Table = list[tuple[str, ...]]
+HEADER = ("job", "test", "val", "after the cut", "MACs", "of dense", "status")
+
+
+def job_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out one line a job under a header.
+
+    Args:
+        rows: result rows; those of failed jobs hold `run_name`, `status` and `error` alone.
+    """
+    return [HEADER, *(_line(row) for row in rows)]
+
+
+def seed_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out mean and standard deviation of the runs that differ by their seed alone.
+
+    Args:
+        rows: result rows of finished jobs.
+
+    Returns:
+        A header and one line a group; empty if no group has two runs. The standard deviation is
+        that of a sample (n - 1).
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], []).append(row)
+    lines = [
+        (
+            _without_seed(group[0]["run_name"]),
+            str(len(group)),
+            _mean_std([row["accuracy"] for row in group]),
+            _mean_std([row["accuracy_after_cut"] for row in group]),
+        )
+        for group in groups.values()
+        if len(group) > 1
+    ]
+    return [("setting", "n", "test", "after the cut"), *lines] if lines else []
+
+
+def best_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out the best run per sparsity, chosen on validation accuracy.
+
+    Args:
+        rows: result rows of finished jobs.
+    """
+    lines = [
+        (
+            f"{row['sparsity']:g}",
+            row["run_name"],
+            f"{row['val_accuracy']:.2%}",
+            f"{row['accuracy']:.2%}",
+            str(row["run_dir"]),
+        )
+        for row in best_per_sparsity(rows)
+    ]
+    return [("sparsity", "best run", "val", "test", "folder"), *lines] if lines else []
+
+
+def sweep_page(title: str, command: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write the sweep as a page for people, without its figures.
+
+    Args:
+        title: what was swept.
+        command: what the user typed.
+        rows: result rows of all jobs.
+    """
+    finished = finished_rows(rows)
+    parts = [f"# {title}", f"```sh\n{command}\n```", markdown_table(job_table(rows))]
+    if seeds := seed_table(finished):
+        parts += ["## Mean and standard deviation over seeds", markdown_table(seeds)]
+    if best := best_table(finished):
+        parts += ["## Best run per sparsity, by validation accuracy", markdown_table(best)]
+    if failed := [row for row in rows if row.get("error")]:
+        parts += ["## Failed", *(f"* {row['run_name']}: {row['error']}" for row in failed)]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_sweep(page: str, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+    """Write sweep.md, sweep.json and sweep.csv.
+
+    Args:
+        page: the sweep for people.
+        rows: result rows of all jobs.
+        folder: folder of the sweep.
+    """
+    paths = [folder / f"sweep.{ending}" for ending in ("md", "json", "csv")]
+    paths[0].write_text(page)
+    paths[1].write_text(json.dumps(list(rows), indent=2))
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with paths[2].open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    return paths
+
+
+def finished_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows that hold results.
+
+    Args:
+        rows: result rows of all jobs.
+    """
+    return [row for row in rows if row["status"] in ("finished", "reused")]
+
+
+def markdown_table(table: Table) -> str:
+    """Write a table, its header first, in Markdown."""
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    lines.insert(1, "|" + "---|" * len(table[0]))
+    return "\n".join(lines)
+
+
+def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
+    if "accuracy" not in row:
+        return (row["run_name"], "", "", "", "", "", row["status"])
+    return (
+        row["run_name"],
+        f"{row['accuracy']:.2%}",
+        f"{row['val_accuracy']:.2%}",
+        f"{row['accuracy_after_cut']:.2%}",
+        f"{row['macs']:,}",
+        f"{row['flops_ratio']:.1%}",
+        row["status"],
+    )
+
+
+def _mean_std(values: Sequence[float]) -> str:
+    return f"{100 * statistics.mean(values):.2f} +- {100 * statistics.stdev(values):.2f} %"
+
+
+def _without_seed(name: str) -> str:
+    return ",".join(part for part in name.split(",") if not part.startswith("seed="))
