@@ -1,7 +1,10 @@
 """One line a run: what tables and figures compare."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from admm_exp.tracking.entries import flatten
+from admm_exp.tracking.params import run_params
 
 
 def result_row(report: Mapping[str, Any], run_name: str, run_dir: str) -> dict[str, Any]:
@@ -13,16 +16,16 @@ def result_row(report: Mapping[str, Any], run_name: str, run_dir: str) -> dict[s
         run_dir: folder of the run.
 
     Returns:
-        Settings and results by name; accuracies are test accuracies in [0, 1] unless they say val,
-        MACs are per sample, `rho` is that of the first iteration.
+        A row as `admm_exp.comparison` describes it; accuracies are test accuracies in [0, 1]
+        unless they say val, MACs are per sample, `rho` is that of the first iteration.
     """
     config, models = report["config"], report["models"]
     dense, small = models["dense"], models["finetuned"]
-    iterations = report["admm"].get("iterations") or [{}]
+    iterations = report["admm"]["iterations"]
     return {
         "run_id": report["mlflow"]["run_id"],
         "run_name": run_name,
-        "rho": report["admm"].get("rho"),
+        "rho": report["admm"]["rho"],
         "sparsity": config["sparsity"],
         "seed": config["seed"],
         "metric": config["metric"]["name"],
@@ -35,31 +38,16 @@ def result_row(report: Mapping[str, Any], run_name: str, run_dir: str) -> dict[s
         "macs": small["macs"],
         "flops_ratio": small["flops"] / dense["flops"],
         "params": small["params"],
-        "primal_residual": iterations[-1].get("primal_residual"),
+        "primal_residual": iterations[-1]["primal_residual"] if iterations else None,
         "val_accuracy": small["val_accuracy"],
         "dense_accuracy": dense["test_accuracy"],
         "dense_macs": dense["macs"],
         "status": "finished",
         "run_dir": run_dir,
-        "group": report["group"],
+        "settings": flatten(run_params(config, report["admm"]["rho"])),
+        "iterations": report["admm"]["iterations"],
+        "layers": report["layers"],
     }
-
-
-def best_per_sparsity(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Choose, for every sparsity, the run with the best validation accuracy; ties go to the first.
-
-    Args:
-        rows: result rows.
-
-    Returns:
-        One row a sparsity, sparsities rising.
-    """
-    best: dict[float, Mapping[str, Any]] = {}
-    for row in rows:
-        known = best.get(row["sparsity"])
-        if known is None or row["val_accuracy"] > known["val_accuracy"]:
-            best[row["sparsity"]] = row
-    return [best[sparsity] for sparsity in sorted(best)]
 
 
 def _method(config: Mapping[str, Any]) -> str:

@@ -2,12 +2,11 @@
 
 import csv
 import json
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from admm_exp.result_row import best_per_sparsity
+from admm_exp.comparison import Spread, best_per_sparsity, settings_of
 
 Table = list[tuple[str, ...]]
 HEADER = ("job", "test", "val", "after the cut", "MACs", "of dense", "status")
@@ -29,48 +28,47 @@ def seed_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         rows: result rows of finished jobs.
 
     Returns:
-        A header and one line a group; empty if no group has two runs. The standard deviation is
+        A header and one line a setting; empty if none has two seeds. The standard deviation is
         that of a sample (n - 1).
     """
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault(row["group"], []).append(row)
     lines = [
         (
-            _without_seed(group[0]["run_name"]),
-            str(len(group)),
-            _mean_std([row["accuracy"] for row in group]),
-            _mean_std([row["accuracy_after_cut"] for row in group]),
+            _without_seed(setting.rows[0]["run_name"]),
+            str(len(setting.rows)),
+            _mean_std(setting.spread("accuracy")),
+            _mean_std(setting.spread("accuracy_after_cut")),
         )
-        for group in groups.values()
-        if len(group) > 1
+        for setting in settings_of(rows)
+        if len(setting.rows) > 1
     ]
     return [("setting", "n", "test", "after the cut"), *lines] if lines else []
 
 
 def best_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Lay out the best run per sparsity, chosen on validation accuracy.
+    """Lay out the best setting per sparsity, chosen on validation accuracy.
 
     Args:
         rows: result rows of finished jobs.
     """
     lines = [
         (
-            f"{row['sparsity']:g}",
-            row["run_name"],
-            f"{row['val_accuracy']:.2%}",
-            f"{row['accuracy']:.2%}",
-            str(row["run_dir"]),
+            f"{best.sparsity:g}",
+            _without_seed(best.rows[0]["run_name"]),
+            _mean_std(best.spread("val_accuracy")),
+            _mean_std(best.spread("accuracy")),
         )
-        for row in best_per_sparsity(rows)
+        for best in best_per_sparsity(settings_of(rows))
     ]
-    return [("sparsity", "best run", "val", "test", "folder"), *lines] if lines else []
+    return [("sparsity", "best", "val", "test"), *lines] if lines else []
 
 
-def sweep_page(title: str, command: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write the sweep as a page for people, without its figures.
+def sweep_page(
+    title: str, command: str, rows: Sequence[Mapping[str, Any]], figures: Sequence[Path] = ()
+) -> str:
+    """Write the sweep as a page for people.
 
     Args:
+        figures: files in the folder `figures` beside the page.
         title: what was swept.
         command: what the user typed.
         rows: result rows of all jobs.
@@ -80,9 +78,10 @@ def sweep_page(title: str, command: str, rows: Sequence[Mapping[str, Any]]) -> s
     if seeds := seed_table(finished):
         parts += ["## Mean and standard deviation over seeds", markdown_table(seeds)]
     if best := best_table(finished):
-        parts += ["## Best run per sparsity, by validation accuracy", markdown_table(best)]
+        parts += ["## Best per sparsity, by validation accuracy", markdown_table(best)]
     if failed := [row for row in rows if row.get("error")]:
         parts += ["## Failed", *(f"* {row['run_name']}: {row['error']}" for row in failed)]
+    parts += [f"![{path.stem}](figures/{path.name})" for path in figures]
     return "\n\n".join(parts) + "\n"
 
 
@@ -91,17 +90,18 @@ def write_sweep(page: str, rows: Sequence[Mapping[str, Any]], folder: Path) -> l
 
     Args:
         page: the sweep for people.
-        rows: result rows of all jobs.
+        rows: result rows of all jobs; curves and layers stay in the reports of the runs.
         folder: folder of the sweep.
     """
+    flat = [{k: v for k, v in row.items() if not isinstance(v, list | Mapping)} for row in rows]
     paths = [folder / f"sweep.{ending}" for ending in ("md", "json", "csv")]
     paths[0].write_text(page)
-    paths[1].write_text(json.dumps(list(rows), indent=2))
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    paths[1].write_text(json.dumps(flat, indent=2))
+    columns = list(dict.fromkeys(key for row in flat for key in row))
     with paths[2].open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(flat)
     return paths
 
 
@@ -135,8 +135,11 @@ def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _mean_std(values: Sequence[float]) -> str:
-    return f"{100 * statistics.mean(values):.2f} +- {100 * statistics.stdev(values):.2f} %"
+def _mean_std(found: Spread | None) -> str:
+    if found is None:
+        return ""
+    mean = f"{found.mean:.2%}"
+    return mean if found.n == 1 else f"{mean} +- {100 * found.std:.2f} (n {found.n})"
 
 
 def _without_seed(name: str) -> str:

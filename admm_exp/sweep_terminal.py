@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from admm_exp import sweep_report
 from admm_exp.job_file import Job
+from admm_exp.sweep_report import Table as Rows
+from admm_exp.sweep_report import best_table, finished_rows, job_table, seed_table
 
 STYLES = {"finished": "green", "reused": "cyan", "failed": "red", "killed": "yellow"}
 
@@ -56,11 +57,11 @@ class SweepTerminal:
 
     def finished(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Show the tables."""
-        done = sweep_report.finished_rows(rows)
+        done = finished_rows(rows)
         for title, table in (
-            ("", sweep_report.job_table(rows)),
-            ("mean and std over seeds", sweep_report.seed_table(done)),
-            ("best per sparsity, by validation accuracy", sweep_report.best_table(done)),
+            ("", job_table(rows)),
+            ("mean and std over seeds", seed_table(done)),
+            ("best per sparsity, by validation accuracy", best_table(done)),
         ):
             if table:
                 self._show(title, table)
@@ -72,7 +73,7 @@ class SweepTerminal:
         """Show a line as it is."""
         self.console.print(text, markup=False)
 
-    def _show(self, title: str, rows: sweep_report.Table) -> None:
+    def _show(self, title: str, rows: Rows) -> None:
         table = Table(header_style="bold", box=None, pad_edge=False, title_justify="left")
         header, *lines = rows
         for index, name in enumerate(header):

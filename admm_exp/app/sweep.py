@@ -13,10 +13,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from admm_exp.app.errors import sentence
 from admm_exp.app.watch import Watch, job_accuracy, job_row
+from admm_exp.comparison import best_per_sparsity, settings_of
 from admm_exp.config import ExperimentConfig, config_hash, digest
+from admm_exp.figures.comparison import draw_comparison
 from admm_exp.job_file import Job, finished_reports, job_path, read_job, write_job
 from admm_exp.provenance import ask_git, command
-from admm_exp.result_row import best_per_sparsity
 from admm_exp.schema import check_config
 from admm_exp.sweep_report import finished_rows, sweep_page, write_sweep
 from admm_exp.sweep_terminal import SweepTerminal
@@ -199,17 +200,23 @@ def _conclude(
 ) -> None:
     rows = [job_row(job) for job in jobs]
     finished = finished_rows(rows)
-    page = sweep_page(title, shown_command(), rows)
+    figures = draw_comparison(finished, folder / "figures")
+    page = sweep_page(title, shown_command(), rows, figures)
     for path in write_sweep(page, rows, folder):
         tracker.log_artifact(path)
+    for path in figures:
+        tracker.log_artifact(path, "figures")
     best = {
-        f"best_run_id.{row['sparsity']:g}": row["run_id"] for row in best_per_sparsity(finished)
+        f"best_run_id.{setting.sparsity:g}": ",".join(str(row["run_id"]) for row in setting.rows)
+        for setting in best_per_sparsity(settings_of(finished))
     }
-    tracker.set_tags({"mlflow.note.content": page} | {k: v for k, v in best.items() if v})
+    note = sweep_page(title, shown_command(), rows)  # a note shows no pictures
+    tracker.set_tags({"mlflow.note.content": note} | best)
     counts = {"jobs": len(rows), "finished": len(finished)}
     tracker.log_metrics({f"sweep/{name}": count for name, count in counts.items()}, step=0)
     terminal.finished(rows)
     terminal.note(f"\nsweep    {folder / 'sweep.md'}")
+    terminal.note(f"figures  {folder / 'figures'}")
     if tracker.tracking_uri:
         terminal.note(f"curves   mlflow ui --backend-store-uri {shlex.quote(tracker.tracking_uri)}")
     failed = [job.name for job in jobs if job.status not in ("finished", "reused")]
