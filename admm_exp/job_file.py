@@ -6,12 +6,12 @@ The file is the one channel between them that works under every launcher.
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-Status = Literal["waiting", "running", "finished", "reused", "failed", "killed"]
+Status = Literal["waiting", "running", "finished", "reused", "stopped", "failed", "killed"]
 FOLDER = ".jobs"
 
 
@@ -28,6 +28,7 @@ class Job:
         started: seconds since the epoch.
         seconds: how long it took.
         error: one sentence, if it failed.
+        limits: dead energy, iteration by iteration, above which the job is hopeless and stops.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Job:
     started: float = 0.0
     seconds: float = 0.0
     error: str | None = None
+    limits: tuple[float, ...] = ()
 
     @property
     def is_over(self) -> bool:
@@ -88,11 +90,14 @@ def end_job(path: Path, status: Status, error: str | None = None) -> None:
         write_job(path, replace(job, status=status, seconds=seconds, error=error))
 
 
-def finished_reports(folders: Iterable[Path]) -> dict[str, Path]:
+def finished_reports(
+    folders: Iterable[Path], accepted: Container[str] | None = None
+) -> dict[str, Path]:
     """Find the newest report of every configuration.
 
     Args:
         folders: folders of runs.
+        accepted: MLflow runs that count; None counts all reports.
 
     Returns:
         Configuration hash -> report.json.
@@ -102,8 +107,9 @@ def finished_reports(folders: Iterable[Path]) -> dict[str, Path]:
     for path in sorted(reports, key=lambda path: path.stat().st_mtime):
         try:
             report = json.loads(path.read_text())
-        except (OSError, ValueError):  # cut off, or not ours
+            run_id, key = report["mlflow"]["run_id"], report["config_hash"]
+        except (OSError, ValueError, KeyError, TypeError):  # cut off, or not ours
             continue
-        if isinstance(report, dict) and report.get("status") == "finished":
-            found[str(report.get("config_hash"))] = path
+        if report["status"] == "finished" and (accepted is None or run_id in accepted):
+            found[str(key)] = path
     return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from admm_exp.comparison import Spread, best_per_sparsity, settings_of
+from admm_exp.comparison import Spread, best_per_sparsity, pareto_front, settings_of
 
 Table = list[tuple[str, ...]]
 HEADER = ("job", "test", "val", "after the cut", "MACs", "of dense", "status")
@@ -49,17 +49,56 @@ def best_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
     Args:
         rows: result rows of finished jobs.
+
+    Returns:
+        A header and one line a sparsity; empty if no sparsity has two settings to choose from.
+    """
+    settings = settings_of(rows)
+    best = best_per_sparsity(settings)
+    if len(best) == len(settings):
+        return []
+    lines = [
+        (
+            f"{setting.sparsity:g}",
+            _without_seed(setting.rows[0]["run_name"]),
+            _mean_std(setting.spread("val_accuracy")),
+            _mean_std(setting.spread("accuracy")),
+        )
+        for setting in best
+    ]
+    return [("sparsity", "best", "val", "test"), *lines]
+
+
+def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out the Pareto front: no other setting has fewer MACs and a higher validation accuracy.
+
+    Args:
+        rows: result rows of finished jobs.
     """
     lines = [
         (
-            f"{best.sparsity:g}",
-            _without_seed(best.rows[0]["run_name"]),
-            _mean_std(best.spread("val_accuracy")),
-            _mean_std(best.spread("accuracy")),
+            _without_seed(setting.rows[0]["run_name"]),
+            f"{setting.mean('macs'):,.0f}",
+            _mean_std(setting.spread("val_accuracy")),
+            _mean_std(setting.spread("accuracy")),
         )
-        for best in best_per_sparsity(settings_of(rows))
+        for setting in pareto_front(settings_of(rows))
     ]
-    return [("sparsity", "best", "val", "test"), *lines] if lines else []
+    return [("setting", "MACs", "val", "test"), *lines] if lines else []
+
+
+def summary_tables(rows: Sequence[Mapping[str, Any]]) -> dict[str, Table]:
+    """Lay out what the runs say together, the tables that have something to say by title.
+
+    Args:
+        rows: result rows of finished jobs.
+    """
+    tables = {
+        "mean and std over seeds": seed_table(rows),
+        "best per sparsity, by validation accuracy": best_table(rows),
+        "Pareto front, by MACs and validation accuracy": front_table(rows),
+    }
+    return {title: table for title, table in tables.items() if table}
 
 
 def sweep_page(
@@ -75,10 +114,8 @@ def sweep_page(
     """
     finished = finished_rows(rows)
     parts = [f"# {title}", f"```sh\n{command}\n```", markdown_table(job_table(rows))]
-    if seeds := seed_table(finished):
-        parts += ["## Mean and standard deviation over seeds", markdown_table(seeds)]
-    if best := best_table(finished):
-        parts += ["## Best per sparsity, by validation accuracy", markdown_table(best)]
+    for heading, table in summary_tables(finished).items():
+        parts += [f"## {heading[0].upper()}{heading[1:]}", markdown_table(table)]
     if failed := [row for row in rows if row.get("error")]:
         parts += ["## Failed", *(f"* {row['run_name']}: {row['error']}" for row in failed)]
     parts += [f"![{path.stem}](figures/{path.name})" for path in figures]

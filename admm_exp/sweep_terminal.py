@@ -1,5 +1,6 @@
 """What a person sees while a sweep goes on: one quiet line a job event, tables at the end."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,15 @@ from rich.text import Text
 
 from admm_exp.job_file import Job
 from admm_exp.sweep_report import Table as Rows
-from admm_exp.sweep_report import best_table, finished_rows, job_table, seed_table
+from admm_exp.sweep_report import finished_rows, job_table, summary_tables
 
-STYLES = {"finished": "green", "reused": "cyan", "failed": "red", "killed": "yellow"}
+STYLES = {
+    "finished": "green",
+    "reused": "cyan",
+    "failed": "red",
+    "killed": "yellow",
+    "stopped": "yellow",
+}
 
 
 class SweepTerminal:
@@ -57,27 +64,29 @@ class SweepTerminal:
 
     def finished(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Show the tables."""
-        done = finished_rows(rows)
-        for title, table in (
-            ("", job_table(rows)),
-            ("mean and std over seeds", seed_table(done)),
-            ("best per sparsity, by validation accuracy", best_table(done)),
-        ):
-            if table:
-                self._show(title, table)
+        self._show("", job_table(rows))
+        for title, table in summary_tables(finished_rows(rows)).items():
+            self._show(title, table)
         for row in rows:
             if row.get("error"):
                 self._errors.print(f"{row['status']}: {row['run_name']}: {row['error']}")
 
-    def note(self, text: str) -> None:
-        """Show a line as it is."""
-        self.console.print(text, markup=False)
+    def where(self, folder: Path, tracking_uri: str | None) -> None:
+        """Show where to look next."""
+        lines = ["", f"sweep    {folder / 'sweep.md'}", f"figures  {folder / 'figures'}"]
+        if tracking_uri:
+            is_server = tracking_uri.startswith("http")
+            view = f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
+            lines.append(f"curves   {tracking_uri if is_server else view}")
+        for line in lines:
+            self.console.print(line, markup=False)
 
     def _show(self, title: str, rows: Rows) -> None:
         table = Table(header_style="bold", box=None, pad_edge=False, title_justify="left")
         header, *lines = rows
         for index, name in enumerate(header):
-            table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
+            is_first = index == 0
+            table.add_column(name, justify="left" if is_first else "right", no_wrap=is_first)
         for line in lines:
             table.add_row(*map(Text, line))
         self.console.print()

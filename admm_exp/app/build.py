@@ -22,7 +22,7 @@ from admm_exp.tracking import NullTracker, open_tracker
 from admm_exp.training.device import resolve_device
 
 
-def build_materials(config: ExperimentConfig, observers: tuple[Observer, ...]) -> Materials:
+def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
     """Build data set, network and metric, and check that the network can be pruned as asked.
 
     Raises:
@@ -42,7 +42,7 @@ def build_materials(config: ExperimentConfig, observers: tuple[Observer, ...]) -
         metric=build("metric", config.metric),
         device=device,
         tracker=NullTracker(),
-        observers=observers,
+        observers=(observer,),
     )
     check_plan(config, materials)
     return materials

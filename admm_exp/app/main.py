@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app.errors import explain, sentence
 from admm_exp.config import ExperimentConfig
+from admm_exp.errors import StoppedError
 from admm_exp.job_file import Job, begin_job, end_job, job_path
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -73,6 +74,9 @@ def _run_job(composed: DictConfig, run_dir: Path, path: Path) -> float:
     job = begin_job(path, run_dir)
     try:
         score = _run(composed, run_dir, job)
+    except StoppedError as error:
+        end_job(path, "stopped", str(error))
+        raise
     except Exception as error:
         (run_dir / "error.txt").write_text("".join(traceback.format_exception(error)))
         end_job(path, "failed", sentence(error))
@@ -86,14 +90,15 @@ def _run_job(composed: DictConfig, run_dir: Path, path: Path) -> float:
 
 def _run(composed: DictConfig, run_dir: Path, job: Job | None = None) -> float:
     from admm_exp.app.build import build_materials, open_tracking
+    from admm_exp.hopeless import Hopeless
     from admm_exp.schema import check_config
     from admm_exp.terminal import Terminal
 
-    terminal = Terminal() if job is None else None
+    terminal = Terminal()
     try:
         settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
         config = check_config(settings)
-        materials = build_materials(config, () if terminal is None else (terminal,))
+        materials = build_materials(config, terminal if job is None else Hopeless(job.limits))
         materials = open_tracking(config, materials, run_dir, job)
     except Exception:
         if job is None:
@@ -104,13 +109,12 @@ def _run(composed: DictConfig, run_dir: Path, job: Job | None = None) -> float:
 
     try:
         with tracked(materials.tracker):
-            if terminal is not None:
+            if job is None:
                 terminal.started(config)
             report = run_experiment(config, materials, run_dir, Path("outputs/cache/dense"))
     finally:
-        if terminal is not None:
-            terminal.close()
-    if terminal is not None:
+        terminal.close()
+    if job is None:
         terminal.finished(report, _short(run_dir))
     return float(report["models"]["finetuned"]["val_accuracy"])
 
