@@ -6,12 +6,13 @@ __version__ = "0.1.0"
 __all__ = ["ADMMPruner", "PruningResult", "load"]
 
 if TYPE_CHECKING:
-    from admm_exp.pruner import ADMMPruner, PruningResult
+    from admm_exp.pruner import ADMMPruner
+    from admm_exp.pruning_result import PruningResult
     from admm_exp.saved_model import load
 
 _HOMES = {
     "ADMMPruner": "admm_exp.pruner",
-    "PruningResult": "admm_exp.pruner",
+    "PruningResult": "admm_exp.pruning_result",
     "load": "admm_exp.saved_model",
 }
 

@@ -149,14 +149,18 @@ def dense_networks(rows: Sequence[Row]) -> list[Dense]:
 def _described(row: Row) -> dict[str, str]:
     fields = {name: row[name] for name in SERIES if row.get(name) is not None}
     known = {"method": "admm"} | fields | dict(row.get("settings") or {})
-    return {key: str(value) for key, value in known.items() if key not in AXES | INCIDENTAL}
+    return {
+        key: str(value)
+        for key, value in known.items()
+        if key not in AXES | INCIDENTAL and key.rpartition(".")[2] != "seed"
+    }
 
 
 def _swept(rows: Sequence[Row]) -> list[str]:
     """List what varies beside rho, sparsity and seed; `model` stands for all of `model.*`."""
     described = [_described(row) for row in rows]
     names = dict.fromkeys(name for known in described for name in known)
-    varying = [name for name in names if len({known.get(name) for known in described}) > 1]
+    varying = [name for name in names if len({d[name] for d in described if name in d}) > 1]
     heads = {name for name in varying if "." not in name}
     return sorted(
         name

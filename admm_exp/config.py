@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 
 class Decay(StrEnum):
@@ -28,6 +28,26 @@ class AdmmDecay(StrEnum):
     constant = "constant"
     cosine = "cosine"
     thirds = "thirds"
+
+
+class Stopping(StrEnum):
+    """What ends ADMM training: all iterations, Boyd's residual rule, or a support that stays."""
+
+    budget = "budget"
+    residuals = "residuals"
+    support = "support"
+
+
+class WStep(StrEnum):
+    """How W is pulled towards Z - U.
+
+    `gradient` adds to the gradients; `folded` does the same through the weight decay of SGD;
+    `proximal` pulls after the optimizer's step.
+    """
+
+    gradient = "gradient"
+    folded = "folded"
+    proximal = "proximal"
 
 
 class OptimizerName(StrEnum):
@@ -76,8 +96,12 @@ class Schedule:
     admm_epoch: Annotated[int, Ge(1)]
     admm_lr: Annotated[float, Gt(0.0)]
     admm_decay: AdmmDecay
-    rho_growth: Annotated[float, Ge(1.0)]
+    w_step: WStep
     relaxation: Annotated[float, Gt(0.0), Lt(2.0)]
+    sparsity_ramp: Annotated[float, Ge(0.0), Le(1.0)]
+    stopping: Stopping
+    stable_iterations: Annotated[int, Ge(1)]
+    freeze_support: bool
     finetune: TrainingSettings
 
 
@@ -92,13 +116,14 @@ class TrackingSettings:
 class ExperimentConfig:
     """One experiment: dense network, ADMM, cut, finetuning, report.
 
-    `dataset`, `model` and `metric` are parts: a `name`, a `_target_` that builds the part and its
-    arguments. `rho` is a number or "auto".
+    `dataset`, `model`, `metric` and `rho_policy` are parts: a `name`, a `_target_` that builds the
+    part and its arguments. `rho` is a number or "auto".
     """
 
     dataset: dict[str, Any]
     model: dict[str, Any]
     metric: dict[str, Any]
+    rho_policy: dict[str, Any]
     schedule: Schedule
     tracking: TrackingSettings
     sparsity: Annotated[float, Ge(0.0), Lt(1.0)]

@@ -34,7 +34,7 @@ def run_experiment(
     history = History()
     observer = Observers((history, Curves(materials.tracker), *materials.observers))
     run = Run(config, materials, parts_of(config, materials, observer), run_dir, cache_dir)
-    rho = starting_rho(config, len(materials.dataset.train))
+    rho = starting_rho(config, materials)
     log_settings(config, materials, rho)
 
     made = Artifacts()

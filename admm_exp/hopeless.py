@@ -39,3 +39,6 @@ class Hopeless:
 
     def phase_finished(self, result: PhaseResult) -> None:
         """Nothing to judge."""
+
+    def warned(self, message: str) -> None:
+        """Nothing to judge."""

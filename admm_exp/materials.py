@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from admm_exp.admm.metrics import Metric
+from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.data.dataset import Dataset
 from admm_exp.phases.parts import Observer
 from admm_exp.tracking.tracker import Tracker
@@ -22,6 +23,7 @@ class Materials:
         build_model: Builds the untrained network on the CPU.
         builder: What `build_model` calls: `_target_` and arguments.
         metric: Score of the channels.
+        rho_policy: Chooses rho of every ADMM iteration.
         device: Where training takes place.
         tracker: Where parameters, curves and files go.
         observers: Who else sees the run, such as the terminal.
@@ -31,6 +33,7 @@ class Materials:
     build_model: Callable[[], nn.Module]
     builder: Mapping[str, Any]
     metric: Metric
+    rho_policy: RhoPolicy
     device: torch.device
     tracker: Tracker
     observers: tuple[Observer, ...] = ()

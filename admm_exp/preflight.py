@@ -5,9 +5,8 @@ import torch
 from admm_exp.config import ExperimentConfig
 from admm_exp.errors import ModelError
 from admm_exp.materials import Materials
-from admm_exp.phases.admm import check_stability
 from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.stages import lrs_of_admm, sparsities, starting_rho
+from admm_exp.stages import momentum_of, plan_of, sparsities, starting_rho
 from admm_exp.training.seeding import seed_everything
 
 
@@ -22,15 +21,9 @@ def check_plan(config: ExperimentConfig, materials: Materials) -> None:
         ConfigError: If the layers file does not fit the network, or rho is too large for the step.
         SurgeryError: If masked and cut network differ.
     """
-    schedule, dataset = config.schedule, materials.dataset
-    if schedule.optimizer.name == "sgd":
-        check_stability(
-            lrs_of_admm(config),
-            schedule.admm_iterations,
-            starting_rho(config, len(dataset.train)),
-            schedule.rho_growth,
-            schedule.optimizer.momentum,
-        )
+    dataset = materials.dataset
+    rho = starting_rho(config, materials)
+    plan_of(config, materials).check_rho(rho, momentum_of(config))
     seed_everything(config.seed)
     model = materials.build_model()
     default, by_layer = sparsities(config)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from math import inf
 
 import torch
@@ -11,48 +10,24 @@ from torch.optim import Optimizer
 
 from admm_exp.admm.metrics import L2Norm, Metric
 from admm_exp.admm.residuals import Residuals
-from admm_exp.admm.rho import auto_rho
+from admm_exp.admm.rho_policy import Constant, RhoPolicy
 from admm_exp.admm.state import State
 from admm_exp.errors import ConfigError
-from admm_exp.phases.admm import check_stability, train_admm
+from admm_exp.phases.admm import train_admm
+from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.phases.parts import Observer, Observers, Parts
 from admm_exp.phases.plain import train_plain
 from admm_exp.phases.prune import Cut, prune
 from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.results import EpochRecord, History, IterationRecord, LayerResult, PhaseResult
+from admm_exp.pruning.penalty import StepCount
+from admm_exp.pruning_result import PruningResult
+from admm_exp.results import History
 from admm_exp.training.learning_rate import admm_lrs, epoch_lr
 from admm_exp.training.loop import TrainFn, ValidateFn, as_evaluation
 from admm_exp.training.optimizer import momentum_of
 
 UNKNOWN_RHO = 1.0
 """Stands in for rho="auto" until the learning rates are known; T does not depend on it then."""
-
-
-@dataclass(frozen=True)
-class PruningResult:
-    """What `ADMMPruner.prune` returns.
-
-    Args:
-        model: The small network, finetuned if that was asked for.
-        accuracy_before_cut: `validate_fn` of the ADMM-trained network.
-        accuracy_after_cut: `validate_fn` of the small network before finetuning.
-        accuracy: `validate_fn` of the network returned.
-        max_abs_difference: Largest difference between masked and cut network on the example input.
-        layers: Channels and kept channels per group.
-        iterations: Residuals and diagnostics per ADMM iteration.
-        epochs: Every epoch of all phases.
-        phases: Durations.
-    """
-
-    model: nn.Module
-    accuracy_before_cut: float
-    accuracy_after_cut: float
-    accuracy: float
-    max_abs_difference: float
-    layers: tuple[LayerResult, ...]
-    iterations: tuple[IterationRecord, ...]
-    epochs: tuple[EpochRecord, ...]
-    phases: tuple[PhaseResult, ...]
 
 
 class ADMMPruner:
@@ -116,8 +91,15 @@ class ADMMPruner:
         """T = Z - U, support and rho."""
         return self._constrained.state
 
-    def penalty(self, optimizer: Optimizer) -> AbstractContextManager[None]:
+    def penalty(
+        self, optimizer: Optimizer, w_step: str = "gradient"
+    ) -> AbstractContextManager[StepCount]:
         """Pull W towards Z - U at every step of the optimizer, inside the `with` block.
+
+        Args:
+            optimizer: Optimizer of all parameters of the model.
+            w_step: "gradient", "folded" (the same by the weight decay of SGD) or "proximal" (after
+                the step, stable for every rho, right for Adam-like optimizers).
 
         Raises:
             ConfigError: If rho is "auto", which needs `prune`.
@@ -128,7 +110,7 @@ class ADMMPruner:
                 "rho=auto needs the learning rates of the whole ADMM phase: "
                 "give ADMMPruner a number, for example from admm_exp.admm.rho.auto_rho"
             )
-        return self._constrained.penalty(optimizer)
+        return self._constrained.penalty(optimizer, w_step)
 
     def update(self, relaxation: float = 1.0) -> Residuals:
         """Do the Z- and U-step of one ADMM iteration and return its residuals."""
@@ -149,8 +131,13 @@ class ADMMPruner:
         admm_lr: float = 0.01,
         *,
         admm_decay: str = "constant",
-        rho_growth: float = 1.0,
+        rho_policy: RhoPolicy | None = None,
+        w_step: str = "gradient",
         relaxation: float = 1.0,
+        sparsity_ramp: float = 0.0,
+        stopping: str = "budget",
+        stable_iterations: int = 3,
+        freeze_support: bool = False,
         finetune_epochs: int = 0,
         finetune_lr: float = 0.01,
         finetune_decay: str = "cosine",
@@ -164,8 +151,15 @@ class ADMMPruner:
             admm_epoch: Epochs between two updates of Z and U.
             admm_lr: Learning rate of ADMM training.
             admm_decay: "constant", "cosine" or "thirds" (x0.1 in every third of an iteration).
-            rho_growth: Factor on rho from one iteration to the next.
+            rho_policy: Chooses rho of every iteration, an object of `admm_exp.admm.rho_policy`;
+                Constant if None.
+            w_step: How W is pulled towards Z - U, see `penalty`.
             relaxation: Over-relaxation in (0, 2); 1 is none.
+            sparsity_ramp: Fraction of the iterations over which the sparsity rises, in [0, 1].
+            stopping: "budget" (all iterations), "residuals" (within tolerance) or "support"
+                (unchanged): what ends ADMM training.
+            stable_iterations: Iterations without a change that make a support stable.
+            freeze_support: Whether a stable support is kept from then on.
             finetune_epochs: Epochs after the cut.
             finetune_lr: Learning rate of finetuning.
             finetune_decay: "constant", "cosine" or "step".
@@ -185,8 +179,6 @@ class ADMMPruner:
                 f"got {admm_iterations} and {admm_epoch}"
             )
         _check("admm_lr", admm_lr, admm_lr > 0, "greater than 0")
-        _check("rho_growth", rho_growth, rho_growth >= 1, "at least 1")
-        _check("relaxation", relaxation, 0 < relaxation < 2, "in (0, 2)")
         _check("finetune_epochs", finetune_epochs, finetune_epochs >= 0, "at least 0")
         _check("finetune_lr", finetune_lr, finetune_lr > 0, "greater than 0")
         if steps_per_epoch is not None:
@@ -196,16 +188,19 @@ class ADMMPruner:
             epoch_lr(finetune_decay, finetune_lr, 0, 1)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        self._settle_rho(lrs, admm_iterations, rho_growth, steps_per_epoch)
-        train_admm(
-            self._constrained,
+        plan = AdmmPlan(
             lrs,
-            parts,
-            admm_iterations=admm_iterations,
-            rho_growth=rho_growth,
-            relaxation=relaxation,
-            offset=0,
+            admm_iterations,
+            rho_policy or Constant(),
+            relaxation,
+            sparsity_ramp,
+            stopping,
+            stable_iterations,
+            freeze_support,
+            w_step,
         )
+        self._settle_rho(plan, steps_per_epoch)
+        stopped = train_admm(self._constrained, plan, parts)
         before = as_evaluation(parts.validate_fn(self._constrained.model)).accuracy
         cut = self._cut(watchers)
         after = as_evaluation(parts.validate_fn(cut.model)).accuracy
@@ -228,6 +223,7 @@ class ADMMPruner:
             cut.max_abs_difference,
             cut.layers,
             tuple(history.iterations),
+            stopped,
             tuple(history.epochs),
             tuple(history.phases),
         )
@@ -240,25 +236,21 @@ class ADMMPruner:
             raise ConfigError("prune() needs train_fn and validate_fn: give them to ADMMPruner")
         return Parts(self._train_fn, self._validate_fn, self._optimizer_fn, observer)
 
-    def _settle_rho(
-        self, lrs: list[float], iterations: int, growth: float, steps_per_epoch: int | None
-    ) -> None:
-        optimizer = self._optimizer_fn(self._constrained.model.parameters(), lrs[0])
-        is_adam_like = "betas" in optimizer.defaults
+    def _settle_rho(self, plan: AdmmPlan, steps_per_epoch: int | None) -> None:
+        optimizer = self._optimizer_fn(self._constrained.model.parameters(), plan.lrs[0])
+        momentum = momentum_of(optimizer)
         if self._is_auto:
             if steps_per_epoch is None:
                 raise ConfigError(
                     "rho=auto needs to know the optimizer steps: give steps_per_epoch"
                 )
-            if is_adam_like:
+            if momentum is None and plan.w_step != "proximal":
                 raise ConfigError(
                     "rho=auto is derived for sgd and means nothing to Adam-like optimizers, which "
-                    "rescale the penalty: give rho a number"
+                    "rescale the penalty: take w_step='proximal' or give rho a number"
                 )
-            self._constrained.rho = auto_rho(sum(lrs) * steps_per_epoch, momentum_of(optimizer))
-        if not is_adam_like:
-            rho, momentum = self._constrained.rho, momentum_of(optimizer)
-            check_stability(lrs, iterations, rho, growth, momentum)
+            self._constrained.rho = plan.auto_rho(steps_per_epoch, momentum or 0.0)
+        plan.check_rho(self._constrained.rho, momentum)
 
 
 def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:

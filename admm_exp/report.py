@@ -38,7 +38,11 @@ def build_report(
             "max_abs_difference": cut.max_abs_difference,
             "groups": len(cut.layers),
         },
-        "admm": {**admm, "iterations": [asdict(record) for record in history.iterations]},
+        "admm": {
+            **admm,
+            "warnings": history.warnings,
+            "iterations": [asdict(record) for record in history.iterations],
+        },
         "layers": [asdict(layer) for layer in cut.layers],
         "kept_groups": [asdict(group) for group in kept],
         "phases": [asdict(phase) for phase in history.phases],

@@ -43,6 +43,15 @@ class IterationRecord:
 
 
 @dataclass(frozen=True)
+class Stopped:
+    """What ended the ADMM phase: "budget", "residuals" or "support", after which iteration."""
+
+    reason: str
+    iteration: int
+    epochs_saved: int
+
+
+@dataclass(frozen=True)
 class PhaseResult:
     """How long a phase took; `epochs` are those trained now, 0 if the result was cached."""
 
@@ -70,6 +79,7 @@ class History:
     epochs: list[EpochRecord] = field(default_factory=list)
     iterations: list[IterationRecord] = field(default_factory=list)
     phases: list[PhaseResult] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def phase_started(self, name: str, epochs: int) -> None:
         """Nothing to remember yet."""
@@ -85,3 +95,7 @@ class History:
     def phase_finished(self, result: PhaseResult) -> None:
         """Remember a phase."""
         self.phases.append(result)
+
+    def warned(self, message: str) -> None:
+        """Remember a warning."""
+        self.warnings.append(message)

@@ -6,11 +6,12 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, cast, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
-from admm_exp.config import ExperimentConfig, OptimizerName
+from admm_exp.config import ExperimentConfig, OptimizerName, WStep
 from admm_exp.errors import ConfigError
 
+Settings = TypeVar("Settings")
 PLAIN_TYPES = (int, float, bool, str, int | None, float | None, str | None)
 
 
@@ -23,22 +24,27 @@ def check_config(settings: Mapping[str, Any]) -> ExperimentConfig:
     Raises:
         ConfigError: One sentence a finding, each naming the key, its value and what is allowed.
     """
-    from pydantic import TypeAdapter, ValidationError
-
-    findings = list(_unknown_keys(settings, ExperimentConfig))
-    findings += _check_rho(settings.get("rho"))
-    config: ExperimentConfig | None = None
-    try:
-        config = TypeAdapter(ExperimentConfig).validate_python(dict(settings))
-    except ValidationError as error:
-        for item in error.errors():
-            key = ".".join(
-                str(part) for part in item["loc"] if not str(part).startswith("function")
-            )
-            if not key.startswith("rho"):
-                findings.append(_sentence(key, item))
+    findings = _check_rho(settings.get("rho"))
+    config, others = _bound(settings, ExperimentConfig)
+    findings += others
     if config is not None:
         findings += _check_together(config)
+    if findings or config is None:
+        raise ConfigError("; ".join(findings))
+    return config
+
+
+def check_settings(settings: Mapping[str, Any], schema: type[Settings]) -> Settings:
+    """Check composed settings against the dataclass of a command.
+
+    Args:
+        settings: Nested plain containers, interpolations resolved.
+        schema: The dataclass.
+
+    Raises:
+        ConfigError: One sentence a finding, each naming the key, its value and what is allowed.
+    """
+    config, findings = _bound(settings, schema)
     if findings or config is None:
         raise ConfigError("; ".join(findings))
     return config
@@ -75,6 +81,25 @@ def check_arguments(group: str, target: Callable[..., Any], arguments: Mapping[s
                 raise ConfigError(_sentence(f"{group}.{name}", item)) from error
 
 
+def _bound(
+    settings: Mapping[str, Any], schema: type[Settings]
+) -> tuple[Settings | None, list[str]]:
+    """Bind settings to a dataclass; return None for it if they do not fit, and the findings."""
+    from pydantic import TypeAdapter, ValidationError
+
+    findings = list(_unknown_keys(settings, schema))
+    try:
+        return TypeAdapter(schema).validate_python(dict(settings)), findings
+    except ValidationError as error:
+        for item in error.errors():
+            key = ".".join(
+                str(part) for part in item["loc"] if not str(part).startswith("function")
+            )
+            if not key.startswith("rho"):
+                findings.append(_sentence(key, item))
+        return None, findings
+
+
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     try:
         return get_type_hints(target.__init__ if inspect.isclass(target) else target)
@@ -86,9 +111,9 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def nearest_key(key: str) -> str | None:
+def nearest_key(key: str, schema: type = ExperimentConfig) -> str | None:
     """Find the setting whose full or short name is nearest to a misspelt one."""
-    names = known_keys()
+    names = known_keys(schema)
     if by_leaf := [name for name in names if name.rpartition(".")[2] == key]:
         return by_leaf[0]
     near = difflib.get_close_matches(key, names, 1, cutoff=0.6)
@@ -100,9 +125,9 @@ def nearest_key(key: str) -> str | None:
 
 
 @cache
-def known_keys() -> tuple[str, ...]:
-    """List the dotted names of all settings."""
-    return tuple(_keys(ExperimentConfig))
+def known_keys(schema: type = ExperimentConfig) -> tuple[str, ...]:
+    """List the dotted names of all settings of a command."""
+    return tuple(_keys(schema))
 
 
 def _keys(schema: type, prefix: str = "") -> Iterator[str]:
@@ -112,24 +137,22 @@ def _keys(schema: type, prefix: str = "") -> Iterator[str]:
             yield from _keys(cast(type, hint), f"{prefix}{name}.")
 
 
-def _unknown_keys(settings: Mapping[str, Any], schema: type, prefix: str = "") -> Iterator[str]:
-    hints = get_type_hints(schema)
+def _unknown_keys(settings: Mapping[str, Any], root: type, prefix: str = "") -> Iterator[str]:
+    known = known_keys(root)
     for key, value in settings.items():
-        if key not in hints:
-            yield unknown_key(f"{prefix}{key}")
-        elif dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
-            yield from _unknown_keys(value, cast(type, hints[key]), f"{prefix}{key}.")
+        name = f"{prefix}{key}"
+        if name not in known:
+            yield unknown_key(name, root)
+        elif any(k.startswith(f"{name}.") for k in known) and isinstance(value, Mapping):
+            yield from _unknown_keys(value, root, f"{name}.")
 
 
-def unknown_key(key: str) -> str:
+def unknown_key(key: str, schema: type = ExperimentConfig) -> str:
     """Word the sentence for a key that no setting has."""
-    near = nearest_key(key)
-    hint = f"did you mean {near!r}?" if near else f"known settings: {', '.join(_top_level())}"
+    near = nearest_key(key, schema)
+    known = ", ".join(name for name in known_keys(schema) if "." not in name)
+    hint = f"did you mean {near!r}?" if near else f"known settings: {known}"
     return f"unknown setting {key!r}; {hint}"
-
-
-def _top_level() -> list[str]:
-    return [field.name for field in dataclasses.fields(ExperimentConfig)]
 
 
 def _check_rho(rho: Any) -> list[str]:
@@ -141,11 +164,18 @@ def _check_rho(rho: Any) -> list[str]:
 
 def _check_together(config: ExperimentConfig) -> Iterator[str]:
     optimizer = config.schedule.optimizer
-    if optimizer.name == OptimizerName.adamw and config.rho == "auto":
-        yield (
-            "rho=auto is derived for sgd and means nothing to adamw, which rescales the penalty: "
-            "give rho a number"
-        )
+    w_step = config.schedule.w_step
+    if optimizer.name == OptimizerName.adamw:
+        if config.rho == "auto" and w_step == WStep.gradient:
+            yield (
+                "rho=auto is derived for sgd and means nothing to adamw, which rescales the "
+                "penalty: take schedule.w_step=proximal or give rho a number"
+            )
+        if w_step == WStep.folded:
+            yield (
+                "schedule.w_step=folded needs schedule.optimizer.name=sgd, got adamw: "
+                "take schedule.w_step=proximal"
+            )
     if optimizer.nesterov and optimizer.momentum == 0.0:
         yield (
             "schedule.optimizer.nesterov=true needs schedule.optimizer.momentum greater than 0, "
@@ -163,6 +193,7 @@ def _sentence(key: str, item: Any) -> str:
         "greater_than": "greater than {gt}",
         "greater_than_equal": "at least {ge}",
         "less_than": "less than {lt}",
+        "less_than_equal": "at most {le}",
         "enum": "one of {expected}",
     }
     if rule := rules.get(item["type"]):

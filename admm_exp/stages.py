@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from admm_exp.admm.rho import auto_rho
 from admm_exp.config import ExperimentConfig, TrainingSettings, dataset_settings, digest
 from admm_exp.data.dataset import Dataset
 from admm_exp.environment import source_digest
 from admm_exp.materials import Materials
 from admm_exp.phases.admm import train_admm
+from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.phases.dense import dense_network
 from admm_exp.phases.parts import Observer, Parts
 from admm_exp.phases.plain import train_plain
@@ -57,7 +57,7 @@ class Artifacts:
         dense: The trained network (stage dense); no later stage changes it.
         dense_key: Names all that the dense network depends on (stage dense).
         constrained: The network ready to be cut, and its groups (stage sparsify).
-        before_cut: Accuracies of that network.
+        before_cut: Accuracies of that network, and what ended its training.
         cut: What the cut did (stage cut).
         small: The small network (stage cut), trained in place by stage finetune.
     """
@@ -112,7 +112,7 @@ def sparsify(made: Artifacts, run: Run) -> None:
         materials.example_input(),
         sparsity=default,
         metric=materials.metric,
-        rho=starting_rho(config, len(materials.dataset.train)),
+        rho=starting_rho(config, materials),
         by_layer=by_layer,
     )
     write_layers(
@@ -122,18 +122,11 @@ def sparsify(made: Artifacts, run: Run) -> None:
         default,
         constrained.prunable.kept,
     )
-    schedule = config.schedule
-    train_admm(
-        constrained,
-        lrs_of_admm(config),
-        run.parts,
-        admm_iterations=schedule.admm_iterations,
-        rho_growth=schedule.rho_growth,
-        relaxation=schedule.relaxation,
-        offset=schedule.dense.epochs,
-    )
+    plan = plan_of(config, materials)
+    stopped = train_admm(constrained, plan, run.parts, offset=config.schedule.dense.epochs)
     made.constrained = constrained
     made.before_cut = _accuracies(constrained.model, materials.dataset)
+    made.before_cut["stopped"] = asdict(stopped)
 
 
 def cut(made: Artifacts, run: Run) -> None:
@@ -182,20 +175,36 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
     )
 
 
-def lrs_of_admm(config: ExperimentConfig) -> list[float]:
-    """List the learning rates of the ADMM phase."""
+def plan_of(config: ExperimentConfig, materials: Materials) -> AdmmPlan:
+    """Read what the ADMM phase is asked to do."""
     schedule = config.schedule
-    return admm_lrs(
+    lrs = admm_lrs(
         schedule.admm_decay, schedule.admm_lr, schedule.admm_iterations, schedule.admm_epoch
+    )
+    return AdmmPlan(
+        lrs,
+        schedule.admm_iterations,
+        materials.rho_policy,
+        relaxation=schedule.relaxation,
+        sparsity_ramp=schedule.sparsity_ramp,
+        stopping=schedule.stopping,
+        stable_iterations=schedule.stable_iterations,
+        freeze_support=schedule.freeze_support,
+        w_step=schedule.w_step,
     )
 
 
-def starting_rho(config: ExperimentConfig, steps_per_epoch: int) -> float:
+def momentum_of(config: ExperimentConfig) -> float | None:
+    """Read the momentum of the optimizer; None for Adam-like ones."""
+    optimizer = config.schedule.optimizer
+    return optimizer.momentum if optimizer.name == "sgd" else None
+
+
+def starting_rho(config: ExperimentConfig, materials: Materials) -> float:
     """Read rho, or choose it from the learning rates of the ADMM phase."""
     if config.rho == "auto":
-        optimizer = config.schedule.optimizer
-        momentum = optimizer.momentum if optimizer.name == "sgd" else 0.0
-        return auto_rho(sum(lrs_of_admm(config)) * steps_per_epoch, momentum)
+        plan = plan_of(config, materials)
+        return plan.auto_rho(len(materials.dataset.train), momentum_of(config) or 0.0)
     return float(config.rho)
 
 

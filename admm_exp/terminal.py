@@ -73,6 +73,10 @@ class Terminal:
         parts = [f"[bold]{result.name:<9}[/]", f"{result.seconds:6.1f} s", epochs, self._status()]
         self.console.print("  ".join(part for part in parts if part))
 
+    def warned(self, message: str) -> None:
+        """Say it above the bar."""
+        self.console.print(f"warning: {message}", style="yellow", markup=False)
+
     def close(self) -> None:
         """Take the bar away, also when a run ends early."""
         if self._progress is not None:

@@ -26,9 +26,9 @@ FLOORS = (
     ("errors", "config", "results", "statistics", "comparison", "provenance", "job_file"),
     ("admm",),
     ("training", "data", "models"),
-    ("pruning", "tracking", "figures", "schema", "environment"),
+    ("pruning", "pruning_result", "tracking", "figures", "schema", "environment"),
     ("phases", "saved_model"),
-    ("report", "pruner", "materials", "result_row", "search", "hopeless"),
+    ("report", "page", "pruner", "materials", "result_row", "search", "hopeless"),
     ("sweep_report",),
     ("handover", "terminal", "sweep_terminal", "stages"),
     ("experiment", "preflight"),
@@ -63,7 +63,7 @@ def test_a_library_is_imported_only_at_home(library: str, homes: tuple[str, ...]
 
 
 def test_the_admm_room_knows_torch_tensors_alone() -> None:
-    for path in (PACKAGE / "admm").glob("*.py"):
+    for path in (PACKAGE / "admm").rglob("*.py"):
         outside = {i for i in imports(path) if not i.startswith("admm_exp.admm")}
         heads = {i.split(".")[0] for i in outside}
         assert heads <= set(sys.stdlib_module_names) | {"torch"}, path

@@ -17,7 +17,7 @@ from admm_exp.app.main import conf_dir
 from admm_exp.config import ExperimentConfig
 from admm_exp.schema import check_config
 
-GROUPS = ("dataset", "model", "metric", "schedule", "tracking")
+GROUPS = ("dataset", "model", "metric", "rho_policy", "schedule", "tracking")
 OPTIONS = [(g, p.stem) for g in GROUPS for p in sorted((conf_dir() / g).glob("*.yaml"))]
 PRESETS = [p.stem for p in sorted((conf_dir() / "experiment").glob("*.yaml"))]
 FILES = sorted(conf_dir().rglob("*.yaml"))
@@ -83,6 +83,25 @@ def test_the_reference_recipe_has_the_reference_values() -> None:
 def test_the_command_line_wins_over_a_schedule() -> None:
     settings = composed("schedule=tinynn", "rho=0.2", "sparsity=0.1")
     assert (settings["rho"], settings["sparsity"]) == (0.2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ((), "geometric"),
+        (("schedule=tinynn",), "constant"),
+        (("schedule=cifar",), "ramp"),
+        (("+experiment=mobilenet_v1_cifar10",), "constant"),
+        (("schedule=tinynn", "rho_policy=balancing"), "balancing"),
+        (("rho_policy=support", "schedule=cifar"), "support"),
+        (("+experiment=resnet56_cifar10", "rho_policy=constant"), "constant"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
+)
+def test_a_schedule_brings_its_rho_policy_and_the_command_line_wins(
+    overrides: tuple[str, ...], name: str
+) -> None:
+    assert composed(*overrides)["rho_policy"]["name"] == name
 
 
 def test_the_environment_names_the_store_and_an_override_beats_it(

@@ -8,6 +8,7 @@ from torch import nn
 from admm_exp.admm.groups import ChannelGroup, Member
 from admm_exp.admm.metrics import L2Norm, Random
 from admm_exp.admm.projection import ChannelConstraint
+from admm_exp.admm.rho_policy import Geometric
 from admm_exp.admm.state import initial_state
 from admm_exp.admm.update import add_penalty_gradient_, update
 from admm_exp.errors import ConfigError, TrainingError
@@ -103,7 +104,7 @@ def test_own_loop_with_the_pruner_gives_bit_by_bit_what_prune_gives(relaxation):
 
 
 def test_rho_grows_from_one_iteration_to_the_next():
-    result = pruner_of(rho=0.1).prune(**SHORT, rho_growth=2.0)
+    result = pruner_of(rho=0.1).prune(**SHORT, rho_policy=Geometric(2.0))
     assert [record.rho for record in result.iterations] == pytest.approx([0.1, 0.2, 0.4])
 
 
@@ -249,6 +250,34 @@ def test_auto_rho_is_refused_for_adam_like_optimizers():
         pruner.prune(3, 2, 0.01, steps_per_epoch=3)
 
 
+def test_auto_rho_suits_adam_like_optimizers_in_the_proximal_form():
+    pruner = pruner_of(rho="auto", optimizer_fn=torch.optim.AdamW)
+    result = pruner.prune(3, 2, 0.01, steps_per_epoch=3, w_step="proximal")
+    assert result.iterations[0].rho == pytest.approx(9.2 / (6 * 3 * 0.01))
+    assert result.iterations[-1].dead_energy < 0.02
+
+
+def test_own_loop_takes_the_form_of_the_w_step():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    pruner, before = pruner_of(model), weights_of(model)
+    optimizer.param_groups[0]["lr"] = 1.0
+    with pruner.penalty(optimizer, w_step="proximal") as count:
+        optimizer.step()  # no gradient: what moves W is the pull
+    assert count.n == 1
+    expected = (before["0.weight"] + 0.3 * pruner.state.targets[0]) / 1.3
+    assert torch.allclose(model[0].weight, expected)
+
+
+def test_the_result_says_what_ended_admm():
+    pruner = pruner_of(rho=5.0, optimizer_fn=torch.optim.SGD)
+    result = pruner.prune(6, 1, 0.05, stopping="support", stable_iterations=2)
+    stopped = result.stopped
+    assert stopped.reason == "support"
+    assert stopped.iteration == len(result.iterations) < 6
+    assert stopped.epochs_saved == 6 - len(result.epochs)
+
+
 def test_auto_rho_needs_steps_per_epoch():
     with pytest.raises(ConfigError, match=r"rho=auto needs .*: give steps_per_epoch$"):
         pruner_of(rho="auto", train_fn=pytest.fail).prune(**SHORT)
@@ -312,7 +341,10 @@ def test_prune_without_its_functions_says_which_it_needs(missing):
         ({"admm_epoch": 0}, "admm_iterations and admm_epoch must be at least 1, got 3 and 0"),
         ({"admm_lr": 0.0}, "admm_lr must be greater than 0, got 0.0"),
         ({"admm_decay": "linear"}, "admm_decay must be constant, cosine or thirds, got 'linear'"),
-        ({"rho_growth": 0.9}, "rho_growth must be at least 1, got 0.9"),
+        ({"sparsity_ramp": 1.1}, r"sparsity_ramp must be in \[0, 1\], got 1.1"),
+        ({"stopping": "never"}, "stopping must be one of budget, residuals, support, got 'never'"),
+        ({"stable_iterations": 0}, "stable_iterations must be at least 1, got 0"),
+        ({"w_step": "adam"}, "w_step must be one of gradient, folded, proximal, got 'adam'"),
         ({"relaxation": 2.0}, r"relaxation must be in \(0, 2\), got 2.0"),
         ({"finetune_epochs": -1}, "finetune_epochs must be at least 0, got -1"),
         ({"finetune_lr": -0.1}, "finetune_lr must be greater than 0, got -0.1"),

@@ -2,9 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+
+class Units(Protocol):
+    """What a metric may know of the units it scores: their name, number and position."""
+
+    @property
+    def name(self) -> str:
+        """First layer of the group, as a user knows it."""
+
+    @property
+    def n_units(self) -> int:
+        """Number of units."""
+
+    @property
+    def position(self) -> int:
+        """Position of the group in the plan; seeds `random`."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +62,25 @@ class ChannelGroup:
     position: int = 0
 
     def __post_init__(self) -> None:
-        if not 1 <= self.n_kept <= self.n_units:
-            raise ValueError(
-                f"{self.name}: n_kept must be in [1, {self.n_units}], got {self.n_kept}"
-            )
-        if self.n_units % self.n_blocks or self.n_kept % self.n_blocks:
-            raise ValueError(
-                f"{self.name}: {self.n_units} channels and {self.n_kept} kept must both divide "
-                f"into {self.n_blocks} blocks"
-            )
+        check_counts(self.name, self.n_units, self.n_kept, self.n_blocks)
+
+
+def check_counts(name: str, n_units: int, n_kept: int, n_blocks: int) -> None:
+    """Check that so many units can stay.
+
+    Raises:
+        ValueError: If n_kept is outside [1, n_units] or a count does not divide into the blocks.
+    """
+    if not 1 <= n_kept <= n_units:
+        raise ValueError(f"{name}: n_kept must be in [1, {n_units}], got {n_kept}")
+    if n_units % n_blocks or n_kept % n_blocks:
+        raise ValueError(
+            f"{name}: {n_units} units and {n_kept} kept must both divide into {n_blocks} blocks"
+        )
 
 
 def count_kept(n_units: int, sparsity: float, n_blocks: int = 1) -> int:
-    """Count the channels that stay: n - floor(sparsity * n) in every block, never below 1.
+    """Count the units that stay: n - floor(sparsity * n) in every block, never below 1.
 
     The product is rounded at 1e-9 before the floor, so that 0.3 * 10 removes 3 and not 2.
 

@@ -1,11 +1,11 @@
-"""How a channel is scored: from the unit matrix of its group to one number a unit."""
+"""How a unit is scored: from the unit matrix of its group to one number a unit."""
 
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from admm_exp.admm.groups import ChannelGroup
+from admm_exp.admm.groups import Units
 
 
 class Metric(Protocol):
@@ -15,13 +15,13 @@ class Metric(Protocol):
     (n_units,) scores. It must be a pure function of both.
     """
 
-    def __call__(self, theta: Tensor, group: ChannelGroup) -> Tensor: ...  # noqa: D102
+    def __call__(self, theta: Tensor, group: Units) -> Tensor: ...  # noqa: D102
 
 
 class L2Norm:
     """Sum of squares over all members of a unit: the Euclidean projection."""
 
-    def __call__(self, theta: Tensor, group: ChannelGroup) -> Tensor:
+    def __call__(self, theta: Tensor, group: Units) -> Tensor:
         """Score (n_units, p) -> (n_units,)."""
         return theta.square().sum(dim=1)
 
@@ -33,7 +33,7 @@ class L1Norm:
         Li et al. 2017, arXiv 1608.08710.
     """
 
-    def __call__(self, theta: Tensor, group: ChannelGroup) -> Tensor:
+    def __call__(self, theta: Tensor, group: Units) -> Tensor:
         """Score (n_units, p) -> (n_units,)."""
         return theta.abs().sum(dim=1)
 
@@ -48,7 +48,9 @@ class FPGM:
         He et al. 2019, arXiv 1811.00250, equation 6.
     """
 
-    def __call__(self, theta: Tensor, group: ChannelGroup) -> Tensor:
+    compares_units = True
+
+    def __call__(self, theta: Tensor, group: Units) -> Tensor:
         """Score (n_units, p) -> (n_units,)."""
         centred = theta - theta.mean(dim=0)
         squares = centred.square().sum(dim=1)
@@ -66,7 +68,7 @@ class Random:
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def __call__(self, theta: Tensor, group: ChannelGroup) -> Tensor:
+    def __call__(self, theta: Tensor, group: Units) -> Tensor:
         """Score (n_units, p) -> (n_units,), without reading theta."""
         generator = torch.Generator().manual_seed(self.seed * 100_003 + group.position)
         return torch.rand(group.n_units, generator=generator).to(theta.device)

@@ -1,9 +1,9 @@
-"""Which units stay: projection of theta_g on S_g = {at most k_g non-zero channels}."""
+"""Which units stay: projection of theta_g on S_g = {at most k_g non-zero units}."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from admm_exp.admm.groups import ChannelGroup, row_masks, unit_matrix
@@ -11,13 +11,27 @@ from admm_exp.admm.metrics import L2Norm, Metric
 
 
 class NotANumberError(ValueError):
-    """The weights hold NaN, so that their channels cannot be ranked."""
+    """The weights hold NaN, so that their units cannot be ranked."""
+
+
+class Constraint(Protocol):
+    """A set of sparse weights: where W may be non-zero, and which such place is the best."""
+
+    def select(self, weights: Sequence[Tensor], metric: Metric | None = None) -> tuple[Tensor, ...]:
+        """Choose the support: (n_units,) bool per group of units, True = kept."""
+
+    def nearest(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Choose the support of the Euclidean projection, whatever the metric."""
+
+    def masks(self, weights: Sequence[Tensor], support: Sequence[Tensor]) -> list[Tensor]:
+        """Spread a support over the weights: broadcastable bool masks, True = kept."""
 
 
 def keep_best(scores: Tensor, n_kept: int, n_blocks: int = 1) -> Tensor:
     """Mark the best units, the same number in every block.
 
-    Ties go to the lower index, so that every process of a distributed run agrees.
+    Ties go to the lower index, so that every process of a distributed run agrees. Linear in the
+    number of units: the k-th best score is found without sorting.
 
     Args:
         scores: (n_units,), higher is better.
@@ -31,16 +45,17 @@ def keep_best(scores: Tensor, n_kept: int, n_blocks: int = 1) -> Tensor:
         NotANumberError: If a score is not a number.
     """
     if bool(scores.isnan().any()):
-        raise NotANumberError("a channel score is not a number: the weights hold NaN")
-    blocks = scores.view(n_blocks, -1)
-    order = blocks.argsort(dim=1, descending=True, stable=True)
-    kept = torch.zeros_like(blocks, dtype=torch.bool)
-    return kept.scatter_(1, order[:, : n_kept // n_blocks], True).view(-1)
+        raise NotANumberError("the score of a unit is not a number: the weights hold NaN")
+    blocks, n_best = scores.view(n_blocks, -1), n_kept // n_blocks
+    edge = blocks.topk(n_best, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
+    above, tied = blocks > edge, blocks == edge
+    n_open = n_best - above.sum(dim=1, keepdim=True)
+    return (above | (tied & (tied.cumsum(dim=1) <= n_open))).view(-1)
 
 
 @dataclass(frozen=True)
 class ChannelConstraint:
-    """theta_g in S_g for every channel group g, ranked by one metric.
+    """At most k_g non-zero channels in every channel group g, ranked by one metric.
 
     With `L2Norm` the selection is the exact Euclidean projection (units are disjoint, so dropping
     the smallest sums of squares leaves the nearest point); other metrics are heuristics.

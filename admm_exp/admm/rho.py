@@ -9,6 +9,8 @@ def auto_rho(sum_lr: float, momentum: float) -> float:
 
     A coordinate without task gradient decays like exp(-rho * S / 2) with
     S = sum of lr / (1 - momentum) over all optimizer steps, so rho = 9.2 (1 - momentum) / sum(lr).
+    That holds for SGD, and in the proximal form for every optimizer: its steps multiply such a
+    coordinate by 1 / (1 + lr * rho) whatever the optimizer does to gradients.
 
     Args:
         sum_lr: Sum of the learning rates of all optimizer steps of the ADMM phase, > 0.
@@ -22,28 +24,6 @@ def auto_rho(sum_lr: float, momentum: float) -> float:
     if not 0.0 <= momentum < 1.0:
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")
     return RHO_S_ONE_PERCENT * (1.0 - momentum) / sum_lr
-
-
-def geometric_rho(start: float, growth: float, iteration: int) -> float:
-    """Compute the penalty parameter of an iteration that follows `iteration` updates.
-
-    A rising penalty starts low, so that the support can still change, and ends high, so that
-    nothing is left in the units to be cut.
-
-    Args:
-        start: Penalty parameter of the first iteration, > 0.
-        growth: Factor from one iteration to the next, >= 1; 1 keeps it constant.
-        iteration: Number of updates done.
-
-    References:
-        Ye et al. 2018, arXiv 1810.07378 (factor 1.3).
-
-    Raises:
-        ValueError: If growth is below 1.
-    """
-    if not growth >= 1.0:
-        raise ValueError(f"rho_growth must be at least 1, got {growth}")
-    return start * growth**iteration
 
 
 def largest_stable_rho(lr: float, momentum: float) -> float:

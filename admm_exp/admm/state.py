@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from admm_exp.admm.projection import ChannelConstraint
+from admm_exp.admm.projection import Constraint
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class State:
 
 
 @torch.no_grad()
-def initial_state(weights: Sequence[Tensor], constraint: ChannelConstraint, rho: float) -> State:
+def initial_state(weights: Sequence[Tensor], constraint: Constraint, rho: float) -> State:
     """Start at Z = projection of W and U = 0.
 
     Raises:
@@ -44,7 +44,7 @@ def initial_state(weights: Sequence[Tensor], constraint: ChannelConstraint, rho:
     return State(tuple(w * m for w, m in zip(W, masks, strict=True)), support, float(rho))
 
 
-def split(state: State, constraint: ChannelConstraint) -> tuple[list[Tensor], list[Tensor]]:
+def split(state: State, constraint: Constraint) -> tuple[list[Tensor], list[Tensor]]:
     """Write Z and U out as new tensors, for tests, notebooks and diagnostics."""
     masks = constraint.masks(state.targets, state.support)
     pairs = list(zip(state.targets, masks, strict=True))
@@ -52,7 +52,7 @@ def split(state: State, constraint: ChannelConstraint) -> tuple[list[Tensor], li
 
 
 @torch.no_grad()
-def with_rho(state: State, constraint: ChannelConstraint, rho: float) -> State:
+def with_rho(state: State, constraint: Constraint, rho: float) -> State:
     """Change the penalty parameter and keep the unscaled dual y = rho * U.
 
     References:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from admm_exp.admm.projection import ChannelConstraint
+from admm_exp.admm.projection import Constraint
 from admm_exp.admm.residuals import Residuals, measure
 from admm_exp.admm.state import State
 
@@ -14,8 +14,10 @@ from admm_exp.admm.state import State
 def update(
     weights: Sequence[Tensor],
     state: State,
-    constraint: ChannelConstraint,
+    constraint: Constraint,
     relaxation: float = 1.0,
+    *,
+    is_frozen: bool = False,
 ) -> tuple[State, Residuals]:
     """Do the Z-step and the U-step after a W-step.
 
@@ -28,6 +30,7 @@ def update(
         state: T, support and rho of the iteration before.
         constraint: Groups and metric.
         relaxation: a, over-relaxation in (0, 2); 1 is none.
+        is_frozen: Keep the support instead of choosing it anew.
 
     Returns:
         The new state and Boyd's residuals with the diagnostics of the iteration.
@@ -46,7 +49,7 @@ def update(
         relaxation * w + torch.where(m, (1.0 - relaxation) * t, -t)
         for w, t, m in zip(W, state.targets, old_masks, strict=True)
     ]
-    support = constraint.select(X)
+    support = state.support if is_frozen else constraint.select(X)
     masks = constraint.masks(X, support)
     targets = tuple(torch.where(m, x, -x) for x, m in zip(X, masks, strict=True))
     new = State(targets, support, state.rho, state.iteration + 1)
@@ -66,5 +69,42 @@ def add_penalty_gradient_(
         targets: T = Z - U.
         rho: Penalty parameter.
     """
+    if not targets:  # foreach takes no empty lists
+        return
     distance = torch._foreach_sub(list(weights), list(targets))
     torch._foreach_add_(list(gradients), distance, alpha=rho)
+
+
+@torch.no_grad()
+def add_target_gradient_(
+    gradients: Sequence[Tensor], targets: Sequence[Tensor], rho: float
+) -> None:
+    """Add the part of the penalty's gradient that weight decay rho leaves open, -rho * T.
+
+    Args:
+        gradients: One tensor shaped like each target; changed in place.
+        targets: T = Z - U.
+        rho: Penalty parameter.
+    """
+    if targets:  # foreach takes no empty lists
+        torch._foreach_add_(list(gradients), list(targets), alpha=-rho)
+
+
+@torch.no_grad()
+def pull_(weights: Sequence[Tensor], targets: Sequence[Tensor], rho: float, step: float) -> None:
+    """Take a proximal step on rho/2 * ||W - T||^2, in place; it is stable for every rho.
+
+        W = (W + step * rho * T) / (1 + step * rho)
+
+    Args:
+        weights: W, the constrained weights after a step on the task alone; changed in place.
+        targets: T = Z - U.
+        rho: Penalty parameter.
+        step: Step size, >= 0.
+
+    References:
+        Parikh and Boyd 2014, doi 10.1561/2400000003, section 6.1.1 (quadratic functions).
+    """
+    share = step * rho / (1.0 + step * rho)
+    same_type = [t.to(w.dtype) for w, t in zip(weights, targets, strict=True)]
+    torch._foreach_lerp_(list(weights), same_type, share)

@@ -40,6 +40,7 @@ def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
         build_model=lambda: build("model", builder),
         builder=builder,
         metric=build("metric", config.metric),
+        rho_policy=build("rho_policy", config.rho_policy),
         device=device,
         tracker=NullTracker(),
         observers=(observer,),

@@ -8,14 +8,20 @@ from errno import EACCES, EEXIST, ENOSPC, ENOTDIR, EPERM, EROFS
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
+from admm_exp.config import ExperimentConfig
 from admm_exp.errors import AdmmExpError
 from admm_exp.schema import known_keys, unknown_key
 
 CANNOT_WRITE = {EACCES, EPERM, EROFS, ENOSPC, EEXIST, ENOTDIR}
 
 
-def explain(error: BaseException) -> str:
-    """Word an error for the terminal; only errors nobody foresaw keep their traceback."""
+def explain(error: BaseException, schema: type = ExperimentConfig) -> str:
+    """Word an error for the terminal; only errors nobody foresaw keep their traceback.
+
+    Args:
+        error: What was raised.
+        schema: Settings of the command, to name the nearest one to a misspelt key.
+    """
     if isinstance(error, AdmmExpError):
         return f"error: {error}"
     if isinstance(error, MissingConfigException):
@@ -23,7 +29,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
         return f"error: {error.override!r} is not a setting, write KEY=VALUE"
     if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
-        return f"error: {_composition(error)}"
+        return f"error: {_composition(error, schema)}"
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
         reason = error.strerror
         return f"error: {error.filename} cannot be written ({reason}): free it or run elsewhere"
@@ -46,11 +52,11 @@ def _missing_option(error: MissingConfigException) -> str:
     return f"{group}={option} is unknown; {hint}available: {', '.join(options)}"
 
 
-def _composition(error: BaseException) -> str:
+def _composition(error: BaseException, schema: type) -> str:
     text = str(error)
     found = re.search(r"Could not override '([^']+)'", text)
-    if found and found[1].partition("@")[0] not in known_keys():
-        return _unknown(found[1].partition("@")[0], error)
+    if found and found[1].partition("@")[0] not in known_keys(schema):
+        return _unknown(found[1].partition("@")[0], error, schema)
     if found := re.search(r"Ambiguous value for argument '(.+)'", text):
         return f"{found[1]} gives several values: add -m to sweep over them"
     if found := re.search(r"Multiple values for ([\w/.]+)", text):
@@ -70,7 +76,7 @@ def _composition(error: BaseException) -> str:
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
-def _unknown(key: str, error: BaseException) -> str:
+def _unknown(key: str, error: BaseException, schema: type) -> str:
     if key == "experiment":
         return "a preset is added to the other settings: write +experiment=NAME"
     parent = getattr(error.__cause__, "parent_node", None)
@@ -78,7 +84,7 @@ def _unknown(key: str, error: BaseException) -> str:
     siblings = [str(name) for name in parent] if group and parent is not None else []
     if near := difflib.get_close_matches(leaf, siblings, 1):
         return f"unknown setting {key!r}; did you mean '{group}.{near[0]}'?"
-    return unknown_key(key)
+    return unknown_key(key, schema)
 
 
 def _kind(message: str) -> str:

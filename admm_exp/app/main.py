@@ -3,6 +3,8 @@
 import os
 import sys
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +39,43 @@ def conf_dir() -> Path:
 
 def main() -> None:
     """Run `admm-exp`."""
+    run_command("config", ExperimentConfig, _task)
+
+
+def run_command(config_name: str, schema: type, task: Callable[[DictConfig], Any]) -> None:
+    """Compose the settings of a command and run its task; say in one sentence what goes wrong.
+
+    Args:
+        config_name: File in conf/, which starts from `schema`.
+        schema: Dataclass of the settings.
+        task: What to do with them.
+    """
     # Hydra raises instead of printing, so that every error is worded in one place.
     wants_traceback = os.environ.setdefault(WANTS_TRACEBACK, os.environ.get(FULL_ERROR, "0"))
     os.environ[FULL_ERROR] = "1"
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other
     if "" not in sys.path:
         sys.path.insert(0, "")  # a user's own parts by _target_ from the current folder
-    ConfigStore.instance().store(name="schema", node=ExperimentConfig)
+    ConfigStore.instance().store(name="schema", node=schema)
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_task)()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
     except KeyboardInterrupt:
         sys.exit("interrupted")
     except Exception as error:
         if wants_traceback == "1":
             raise
-        sys.exit(explain(error))
+        sys.exit(explain(error, schema))
+
+
+@contextmanager
+def one_sentence(schema: type = ExperimentConfig) -> Iterator[None]:
+    """End the command with one sentence if the body fails, past Hydra, which would add lines."""
+    try:
+        yield
+    except Exception as error:
+        if os.environ[WANTS_TRACEBACK] != "1":
+            sys.exit(explain(error, schema))
+        raise
 
 
 def _task(composed: DictConfig) -> float:
@@ -59,12 +83,8 @@ def _task(composed: DictConfig) -> float:
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.RUN:
-        try:
+        with one_sentence():
             return _run(composed, run_dir)
-        except Exception as error:
-            if os.environ[WANTS_TRACEBACK] != "1":
-                sys.exit(explain(error))  # past Hydra, which would add lines of its own
-            raise
     sweep_dir = Path(hydra_config.runtime.cwd) / hydra_config.sweep.dir
     return _run_job(composed, run_dir, job_path(sweep_dir, hydra_config.job.num))
 

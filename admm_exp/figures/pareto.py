@@ -15,7 +15,7 @@ from admm_exp.comparison import (
     pareto_front,
     settings_of,
 )
-from admm_exp.figures.style import BLUE, GREEN, GREY, PURPLE, VERMILION, figure_at, percent
+from admm_exp.figures.style import BLUE, GREEN, GREY, PURPLE, VERMILION, count, figure_at, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ def pareto(rows: Sequence[Row], path: Path) -> None:
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_minor_formatter("")
-        axes.xaxis.set_major_formatter(_count)
+        axes.xaxis.set_major_formatter(count)
         axes.yaxis.set_major_formatter(percent)
         axes.margins(0.08)
         seeds = max(len(s.rows) for s in settings)
@@ -138,10 +138,3 @@ def _std(found: Spread | None) -> float:
 def _runs(settings: Sequence[Setting]) -> str:
     count = sum(len(setting.rows) for setting in settings)
     return "1 run" if count == 1 else f"{count} runs"
-
-
-def _count(value: float, position: float | None = None) -> str:
-    for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value:.3g}"

@@ -87,3 +87,11 @@ def shortened(name: str) -> str:
 def percent(fraction: float, position: float | None = None) -> str:
     """Write a fraction in percent, four digits at most; also the formatter of an axis."""
     return f"{100 * fraction:.4g} %"
+
+
+def count(value: float, position: float | None = None) -> str:
+    """Write a large number in three digits with k, M or G; also the formatter of an axis."""
+    for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:.3g}"

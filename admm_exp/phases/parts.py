@@ -28,6 +28,9 @@ class Observer(Protocol):
     def phase_finished(self, result: PhaseResult) -> None:
         """Take note that a phase is over."""
 
+    def warned(self, message: str) -> None:
+        """Take note of what a person should know now."""
+
 
 @dataclass(frozen=True)
 class Observers:
@@ -54,6 +57,11 @@ class Observers:
         """Tell all members."""
         for member in self.members:
             member.phase_finished(result)
+
+    def warned(self, message: str) -> None:
+        """Tell all members."""
+        for member in self.members:
+            member.warned(message)
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,16 @@ from torch.optim import Optimizer
 
 from admm_exp.admm.groups import ChannelGroup, Member, count_kept
 from admm_exp.admm.metrics import Metric
+from admm_exp.admm.progress import partial
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.state import State, initial_state, with_rho
 from admm_exp.admm.update import update
 from admm_exp.pruning.groups import PrunableGroup, Slice, find_groups, slices_of
-from admm_exp.pruning.penalty import penalty_hook
+from admm_exp.pruning.penalty import StepCount, penalty_hook
 from admm_exp.pruning.sparsities import group_sparsities
 from admm_exp.pruning.surgery import cut, mask_, max_abs_difference
+from admm_exp.pruning.w_step import Constrained
 
 
 class ConstrainedModel:
@@ -72,16 +74,38 @@ class ConstrainedModel:
         """View the constrained weights W; the views alias the parameters."""
         return [s.of(self.model.get_parameter(s.parameter).detach()) for s in self.slices]
 
-    def penalty(self, optimizer: Optimizer) -> AbstractContextManager[None]:
+    def penalty(
+        self, optimizer: Optimizer, w_step: str = "gradient"
+    ) -> AbstractContextManager[StepCount]:
         """Pull W towards Z - U at every step of the optimizer, inside the `with` block."""
         parameters = [self.model.get_parameter(s.parameter) for s in self.slices]
-        return penalty_hook(
-            optimizer, parameters, self.slices, lambda: self.state.targets, lambda: self.state.rho
+        constrained = Constrained(
+            self.slices, parameters, lambda: self.state.targets, lambda: self.state.rho
         )
+        return penalty_hook(optimizer, constrained, w_step)
 
-    def update(self, relaxation: float = 1.0) -> Residuals:
-        """Do the Z- and U-step."""
-        self.state, residuals = update(self.weights(), self.state, self.constraint, relaxation)
+    def loosen(self, share: float) -> None:
+        """Start anew at Z = projection of W, with a share of the units to be removed.
+
+        Args:
+            share: In [0, 1].
+        """
+        self.state = initial_state(self.weights(), partial(self.constraint, share), self.rho)
+
+    def update(
+        self, relaxation: float = 1.0, *, share: float = 1.0, is_frozen: bool = False
+    ) -> Residuals:
+        """Do the Z- and U-step.
+
+        Args:
+            relaxation: Over-relaxation in (0, 2); 1 is none.
+            share: Of the units to be removed, how much is from now on, in [0, 1].
+            is_frozen: Keep the support instead of choosing it anew.
+        """
+        constraint = partial(self.constraint, share)
+        self.state, residuals = update(
+            self.weights(), self.state, constraint, relaxation, is_frozen=is_frozen
+        )
         return residuals
 
     def masked(self) -> nn.Module:

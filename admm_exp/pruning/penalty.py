@@ -1,53 +1,49 @@
-"""The W-step's penalty as a gradient, added by a hook just before every optimizer step."""
+"""The W-step's penalty, added by hooks around every optimizer step."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from admm_exp.admm.update import add_penalty_gradient_
 from admm_exp.errors import TrainingError
-from admm_exp.pruning.groups import Slice
+from admm_exp.pruning.w_step import W_STEPS, Constrained
+
+
+class StepCount:
+    """Counts the optimizer steps that were taken with the penalty."""
+
+    n = 0
 
 
 @contextmanager
 def penalty_hook(
-    optimizer: Optimizer,
-    parameters: Sequence[nn.Parameter],
-    slices: Sequence[Slice],
-    targets: Callable[[], Sequence[Tensor]],
-    rho: Callable[[], float],
-) -> Iterator[None]:
-    """Add rho * (W - T) to the gradients before each step of the optimizer, inside the block.
+    optimizer: Optimizer, constrained: Constrained, w_step: str = "gradient"
+) -> Iterator[StepCount]:
+    """Pull W towards T = Z - U at each step of the optimizer, inside the block.
 
-    The hook runs after gradient accumulation, unscaling, all-reduce and clipping, so the task
-    gradient is clipped and the penalty is not; it needs no autograd.
+    The hooks run after gradient accumulation, unscaling, all-reduce and clipping, so the task
+    gradient is clipped and the penalty is not; they need no autograd.
 
     Args:
         optimizer: Optimizer that trains the network.
-        parameters: The parameter behind each slice.
-        slices: Constrained slices.
-        targets: Returns T = Z - U, one tensor shaped like each slice.
-        rho: Returns the penalty parameter.
+        constrained: Slices of its parameters, with targets and rho.
+        w_step: "gradient", "folded" or "proximal".
+
+    Yields:
+        The number of steps so far.
 
     Raises:
-        TrainingError: If the optimizer lacks a constrained parameter, is stepped with a closure,
-            was never stepped inside the block, or failed in a step and went on.
+        TrainingError: If the optimizer lacks a constrained parameter, does not suit the form, is
+            stepped with a closure, was never stepped inside the block, or failed in a step and
+            went on.
     """
-    owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    missing = [s.parameter for s, p in zip(slices, parameters, strict=True) if id(p) not in owned]
-    if missing:
-        raise TrainingError(
-            f"the optimizer does not train {missing[0]}, which is to be pruned: "
-            f"give it all parameters of the model"
-        )
-    n_steps = depth = 0
+    _check_owned(optimizer, constrained)
+    form, count, depth = W_STEPS[w_step](constrained, optimizer), StepCount(), 0
+    param_groups = optimizer.param_groups
 
-    def add_penalty(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        nonlocal n_steps, depth
+    def prepare(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        nonlocal depth
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is not None:
             raise TrainingError(
@@ -57,39 +53,44 @@ def penalty_hook(
         depth += 1
         if depth > 1:  # a subclass's step() that calls super().step() runs the hooks twice
             return
-        n_steps += 1
+        count.n += 1
         scale = getattr(optimizer, "grad_scale", None)  # fused steps unscale inside the kernel
-        factor = rho() if scale is None else rho() * float(scale)
-        views = [s.of(p.detach()) for s, p in zip(slices, parameters, strict=True)]
-        gradients = [s.of(_gradient(p)) for s, p in zip(slices, parameters, strict=True)]
-        add_penalty_gradient_(gradients, views, targets(), factor)
+        form.before(optimizer, 1.0 if scale is None else float(scale))
 
-    def end_step(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def finish(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal depth
         depth -= 1
+        if depth == 0:
+            form.after(optimizer)
 
     handles = [
-        optimizer.register_step_pre_hook(add_penalty),
-        optimizer.register_step_post_hook(end_step),
+        optimizer.register_step_pre_hook(prepare),
+        optimizer.register_step_post_hook(finish),
     ]
     try:
-        yield
+        yield count
     finally:
         for handle in handles:
             handle.remove()
+        if depth > 0:
+            optimizer.param_groups = param_groups
     if depth > 0:
         raise TrainingError(
             "a step of the optimizer failed and the train function went on, without ADMM from "
             "there: let the error out"
         )
-    if n_steps == 0:
+    if count.n == 0:
         raise TrainingError(
             "the train function never stepped the optimizer it was given, so ADMM had no effect: "
             "call step() on that optimizer"
         )
 
 
-def _gradient(parameter: nn.Parameter) -> Tensor:
-    if parameter.grad is None:
-        parameter.grad = torch.zeros_like(parameter)
-    return parameter.grad
+def _check_owned(optimizer: Optimizer, constrained: Constrained) -> None:
+    owned = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    pairs = zip(constrained.slices, constrained.parameters, strict=True)
+    if missing := [s.parameter for s, p in pairs if id(p) not in owned]:
+        raise TrainingError(
+            f"the optimizer does not train {missing[0]}, which is to be pruned: "
+            f"give it all parameters of the model"
+        )

@@ -34,6 +34,10 @@ class Curves:
         if result.epochs:
             self._tracker.flush()
 
+    def warned(self, message: str) -> None:
+        """Keep the last warning as the tag `warning`."""
+        self._tracker.set_tags({"warning": message})
+
 
 def epoch_metrics(record: EpochRecord) -> dict[str, float]:
     """Name the numbers of an epoch as they stand in MLflow.

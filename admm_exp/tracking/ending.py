@@ -29,7 +29,7 @@ def tracked(tracker: Tracker) -> Iterator[Tracker]:
     Raises:
         Terminated: SIGTERM arrived during the body, in the main thread.
     """
-    with _sigterm_raises():
+    with sigterm_raises():
         try:
             yield tracker
         except KeyboardInterrupt:
@@ -49,7 +49,8 @@ def tracked(tracker: Tracker) -> Iterator[Tracker]:
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
+def sigterm_raises() -> Iterator[None]:
+    """Raise Terminated where the body is when SIGTERM arrives; main thread only."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

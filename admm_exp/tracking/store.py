@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from admm_exp.errors import TrackingError
 from admm_exp.tracking.address import has_server, sqlite_file, without_password
+from admm_exp.tracking.view import prepare_view
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,6 +26,7 @@ BRIEF_REQUESTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_T
 QUIET_MLFLOW = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 
@@ -68,7 +70,7 @@ def experiment_id(client: "MlflowClient", name: str, artifact_root: Path) -> str
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name, artifact_location=location))
+            found = client.get_experiment(client.create_experiment(name, location))
         except MlflowException:
             # Another process may have created it meanwhile.
             found = client.get_experiment_by_name(name)
@@ -80,6 +82,7 @@ def experiment_id(client: "MlflowClient", name: str, artifact_root: Path) -> str
             f"`MLFLOW_TRACKING_URI={without_password(client.tracking_uri)} "
             f"mlflow experiments restore --experiment-id {found.experiment_id}`"
         )
+    prepare_view(client, found)
     return str(found.experiment_id)
 
 

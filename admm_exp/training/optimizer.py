@@ -38,6 +38,8 @@ def build_optimizer(
     raise ValueError(f"optimizer must be sgd or adamw, got {name!r}")
 
 
-def momentum_of(optimizer: Optimizer) -> float:
-    """Read the momentum that lengthens every step; 0 for Adam-like optimizers."""
+def momentum_of(optimizer: Optimizer) -> float | None:
+    """Read the momentum that lengthens every step; None for Adam-like optimizers."""
+    if "betas" in optimizer.defaults:
+        return None
     return float(optimizer.param_groups[0].get("momentum", 0.0))

@@ -94,5 +94,19 @@ def test_tie_at_the_edge_keeps_the_better_and_the_lower():
 def test_nan_in_a_weight_is_an_error(metric):
     weights = tied_weights()
     weights[1][0, 2] = float("nan")
-    with pytest.raises(ValueError, match="a channel score is not a number: the weights hold NaN"):
+    with pytest.raises(ValueError, match="score of a unit is not a number: the weights hold NaN"):
         ChannelConstraint(tied_groups(), metric).select(weights)
+
+
+@many
+@given(seeds, st.sampled_from([(12, 6, 3), (12, 12, 1), (12, 1, 1), (12, 4, 4)]))
+def test_the_best_are_those_of_a_stable_sort(seed, counts):
+    n_units, n_kept, n_blocks = counts
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randint(0, 4, (n_units,), generator=generator).float()  # many ties
+    size = n_units // n_blocks
+    best = []
+    for start in range(0, n_units, size):
+        order = sorted(range(start, start + size), key=lambda i: (-float(scores[i]), i))
+        best += order[: n_kept // n_blocks]
+    assert keep_best(scores, n_kept, n_blocks).nonzero().flatten().tolist() == sorted(best)

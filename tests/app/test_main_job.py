@@ -114,6 +114,8 @@ def test_the_report_holds_the_numbers_of_the_contract(work: Path, cold: Done) ->
     names = [phase["name"] for phase in report["phases"]]
     assert names == ["dense", "admm", "prune", "finetune"]
     assert [row["iteration"] for row in report["admm"]["iterations"]] == [1, 2]
+    assert report["admm"]["stopped"] == {"reason": "budget", "iteration": 2, "epochs_saved": 0}
+    assert report["admm"]["warnings"] == []
 
 
 def test_every_group_loses_its_share_of_channels(work: Path, cold: Done) -> None:
@@ -128,6 +130,7 @@ def test_mlflow_has_parameters_curves_and_results(work: Path, cold: Done) -> Non
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "rho=0.5,sparsity=0.4"
     assert (params["rho"], params["sparsity"], params["metric"]) == ("0.5", "0.4", "l2_norm")
+    assert (params["rho_policy"], params["rho_policy.factor"]) == ("geometric", "1.3")
     assert (params["dataset"], params["model"], params["schedule"]) == (
         "digits",
         "resnet8",
@@ -227,7 +230,7 @@ def test_divergence_names_phase_epoch_and_step_and_marks_the_run_failed(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_marked_killed(work: Path, warm: Done, number: int) -> None:
     experiment = f"killed-{int(number)}"
-    overrides = ("schedule.admm_iterations=500", "schedule.rho_growth=1.0", *JOB[4:])
+    overrides = ("schedule.admm_iterations=500", "rho_policy=constant", *JOB[4:])
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTIBLE, *overrides, f"experiment_name={experiment}"],
         cwd=work,

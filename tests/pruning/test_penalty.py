@@ -12,6 +12,7 @@ from admm_exp.admm.update import update
 from admm_exp.errors import TrainingError
 from admm_exp.pruning.groups import Slice
 from admm_exp.pruning.penalty import penalty_hook
+from admm_exp.pruning.w_step import Constrained
 
 RHO = 0.4
 # Two whole parameters, and rows 1 and 2 of a third whose row 0 is free.
@@ -42,9 +43,10 @@ def targets_of(dtype=torch.float64):
     return [torch.randn(shape, generator=generator).to(dtype) for shape in [(4, 3), (4,), (2, 4)]]
 
 
-def hooked(optimizer, model, targets=None, rho=RHO):
+def hooked(optimizer, model, targets=None, rho=RHO, w_step="gradient"):
     targets = targets_of(model[0].weight.dtype) if targets is None else targets
-    return penalty_hook(optimizer, constrained_of(model), SLICES, lambda: targets, lambda: rho)
+    constrained = Constrained(SLICES, constrained_of(model), lambda: targets, lambda: rho)
+    return penalty_hook(optimizer, constrained, w_step)
 
 
 def task_loss(model, seed):
@@ -76,11 +78,15 @@ def train(model, optimizer, n_steps=6, accumulation=1, max_norm=None, penalty=la
 
 @pytest.mark.parametrize("max_norm", [None, 0.05])
 @pytest.mark.parametrize("accumulation", [1, 4])
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_hook_trains_as_the_loss_form_does(name, accumulation, max_norm):
+@pytest.mark.parametrize(
+    ("name", "w_step"),
+    [(name, "gradient") for name in OPTIMIZERS]
+    + [(name, "folded") for name in OPTIMIZERS if name != "adamw"],
+)
+def test_hook_trains_as_the_loss_form_does(name, w_step, accumulation, max_norm):
     model, reference = network(), network()
     optimizer = OPTIMIZERS[name](model.parameters())
-    with hooked(optimizer, model):
+    with hooked(optimizer, model, w_step=w_step):
         got = train(model, optimizer, accumulation=accumulation, max_norm=max_norm)
     expected = train(
         reference,
@@ -104,7 +110,9 @@ def test_gradient_is_rho_times_w_minus_z_plus_u_in_iterations_1_to_5():
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
     for _ in range(5):
         Z, U = split(state, constraint)
-        with penalty_hook(optimizer, weights, SLICES[:2], lambda: state.targets, lambda: RHO):  # noqa: B023
+        targets = state.targets
+        held = Constrained(SLICES[:2], weights, lambda: targets, lambda: RHO)  # noqa: B023
+        with penalty_hook(optimizer, held):
             for seed in range(3):
                 task = torch.autograd.grad(task_loss(model, seed), weights)
                 triples = zip(task, weights, Z, U, strict=True)
@@ -156,20 +164,22 @@ def test_targets_and_rho_are_read_anew_at_every_step():
     optimizer = torch.optim.SGD(model.parameters(), 0.0)
     zeros = [torch.zeros_like(t) for t in targets_of()]
     added = []
-    with penalty_hook(optimizer, constrained_of(model), SLICES, lambda: zeros, lambda: next(rhos)):
+    held = Constrained(SLICES, constrained_of(model), lambda: zeros, lambda: next(rhos))
+    with penalty_hook(optimizer, held):
         for _ in range(3):
             bias = model[0].bias.detach()
             added.append(step_with_gradient_of(model, optimizer)[1] / bias)
     assert [float(a.mean()) for a in added] == pytest.approx([1.0, 0.0, 2.0])
 
 
+@pytest.mark.parametrize("w_step", ["gradient", "folded"])
 @pytest.mark.parametrize("is_clipped", [False, True])
 @pytest.mark.parametrize("fused", [False, True])
-def test_gradient_scaler_does_not_change_the_penalty(fused, is_clipped):
+def test_gradient_scaler_does_not_change_the_penalty(fused, is_clipped, w_step):
     model, plain = network(torch.float32), network(torch.float32)
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, fused=fused)
     scaler = torch.amp.GradScaler("cpu", init_scale=512.0)
-    with hooked(optimizer, model):
+    with hooked(optimizer, model, w_step=w_step):
         for step in range(6):
             optimizer.zero_grad()
             scaler.scale(task_loss(model, 10 * step)).backward()

@@ -40,7 +40,7 @@ def test_adamw_without_gradient_only_decays():
     assert steps_of("adamw", [0.0], weight_decay=0.5) == pytest.approx([2.0 * (1 - 0.1 * 0.5)])
 
 
-@pytest.mark.parametrize(("name", "momentum"), [("sgd", 0.9), ("adamw", 0.0)])
+@pytest.mark.parametrize(("name", "momentum"), [("sgd", 0.9), ("adamw", None)])
 def test_momentum_is_read_from_the_optimizer(name, momentum):
     optimizer = build_optimizer(name, [nn.Parameter(torch.zeros(1))], 0.1, **SETTINGS)
     assert momentum_of(optimizer) == momentum

@@ -1,0 +1,1 @@
+"""Granularities below the channel, one a file."""

@@ -1,0 +1,106 @@
+"""`admm-exp-report`: from a store to a page that compares its runs."""
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import MinLen
+from omegaconf import DictConfig, OmegaConf
+
+from admm_exp.app.main import one_sentence, run_command
+
+if TYPE_CHECKING:
+    from admm_exp.tracking.runs import Selection
+
+
+@dataclass
+class ReportSettings:
+    """Which runs to compare, and where the page goes."""
+
+    experiment_name: Annotated[str, MinLen(1)]
+    tracking_uri: Annotated[str, MinLen(1)]
+    parent: str | None
+    filter: str | None
+    output: str | None
+
+
+def main() -> None:
+    """Run `admm-exp-report`."""
+    sys.argv[1:] = [_quoted(word) for word in sys.argv[1:]]
+    run_command("report", ReportSettings, _task)
+
+
+def _quoted(word: str) -> str:
+    """Quote a filter for Hydra's grammar, in which spaces and = end a value."""
+    key, _, value = word.partition("=")
+    if key != "filter" or value in ("", "null") or value[0] in "'\"":
+        return word
+    return 'filter="{}"'.format(value.replace('"', '\\"'))
+
+
+def _task(composed: DictConfig) -> None:
+    from admm_exp.schema import check_settings
+
+    settings: Any = OmegaConf.to_container(composed, resolve=True)
+    with one_sentence(ReportSettings):
+        page = write_comparison(check_settings(settings, ReportSettings))
+    print(f"page     {os.path.relpath(page)}")
+    print(f"figures  {os.path.relpath(page.parent)}{os.sep}*.png")
+
+
+def write_comparison(settings: ReportSettings) -> Path:
+    """Write the page and its figures.
+
+    Returns:
+        The page.
+
+    Raises:
+        TrackingError: If the runs cannot be read, or none has finished.
+    """
+    from admm_exp.figures.comparison import draw_comparison
+    from admm_exp.page.page import comparison_page
+    from admm_exp.tracking.runs import read_runs
+    from admm_exp.tracking.view import run_links
+
+    found = read_runs(
+        settings.tracking_uri,
+        settings.experiment_name,
+        parent=settings.parent,
+        among=settings.filter,
+    )
+    name = "-".join(filter(None, (found.experiment, settings.parent)))
+    folder = Path(settings.output or Path("outputs/reports", re.sub(r"[^\w.-]", "_", name)))
+    figures = draw_comparison(found.rows, folder)
+    page = comparison_page(
+        f"{found.experiment}: {len(found.rows)} run{'s' * (len(found.rows) != 1)}",
+        _facts(settings, found),
+        found.rows,
+        figures,
+        unfinished=found.unfinished,
+        links=run_links(settings.tracking_uri, found.experiment_id, found.rows),
+    )
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _facts(settings: ReportSettings, found: "Selection") -> dict[str, str]:
+    from admm_exp.tracking.address import without_password
+
+    facts = {"experiment": found.experiment, "store": without_password(settings.tracking_uri)}
+    if settings.parent:
+        facts["sweep"] = settings.parent
+    if settings.filter:
+        facts["filter"] = settings.filter
+    for name in ("dataset", "model", "method", "metric", "schedule"):
+        facts[name] = ", ".join(sorted({str(row[name]) for row in found.rows if row.get(name)}))
+    facts["written"] = datetime.now().strftime("%Y-%m-%d %H:%M")
+    if found.repeats:
+        facts["left out"] = f"{found.repeats} older runs with the settings of a newer one"
+    if missing := sum("iterations" not in row for row in found.rows):
+        facts["without curves"] = f"{missing} runs, whose report.json cannot be reached from here"
+    return facts

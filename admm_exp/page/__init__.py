@@ -1,0 +1,1 @@
+"""The page that compares runs: one HTML file that needs nothing else."""

@@ -1,0 +1,132 @@
+"""What an ADMM phase is asked to do, and whether that can end well."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from admm_exp.admm.progress import count_ramped, is_support_stable, ramped_share, stop_reason
+from admm_exp.admm.residuals import Residuals
+from admm_exp.admm.rho import auto_rho, largest_stable_rho
+from admm_exp.admm.rho_policy import RhoPolicy
+from admm_exp.config import Stopping, WStep
+from admm_exp.errors import ConfigError
+
+CAPPED_SHARE = 0.5
+"""Of the largest stable rho, how much a policy may take: the task's own curvature adds to rho."""
+
+
+@dataclass(frozen=True)
+class AdmmPlan:
+    """The settings of an ADMM phase.
+
+    Args:
+        lrs: Learning rate of every epoch; their number is a multiple of admm_iterations.
+        admm_iterations: Number of W/Z/U rounds, at least 1.
+        rho_policy: Chooses rho of every iteration from its start value.
+        relaxation: Over-relaxation in (0, 2); 1 is none.
+        sparsity_ramp: Fraction of the iterations over which the sparsity rises, in [0, 1].
+        stopping: "budget", "residuals" or "support": what ends the phase.
+        stable_iterations: Iterations without a change that make a support stable, at least 1.
+        freeze_support: Whether a stable support is kept from then on.
+        w_step: "gradient", "folded" or "proximal": how W is pulled towards Z - U.
+
+    Raises:
+        ConfigError: If a setting is out of range.
+    """
+
+    lrs: Sequence[float]
+    admm_iterations: int
+    rho_policy: RhoPolicy
+    relaxation: float = 1.0
+    sparsity_ramp: float = 0.0
+    stopping: str = Stopping.budget
+    stable_iterations: int = 3
+    freeze_support: bool = False
+    w_step: str = WStep.gradient
+
+    def __post_init__(self) -> None:
+        rules = [
+            ("admm_iterations", self.admm_iterations >= 1, "at least 1"),
+            ("relaxation", 0.0 < self.relaxation < 2.0, "in (0, 2)"),
+            ("sparsity_ramp", 0.0 <= self.sparsity_ramp <= 1.0, "in [0, 1]"),
+            ("stopping", self.stopping in set(Stopping), f"one of {', '.join(Stopping)}"),
+            ("stable_iterations", self.stable_iterations >= 1, "at least 1"),
+            ("w_step", self.w_step in set(WStep), f"one of {', '.join(WStep)}"),
+        ]
+        for name, is_allowed, allowed in rules:
+            if not is_allowed:
+                raise ConfigError(f"{name} must be {allowed}, got {getattr(self, name)!r}")
+
+    @property
+    def admm_epoch(self) -> int:
+        """Epochs between two updates of Z and U."""
+        return len(self.lrs) // self.admm_iterations
+
+    def lrs_of(self, iteration: int) -> Sequence[float]:
+        """List the learning rates of an iteration, counted from 0."""
+        return self.lrs[iteration * self.admm_epoch : (iteration + 1) * self.admm_epoch]
+
+    def share_of(self, iteration: int) -> float:
+        """Compute which share of the units to be removed an iteration, counted from 0, pulls on."""
+        return ramped_share(iteration + 1, self.admm_iterations, self.sparsity_ramp)
+
+    def auto_rho(self, steps_per_epoch: int, momentum: float) -> float:
+        """Choose rho from the learning rates of all optimizer steps."""
+        return auto_rho(sum(self.lrs) * steps_per_epoch, momentum)
+
+    def largest_rho(self, iteration: int, momentum: float | None) -> float:
+        """Bound rho of an iteration, counted from 0.
+
+        Args:
+            iteration: Counted from 0.
+            momentum: Of the optimizer; None for Adam-like ones, for which no bound is known.
+        """
+        if self.w_step == WStep.proximal or momentum is None:
+            return float("inf")
+        return largest_stable_rho(max(self.lrs_of(iteration)), momentum)
+
+    def next_rho(self, start: float, past: Sequence[Residuals], momentum: float | None) -> float:
+        """Choose rho of the next iteration.
+
+        Returns:
+            What the policy says; if it reads the residuals, at most half of the largest stable rho.
+        """
+        rho = self.rho_policy(start, past, self.admm_iterations)
+        if self.rho_policy.is_planned or not past:
+            return rho
+        return min(rho, CAPPED_SHARE * self.largest_rho(len(past), momentum))
+
+    def check_rho(self, start: float, momentum: float | None) -> None:
+        """Check, before anything is trained, that no rho known by now is too large for its step.
+
+        Args:
+            start: Penalty parameter of the first iteration.
+            momentum: Of the optimizer; None for Adam-like ones.
+
+        Raises:
+            ConfigError: If an iteration would diverge, with the iteration and the bound.
+        """
+        n_known = self.admm_iterations if self.rho_policy.is_planned else 1
+        for iteration in range(n_known):
+            unread: Any = [None] * iteration  # a planned policy counts them and reads nothing
+            bound = self.largest_rho(iteration, momentum)
+            rho = self.rho_policy(start, unread, self.admm_iterations)
+            if rho >= bound:
+                lr = max(self.lrs_of(iteration))
+                raise ConfigError(
+                    f"rho must stay below {bound:.3g} at learning rate {lr:.3g}, got {rho:.3g} in "
+                    f"iteration {iteration + 1}: lower rho, take another rho_policy, or w_step="
+                    f"proximal, which is stable for every rho"
+                )
+
+    def is_frozen(self, past: Sequence[Residuals]) -> bool:
+        """Tell whether the next update keeps the support."""
+        settled = self._settled(past)
+        return self.freeze_support and is_support_stable(settled, self.stable_iterations)
+
+    def stop_reason(self, past: Sequence[Residuals]) -> str | None:
+        """Say why the phase may end before its budget, or None if it may not."""
+        return stop_reason(self._settled(past), self.stopping, self.stable_iterations)
+
+    def _settled(self, past: Sequence[Residuals]) -> Sequence[Residuals]:
+        return past[count_ramped(self.admm_iterations, self.sparsity_ramp) :]

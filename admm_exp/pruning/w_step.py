@@ -1,0 +1,177 @@
+"""Three forms of the W-step's pull towards Z - U, as what happens around an optimizer's step."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from admm_exp.admm.update import add_penalty_gradient_, add_target_gradient_, pull_
+from admm_exp.errors import TrainingError
+from admm_exp.pruning.groups import Slice
+
+ParamGroup = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Constrained:
+    """The constrained slices of an optimizer's parameters, with what pulls at them.
+
+    Args:
+        slices: Constrained slices.
+        parameters: The parameter behind each slice.
+        targets: Returns T = Z - U, one tensor shaped like each slice.
+        rho: Returns the penalty parameter.
+    """
+
+    slices: Sequence[Slice]
+    parameters: Sequence[nn.Parameter]
+    targets: Callable[[], Sequence[Tensor]]
+    rho: Callable[[], float]
+
+    def only(self, is_wanted: Callable[[Slice], bool]) -> "Constrained":
+        """Leave out the slices that are not wanted."""
+        places = [i for i, part in enumerate(self.slices) if is_wanted(part)]
+
+        def chosen() -> list[Tensor]:
+            targets = self.targets()
+            return [targets[i] for i in places]
+
+        slices, parameters = [self.slices[i] for i in places], [self.parameters[i] for i in places]
+        return Constrained(slices, parameters, chosen, self.rho)
+
+    def views(self) -> list[Tensor]:
+        """View W; the views alias the parameters."""
+        return [s.of(p.detach()) for s, p in self._pairs()]
+
+    def gradients(self) -> list[Tensor]:
+        """View the gradients of W; missing ones are made, zero."""
+        return [s.of(_gradient(p)) for s, p in self._pairs()]
+
+    def _pairs(self) -> list[tuple[Slice, nn.Parameter]]:
+        return list(zip(self.slices, self.parameters, strict=True))
+
+
+class WStep(Protocol):
+    """What happens just before and just after every step of the optimizer."""
+
+    def before(self, optimizer: Optimizer, scale: float) -> None:
+        """Prepare the step.
+
+        Args:
+            optimizer: Optimizer that trains the network.
+            scale: Factor that is still on the gradients (loss scaling), 1 if none.
+        """
+
+    def after(self, optimizer: Optimizer) -> None:
+        """Finish the step."""
+
+
+class GradientStep:
+    """Add rho * (W - T) to the gradients: exact for every optimizer that follows gradients."""
+
+    def __init__(self, constrained: Constrained, optimizer: Optimizer) -> None:
+        self._held = constrained
+
+    def before(self, optimizer: Optimizer, scale: float) -> None:
+        """Add the penalty's gradient."""
+        held = self._held
+        factor = held.rho() * scale
+        add_penalty_gradient_(held.gradients(), held.views(), held.targets(), factor)
+
+    def after(self, optimizer: Optimizer) -> None:
+        """Leave the weights as the optimizer left them."""
+
+
+class FoldedStep:
+    """Subtract rho * T from the gradients and let SGD's weight decay, raised by rho, add rho * W.
+
+    The same numbers as `GradientStep` up to rounding, with less memory traffic. The weight decay is
+    raised for the time of a step only, so that learning-rate schedulers see their own groups.
+
+    Raises:
+        TrainingError: If the optimizer is not torch.optim.SGD.
+    """
+
+    def __init__(self, constrained: Constrained, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, SGD):
+            raise TrainingError(
+                f"w_step=folded needs torch.optim.SGD, whose weight decay is a gradient, got "
+                f"{type(optimizer).__name__}: take gradient or proximal"
+            )
+        self._whole = constrained.only(lambda part: part.is_whole)
+        # A slice of a parameter has no weight decay of its own.
+        self._parts = GradientStep(constrained.only(lambda part: not part.is_whole), optimizer)
+        self._folded = {id(parameter) for parameter in self._whole.parameters}
+        self._groups: list[ParamGroup] = []
+
+    def before(self, optimizer: Optimizer, scale: float) -> None:
+        """Subtract rho * T and raise the weight decay of the constrained parameters by rho."""
+        whole, rho = self._whole, self._whole.rho()
+        add_target_gradient_(whole.gradients(), whole.targets(), rho * scale)
+        self._parts.before(optimizer, scale)
+        self._groups = optimizer.param_groups
+        optimizer.param_groups = [
+            part for group in self._groups for part in _split(group, self._folded, rho)
+        ]
+
+    def after(self, optimizer: Optimizer) -> None:
+        """Put the weight decay back."""
+        optimizer.param_groups = self._groups
+
+
+class ProximalStep:
+    """Step on the task alone, then W = (W + step * rho * T) / (1 + step * rho).
+
+    Stable for every rho. The step is lr (1 - dampening) / (1 - momentum), so that SGD comes to rest
+    where the gradient form does; adaptive optimizers, which would rescale the penalty, get it
+    unscaled.
+
+    References:
+        Loshchilov and Hutter 2019, arXiv 1711.05101 (why a pull must not pass through Adam).
+    """
+
+    def __init__(self, constrained: Constrained, optimizer: Optimizer) -> None:
+        self._held = constrained
+
+    def before(self, optimizer: Optimizer, scale: float) -> None:
+        """Leave the gradients to the task."""
+
+    def after(self, optimizer: Optimizer) -> None:
+        """Pull the weights towards T."""
+        held = self._held
+        views, targets = held.views(), held.targets()
+        for group in optimizer.param_groups:
+            members = {id(p) for p in group["params"]}
+            mine = [i for i, p in enumerate(held.parameters) if id(p) in members]
+            if mine:
+                step = float(group["lr"]) * _lengthening(group)
+                pull_([views[i] for i in mine], [targets[i] for i in mine], held.rho(), step)
+
+
+W_STEPS: Mapping[str, Callable[[Constrained, Optimizer], WStep]] = {
+    "gradient": GradientStep,
+    "folded": FoldedStep,
+    "proximal": ProximalStep,
+}
+
+
+def _split(group: ParamGroup, folded: set[int], rho: float) -> list[ParamGroup]:
+    mine = [p for p in group["params"] if id(p) in folded]
+    others = [p for p in group["params"] if id(p) not in folded]
+    raised = group | {"params": mine, "weight_decay": group["weight_decay"] + rho}
+    return [part for part in (group | {"params": others}, raised) if part["params"]]
+
+
+def _lengthening(group: ParamGroup) -> float:
+    """How much longer than lr momentum makes the steps along a constant gradient."""
+    momentum, dampening = (float(group.get(key, 0.0)) for key in ("momentum", "dampening"))
+    return (1.0 - dampening) / (1.0 - momentum) if momentum else 1.0
+
+
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad

@@ -1,0 +1,71 @@
+import math
+
+import pytest
+
+from admm_exp.admm.rho_policy import Constant, Geometric, SupportDriven
+from admm_exp.errors import ConfigError
+from admm_exp.phases.admm_plan import AdmmPlan
+from tests.admm.records import measured
+
+RISING = SupportDriven(100.0, 100.0, 100.0)
+
+
+def plan_of(lrs=(0.2,) * 8, iterations=4, policy=None, **settings):
+    return AdmmPlan(lrs, iterations, policy or Constant(), **settings)
+
+
+def test_learning_rates_are_shared_out_among_the_iterations():
+    plan = plan_of((0.4, 0.3, 0.2, 0.1), 2)
+    assert plan.admm_epoch == 2
+    assert [tuple(plan.lrs_of(i)) for i in (0, 1)] == [(0.4, 0.3), (0.2, 0.1)]
+
+
+def test_a_planned_rho_that_passes_stability_is_refused_with_its_iteration():
+    # 0.1 * 10 ** 2 = 10 is the first at or above 2 (1 + 0) / 0.2 = 10
+    with pytest.raises(ConfigError, match=r"below 10 at learning rate 0\.2, got 10 in iteration 3"):
+        plan_of(policy=Geometric(10.0)).check_rho(0.1, momentum=0.0)
+
+
+def test_a_falling_learning_rate_leaves_room_for_rho():
+    plan_of((0.2, 0.02, 0.002), 3, Geometric(10.0)).check_rho(0.9, momentum=0.0)
+
+
+@pytest.mark.parametrize(
+    ("momentum", "settings"), [(0.0, {"w_step": "proximal"}), (None, {"w_step": "gradient"})]
+)
+def test_no_bound_is_asked_where_none_is_known(momentum, settings):
+    plan = plan_of(policy=Geometric(10.0), **settings)
+    plan.check_rho(1e6, momentum)
+    assert plan.largest_rho(0, momentum) == math.inf
+
+
+def test_start_value_of_a_policy_that_reads_residuals_is_checked():
+    with pytest.raises(ConfigError, match="got 10 in iteration 1"):
+        plan_of(policy=RISING).check_rho(10.0, momentum=0.0)
+
+
+def test_policy_that_reads_residuals_gets_at_most_half_of_the_stable_rho():
+    plan = plan_of((0.2, 0.2, 0.1, 0.1), 2, RISING)
+    assert plan.next_rho(1.0, [measured(rho=1.0)], momentum=0.0) == 0.5 * 2 / 0.1
+    assert plan.next_rho(1e-4, [measured(rho=1e-4)], momentum=0.0) == pytest.approx(1e-2)
+
+
+def test_planned_policy_keeps_to_its_plan():
+    assert plan_of(policy=Geometric(9.0)).next_rho(1.0, [measured()], momentum=0.0) == 9.0
+
+
+def test_support_freezes_only_where_asked_and_after_the_ramp():
+    still = [measured()] * 2
+    settings = {"stable_iterations": 2}
+    assert not plan_of(**settings).is_frozen(still)
+    assert plan_of(**settings, freeze_support=True).is_frozen(still)
+    ramped = plan_of(**settings, freeze_support=True, sparsity_ramp=0.5)  # 1 iteration of 4
+    assert not ramped.is_frozen(still)
+    assert ramped.is_frozen([measured()] * 3)
+
+
+def test_no_rule_stops_during_the_ramp():
+    plan = plan_of(sparsity_ramp=1.0, stopping="residuals")
+    good = measured(primal_residual=0.1, dual_residual=0.1)
+    assert plan.stop_reason([good] * 3) is None
+    assert plan.stop_reason([good] * 4) == "residuals"

@@ -1,0 +1,47 @@
+"""A store that holds made-up runs."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from admm_exp.tracking import open_tracker
+
+SETTINGS = ("rho", "sparsity", "seed", "dataset", "model", "method", "metric")
+FINAL = ("accuracy", "accuracy_after_cut", "accuracy_drop", "macs", "params", "flops_ratio")
+
+
+def store_uri(folder: Path) -> str:
+    """Name the store in a folder."""
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+def log_runs(folder: Path, rows: Iterable[Mapping[str, Any]], experiment: str = "made-up") -> None:
+    """Log rows as a run logs itself; those with `iterations` leave a report.json."""
+    for row in rows:
+        tracker = open_tracker(
+            store_uri(folder),
+            experiment,
+            row["run_name"],
+            folder / "artifacts",
+            folder / "spool" / "metrics.jsonl",
+            tags={"kind": "run", "run_dir": row["run_dir"]} | row.get("tags", {}),
+            parent_run_id=row.get("parent"),
+        )
+        tracker.log_params({name: row[name] for name in SETTINGS} | {"log10_rho": 1.0})
+        for each in row.get("iterations", []):
+            curves = {f"admm/{k}": v for k, v in each.items() if k != "iteration"}
+            tracker.log_metrics(curves, step=each["iteration"])
+        tracker.log_metrics({"finetune/val_accuracy": row["val_accuracy"]}, step=1)
+        tracker.log_metrics({f"final/{name}": row[name] for name in FINAL}, step=0)
+        if "iterations" in row:
+            dense = {"macs": row["dense_macs"], "test_accuracy": row["dense_accuracy"]}
+            report = {
+                "models": {"dense": dense},
+                "admm": {"iterations": row["iterations"]},
+                "layers": row["layers"],
+            }
+            path = folder / "report.json"
+            path.write_text(json.dumps(report))
+            tracker.log_artifact(path)
+        tracker.finish(row["status"], row.get("error"))

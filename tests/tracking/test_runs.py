@@ -1,0 +1,88 @@
+import pytest
+from runs import DENSE_MACS, details, row
+from stores import log_runs, store_uri
+
+from admm_exp.errors import TrackingError
+from admm_exp.tracking.address import sqlite_file
+from admm_exp.tracking.runs import read_runs
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    log_runs(folder, [row(0.5, tags={"config_hash": "old"}, accuracy=0.1)])
+    log_runs(folder, [row(0.5, tags={"config_hash": "old"}, accuracy=0.9)])
+    log_runs(folder, [row(0.25, model="vgg16_bn", parent="sweep-1", **details())])
+    log_runs(folder, [row(0.1, status="FAILED", error="out of memory", tags={"config_hash": "x"})])
+    log_runs(folder, [row(0.2, tags={"kind": "baseline"})])
+    log_runs(folder, [row(0.1, status="KILLED")], "unfinished")
+    log_runs(folder, [row(7.0)], "swept")
+    return store_uri(folder)
+
+
+def rhos(rows):
+    return [row["rho"] for row in rows]
+
+
+def test_rows_say_what_the_run_logged(uri):
+    last_residual = details()["iterations"][-1]["primal_residual"]
+    known = row(0.25, model="vgg16_bn", primal_residual=last_residual, **details())
+    found = next(r for r in read_runs(uri, "made-up").rows if r["rho"] == 0.25)
+    names = set(known) - {"run_id", "flops_ratio"}
+    assert {name: found[name] for name in names} == {name: known[name] for name in names}
+
+
+def test_without_report_the_dense_network_follows_from_the_metrics(uri):
+    found = next(r for r in read_runs(uri, "made-up").rows if r["rho"] == 0.5)
+    assert found["dense_macs"] == pytest.approx(DENSE_MACS)
+    assert found["dense_accuracy"] == pytest.approx(0.9 + row(0.5)["accuracy_drop"])
+    assert "iterations" not in found
+
+
+def test_finished_runs_come_newest_first_and_repeats_once(uri):
+    found = read_runs(uri, "made-up")
+    assert rhos(found.rows) == [0.25, 0.5]
+    assert (found.repeats, found.rows[1]["accuracy"]) == (1, 0.9)
+
+
+def test_what_did_not_finish_is_named_with_its_error(uri):
+    (failed,) = read_runs(uri, "made-up").unfinished
+    assert (failed["status"], failed["error"]) == ("FAILED", "out of memory")
+
+
+def test_a_filter_chooses_runs(uri):
+    assert rhos(read_runs(uri, "made-up", among="params.model = 'vgg16_bn'").rows) == [0.25]
+
+
+def test_more_runs_than_a_page_are_all_read(uri, monkeypatch):
+    monkeypatch.setattr("admm_exp.tracking.runs.PAGE", 1)
+    assert rhos(read_runs(uri, "made-up").rows) == [0.25, 0.5]
+
+
+def test_a_parent_chooses_its_children_from_any_experiment(uri):
+    (sweep,) = (r for r in read_runs(uri, "swept").rows if r["rho"] == 7.0)
+    folder = sqlite_file(uri).parent
+    log_runs(folder, [row(0.1, parent=sweep["run_id"]), row(0.2, parent=sweep["run_id"])], "swept")
+    found = read_runs(uri, "whatever", parent=sweep["run_id"])
+    assert (found.experiment, sorted(rhos(found.rows))) == ("swept", [0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("experiment", "choice", "sentence"),
+    [
+        ("made_up", {}, "experiment_name=made_up is not in .*; did you mean 'made-up'"),
+        ("made-up", {"parent": "nobody"}, "parent=nobody is no run of "),
+        ("made-up", {"among": "params.model is"}, "filter=params.model is is not a filter of"),
+        ("made-up", {"among": "params.model = 'none'"}, "with filter=.* was found: choose other"),
+        ("unfinished", {}, r"no run of experiment 'unfinished' has finished \(1 is KILLED\)"),
+    ],
+)
+def test_a_choice_without_runs_is_one_sentence(uri, experiment, choice, sentence):
+    with pytest.raises(TrackingError, match=sentence):
+        read_runs(uri, experiment, **choice)
+
+
+def test_a_missing_store_is_not_created(tmp_path):
+    with pytest.raises(TrackingError, match=r"there is no store at .*: run admm-exp here first"):
+        read_runs(store_uri(tmp_path / "none"), "made-up")
+    assert list(tmp_path.iterdir()) == []
