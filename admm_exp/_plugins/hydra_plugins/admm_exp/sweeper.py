@@ -29,7 +29,8 @@ class TrackedSweeper(BasicSweeper):
         overrides = self._parsed(arguments)
         swept = {o.get_key_element() for o in overrides if o.is_sweep_override()}
         (jobs,) = self.split_arguments(overrides, None)
-        planned = [self.planned(job, swept) for job in jobs]
+        named = swept | {"rho", "sparsity"}  # the two axes name a job even with one value
+        planned = [self.planned(job, named) for job in jobs]
         grid = " ".join(o.input_line or "" for o in overrides if o.is_sweep_override())
         run_sweep(planned, grid, self.master, self.launch)
 
