@@ -66,7 +66,8 @@ def read_job(path: Path) -> Job:
     Raises:
         FileNotFoundError: If there is none.
     """
-    return Job(**json.loads(path.read_text()))
+    kept = json.loads(path.read_text())
+    return Job(**kept | {"limits": tuple(kept["limits"])})
 
 
 def begin_job(path: Path, run_dir: Path) -> Job:

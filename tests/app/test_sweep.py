@@ -229,6 +229,7 @@ def test_ctrl_c_marks_the_sweep_and_its_jobs_killed(work: Path, grid: Done) -> N
     assert kinds(work, "interrupted", "KILLED") == ["run", "run", "sweep"]
 
 
+@pytest.mark.slow
 def test_no_run_of_a_sweep_that_was_shot_stays_running(work: Path, grid: Done) -> None:
     process = start_long_sweep(work, "shot")
     process.kill()
