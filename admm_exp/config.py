@@ -76,12 +76,27 @@ class OptimizerSettings:
 
 @dataclass
 class TrainingSettings:
-    """A phase of plain training: the dense network, or finetuning."""
+    """A phase of plain training, such as that of the dense network."""
 
     epochs: Annotated[int, Ge(0)]
     lr: Annotated[float, Gt(0.0)]
     decay: Decay
     warmup_epochs: Annotated[int, Ge(0)]
+
+
+@dataclass
+class DistillationSettings:
+    """The dense network as a teacher: its share of the loss (0: none) and the temperature."""
+
+    weight: Annotated[float, Ge(0.0), Le(1.0)]
+    temperature: Annotated[float, Gt(0.0)]
+
+
+@dataclass
+class FinetuneSettings(TrainingSettings):
+    """Training of the small network."""
+
+    distillation: DistillationSettings
 
 
 @dataclass
@@ -102,7 +117,14 @@ class Schedule:
     stopping: Stopping
     stable_iterations: Annotated[int, Ge(1)]
     freeze_support: bool
-    finetune: TrainingSettings
+    admm_distillation: DistillationSettings
+    recalibration_batches: Annotated[int, Ge(0)]
+    finetune: FinetuneSettings
+
+    @property
+    def admm_epochs(self) -> int:
+        """Epochs of training between the dense network and the cut."""
+        return self.admm_iterations * self.admm_epoch
 
 
 @dataclass
@@ -116,19 +138,22 @@ class TrackingSettings:
 class ExperimentConfig:
     """One experiment: dense network, ADMM, cut, finetuning, report.
 
-    `dataset`, `model`, `metric` and `rho_policy` are parts: a `name`, a `_target_` that builds the
-    part and its arguments. `rho` is a number or "auto".
+    `dataset`, `model`, `granularity`, `metric`, `method` and `rho_policy` are parts: a `name`, a
+    `_target_` that builds the part and its arguments. `rho` is a number or "auto".
     """
 
     dataset: dict[str, Any]
     model: dict[str, Any]
+    granularity: dict[str, Any]
     metric: dict[str, Any]
+    method: dict[str, Any]
     rho_policy: dict[str, Any]
     schedule: Schedule
     tracking: TrackingSettings
     sparsity: Annotated[float, Ge(0.0), Lt(1.0)]
     rho: float | int | str
     layers: str | None
+    from_run: str | None
     seed: Annotated[int, Ge(0), Lt(2**32)]
     device: str
     name: str | None
@@ -164,8 +189,11 @@ def dataset_settings(config: ExperimentConfig) -> dict[str, Any]:
 
 def _decisive(config: ExperimentConfig) -> dict[str, Any]:
     settings = {key: value for key, value in asdict(config).items() if key not in INCIDENTAL}
-    layers = Path(config.layers).read_text() if config.layers else None
-    return settings | {"dataset": dataset_settings(config), "layers": layers}
+    settings["layers"] = Path(config.layers).read_text() if config.layers else None
+    if config.from_run:
+        weights = (Path(config.from_run) / "model.safetensors").read_bytes()
+        settings["from_run"] = hashlib.sha256(weights).hexdigest()
+    return settings | {"dataset": dataset_settings(config)}
 
 
 def _without_seed(value: Any) -> Any:

@@ -6,11 +6,12 @@ from typing import Any
 from admm_exp.config import ExperimentConfig
 from admm_exp.handover import deliver, log_settings, origin, share_baseline
 from admm_exp.materials import Materials
+from admm_exp.methods.admm import starting_rho
 from admm_exp.phases.parts import Observers
 from admm_exp.pruning.cost import measure_latency_ms
 from admm_exp.report import build_report
 from admm_exp.results import History
-from admm_exp.stages import STAGES, Artifacts, Run, parts_of, starting_rho
+from admm_exp.stages import STAGES, Artifacts, Run, parts_of
 from admm_exp.tracking.curves import Curves
 
 LATENCY_BATCHES = (1, 32)
@@ -34,20 +35,29 @@ def run_experiment(
     history = History()
     observer = Observers((history, Curves(materials.tracker), *materials.observers))
     run = Run(config, materials, parts_of(config, materials, observer), run_dir, cache_dir)
-    rho = starting_rho(config, materials)
+    rho = starting_rho(config, materials.rho_policy, len(materials.dataset.train))
     log_settings(config, materials, rho)
 
     made = Artifacts()
     first, *others = STAGES
     first(made, run)
-    share_baseline(config, materials, cache_dir / made.dense_key, made.models["dense"], history)
+    if made.dense_key is not None:
+        entry = cache_dir / made.dense_key
+        share_baseline(config, materials, entry, made.models["dense"], history)
     for stage in others:
         stage(made, run)
 
     _add_latency(made, materials)
+    previous = materials.previous
     admm = {"rho": rho, "rho_setting": config.rho, **made.before_cut}
     report = origin(config, materials) | build_report(
-        made.models, admm, made.cut, made.constrained.prunable.kept, history
+        made.models,
+        admm,
+        made.cut,
+        made.constrained.prunable.kept,
+        history,
+        is_fresh=made.small is not made.cut.model,
+        epochs_before=previous.report["epochs"]["total"] if previous else 0,
     )
     deliver(report, materials, made.dense, made.small, run_dir)
     return report
@@ -60,4 +70,5 @@ def _add_latency(made: Artifacts, materials: Materials) -> None:
         networks, materials.example_input(), LATENCY_BATCHES, LATENCY_SECONDS
     )
     for name, column in made.models.items():
-        column["latency_ms"] = latency_ms["dense" if name == "dense" else "small"]
+        if name != "original":  # keeps what its own run measured
+            column["latency_ms"] = latency_ms["dense" if name == "dense" else "small"]

@@ -73,10 +73,13 @@ def origin(config: ExperimentConfig, materials: Materials) -> dict[str, Any]:
     environment = describe_environment(materials.device)
     command = [without_password(word) for word in environment["command"]]
     shown = asdict(config) | {"tracking_uri": without_password(config.tracking_uri)}
+    dataset, previous = materials.dataset, materials.previous
     return {
         "config_hash": config_hash(config),
         "group": group_hash(config),
         "seed": config.seed,
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
+        "rounds": previous.rounds() if previous else None,
         "config": shown,
         "environment": environment | {"command": command},
         "mlflow": {
@@ -95,14 +98,14 @@ def deliver(
     Args:
         report: The numbers.
         materials: What the run was made of.
-        dense: The network before ADMM.
+        dense: The network before the pruning.
         small: The finetuned network.
         run_dir: Folder of the run.
     """
     tracker = materials.tracker
     files = save_model(
         copy.deepcopy(small).cpu(),
-        dense,
+        materials.previous.build_original() if materials.previous else dense,
         materials.builder,
         materials.example_input().cpu(),
         run_dir,

@@ -8,35 +8,46 @@ import torch
 from torch import Tensor, nn
 
 from admm_exp.admm.metrics import Metric
+from admm_exp.admm.partition import Partition
+from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.data.dataset import Dataset
+from admm_exp.methods.method import Method
 from admm_exp.phases.parts import Observer
+from admm_exp.previous import PreviousRun
 from admm_exp.tracking.tracker import Tracker
 
 
 @dataclass(frozen=True)
 class Materials:
-    """Data, network, metric, device, and who watches.
+    """Data, network, metric, method, device, and who watches.
 
     Args:
         dataset: Data on the device.
-        build_model: Builds the untrained network on the CPU.
+        build_model: Builds the network that the run starts from on the CPU: untrained, or that of
+            the run before.
         builder: What `build_model` calls: `_target_` and arguments.
-        metric: Score of the channels.
+        granularity: What the units are that are pruned.
+        metric: Score of the units.
+        method: How the network gets small.
         rho_policy: Chooses rho of every ADMM iteration.
         device: Where training takes place.
         tracker: Where parameters, curves and files go.
         observers: Who else sees the run, such as the terminal.
+        previous: The run that this one starts from.
     """
 
     dataset: Dataset
     build_model: Callable[[], nn.Module]
     builder: Mapping[str, Any]
+    granularity: Channel | Partition
     metric: Metric
+    method: Method
     rho_policy: RhoPolicy
     device: torch.device
     tracker: Tracker
     observers: tuple[Observer, ...] = ()
+    previous: PreviousRun | None = None
 
     def example_input(self) -> Tensor:
         """Make one blank sample, (1, C, H, W) on the device."""

@@ -6,7 +6,7 @@ from admm_exp.config import ExperimentConfig
 from admm_exp.errors import ModelError
 from admm_exp.materials import Materials
 from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.stages import momentum_of, plan_of, sparsities, starting_rho
+from admm_exp.stages import sparsities
 from admm_exp.training.seeding import seed_everything
 
 
@@ -22,16 +22,21 @@ def check_plan(config: ExperimentConfig, materials: Materials) -> None:
         SurgeryError: If masked and cut network differ.
     """
     dataset = materials.dataset
-    rho = starting_rho(config, materials)
-    plan_of(config, materials).check_rho(rho, momentum_of(config))
+    materials.method.check(config, materials.rho_policy, len(dataset.train))
     seed_everything(config.seed)
     model = materials.build_model()
     default, by_layer = sparsities(config)
     inputs = torch.randn(2, *dataset.shape)
     constrained = ConstrainedModel(
-        model, inputs[:1], sparsity=default, metric=materials.metric, rho=1.0, by_layer=by_layer
+        model,
+        inputs[:1],
+        sparsity=default,
+        granularity=materials.granularity,
+        metric=materials.metric,
+        rho=1.0,
+        by_layer=by_layer,
     )
-    small, _ = constrained.cut(inputs)
+    small, _ = constrained.finish(inputs)
     with torch.no_grad():
         logits = small.eval()(inputs)
     expected = (2, dataset.num_classes)

@@ -15,6 +15,7 @@ class PruningResult:
         model: The small network, finetuned if that was asked for.
         accuracy_before_cut: `validate_fn` of the ADMM-trained network.
         accuracy_after_cut: `validate_fn` of the small network before finetuning.
+        accuracy_recalibrated: The same after its norm layers were recalibrated; None if not asked.
         accuracy: `validate_fn` of the network returned.
         max_abs_difference: Largest difference between masked and cut network on the example input.
         layers: Channels and kept channels per group.
@@ -27,6 +28,7 @@ class PruningResult:
     model: nn.Module
     accuracy_before_cut: float
     accuracy_after_cut: float
+    accuracy_recalibrated: float | None
     accuracy: float
     max_abs_difference: float
     layers: tuple[LayerResult, ...]

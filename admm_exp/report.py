@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,13 @@ from admm_exp.pruning.groups import KeptGroup
 from admm_exp.results import History
 from admm_exp.training.checkpoint import write_atomically
 
-COLUMNS = {"dense": "dense", "pruned": "after the cut", "finetuned": "finetuned"}
+COLUMNS = {
+    "original": "original",
+    "dense": "dense",
+    "pruned": "after the cut",
+    "recalibrated": "recalibrated",
+    "finetuned": "finetuned",
+}
 
 
 def build_report(
@@ -21,15 +28,21 @@ def build_report(
     cut: Cut,
     kept: Sequence[KeptGroup],
     history: History,
+    *,
+    is_fresh: bool,
+    epochs_before: int = 0,
 ) -> dict[str, Any]:
     """Put the results of a run together, as they stand in report.json.
 
     Args:
-        models: dense, pruned and finetuned: accuracies, cost and latency of each.
+        models: dense, pruned, finetuned and, where it was asked for, recalibrated, in a later
+            round also the original dense network: accuracies, cost and latency of each.
         admm: rho and the accuracy before the cut.
         cut: What the cut did.
         kept: Groups that stayed whole.
         history: Epochs, iterations and phases of the run.
+        is_fresh: Whether the small network's training started from random weights.
+        epochs_before: Epochs of the runs before this one.
     """
     return {
         "status": "finished",
@@ -37,17 +50,37 @@ def build_report(
         "surgery": {
             "max_abs_difference": cut.max_abs_difference,
             "groups": len(cut.layers),
+            "is_cut": cut.is_cut,
         },
         "admm": {
             **admm,
             "warnings": history.warnings,
             "iterations": [asdict(record) for record in history.iterations],
         },
+        "epochs": count_epochs(history, is_fresh, epochs_before),
         "layers": [asdict(layer) for layer in cut.layers],
         "kept_groups": [asdict(group) for group in kept],
         "phases": [asdict(phase) for phase in history.phases],
         "history": [asdict(record) for record in history.epochs],
     }
+
+
+def count_epochs(history: History, is_fresh: bool, epochs_before: int = 0) -> dict[str, int]:
+    """Count the epochs of every phase, also of a dense network that came from the cache.
+
+    Args:
+        history: Epochs of the run.
+        is_fresh: Whether the last phase started from random weights.
+        epochs_before: Epochs of the runs before this one, `previous` in what is returned.
+
+    Returns:
+        Epochs by phase; `total` are those that the small network's weights were trained for.
+    """
+    by_phase = Counter(record.phase for record in history.epochs)
+    last = history.epochs[-1].phase if history.epochs else ""
+    total = by_phase[last] if is_fresh else epochs_before + by_phase.total()
+    previous = {"previous": epochs_before} if epochs_before else {}
+    return {**previous, **by_phase, "total": total}
 
 
 def write_report(report: Mapping[str, Any], folder: Path) -> None:
@@ -64,17 +97,21 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
 
 def summary_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Lay out the table dense | after the cut | finetuned: a header and one row a quantity."""
-    dense = models["dense"]
-    columns = [models[name] for name in COLUMNS]
+    dense = original_of(models)
+    titles = {name: title for name, title in COLUMNS.items() if name in models}
+    if "original" in models:
+        titles["dense"] = "before"
+    columns = [models[name] for name in titles]
 
     def row(label: str, key: str, style: str) -> tuple[str, ...]:
         return (label, *(_cell(column[key], dense[key], style) for column in columns))
 
     rows = [
-        ("", *COLUMNS.values()),
+        ("", *titles.values()),
         row("test accuracy", "test_accuracy", "percent"),
         row("validation accuracy", "val_accuracy", "percent"),
         row("params", "params", "count"),
+        *([row("nonzero params", "nonzero_params", "count")] if _has_zeros(columns) else []),
         row("MACs per sample", "macs", "count"),
         row("size", "size_bytes", "bytes"),
     ]
@@ -84,23 +121,32 @@ def summary_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...
     return rows
 
 
+def original_of(models: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Choose the network that others are measured against: the dense one of the first round."""
+    return models.get("original", models["dense"])
+
+
 def markdown(report: Mapping[str, Any]) -> str:
     """Write the report as a page."""
-    config, surgery = report["config"], report["surgery"]
+    config, surgery, epochs = report["config"], report["surgery"], report["epochs"]
+    method, unit = config["method"]["name"], report["layers"][0]["unit"]
+    rho = f", rho {report['admm']['rho']:.3g}" if method == "admm" else ""
+    rounds = report.get("rounds")
+    place = f", round {rounds['round']}" if rounds else ""
     sections = [
         f"# {config['model']['name']} on {config['dataset']['name']}, "
-        f"sparsity {config['sparsity']}, rho {report['admm']['rho']:.3g}",
+        f"{method}, sparsity {config['sparsity']}{rho}{place}",
         _table(summary_rows(report["models"])),
         f"Accuracy before the cut {report['admm']['test_accuracy']:.2%}, right after it "
-        f"{report['models']['pruned']['test_accuracy']:.2%}. Masked and cut network differ by at "
-        f"most {surgery['max_abs_difference']:.1e} on real inputs. Latency is measured once per "
-        f"architecture, so both columns of the small network share it; one MAC is two FLOPs.",
+        f"{report['models']['pruned']['test_accuracy']:.2%}. {surgery_sentence(surgery)} "
+        f"Latency is measured once per architecture, so both columns of the small network share "
+        f"it; one MAC is two FLOPs.",
         "![loss and accuracy](figures/training.png)",
-        "![residuals](figures/residuals.png)",
+        *(["![residuals](figures/residuals.png)"] if report["admm"]["iterations"] else []),
         "![channels](figures/layers.png)",
-        "## Channels",
+        f"## {unit.capitalize()}",
         _table(
-            [("group", "channels", "kept", "tied layers")]
+            [("group", unit, "kept", "tied layers")]
             + [
                 (r["name"], str(r["channels"]), str(r["kept"]), ", ".join(r["tied"]))
                 for r in report["layers"]
@@ -109,6 +155,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         "Kept whole: "
         + "; ".join(f"{group['name']} ({group['reason']})" for group in report["kept_groups"]),
         "## Phases",
+        f"The weights of the small network were trained for {epochs['total']} epochs in all.",
         _table(
             [("phase", "seconds", "epochs", "cached")]
             + [
@@ -120,23 +167,40 @@ def markdown(report: Mapping[str, Any]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def surgery_sentence(surgery: Mapping[str, Any]) -> str:
+    """Say what became of the removed units."""
+    if not surgery["is_cut"]:
+        return "Removed weights stay in the network as zeros, so its size and MACs are the dense."
+    difference = surgery["max_abs_difference"]
+    return f"Masked and cut network differ by at most {difference:.1e} on real inputs."
+
+
 def final_metrics(report: Mapping[str, Any]) -> dict[str, float]:
-    """Sum a run up in the metrics `final/*`, rounded to 6 digits."""
-    dense, small = report["models"]["dense"], report["models"]["finetuned"]
-    channels = sum(row["channels"] for row in report["layers"])
-    kept = sum(row["kept"] for row in report["layers"])
+    """Sum a run up in the metrics `final/*`, rounded to 6 digits.
+
+    Sparsity, drop and ratio are those of all rounds together, against the original dense network.
+    """
+    dense, small = original_of(report["models"]), report["models"]["finetuned"]
+    first = (report.get("rounds") or {"original_channels": {}})["original_channels"]
+    layers = report["layers"]
+    units = sum(first.get(row["name"], row["channels"]) * row["unit_size"] for row in layers)
+    kept = sum(row["kept"] * row["unit_size"] for row in layers)
     numbers = {
         "accuracy": small["test_accuracy"],
         "val_accuracy": small["val_accuracy"],
         "accuracy_drop": dense["test_accuracy"] - small["test_accuracy"],
         "accuracy_after_cut": report["models"]["pruned"]["test_accuracy"],
-        "sparsity": 1.0 - kept / channels,
+        "epochs": report["epochs"]["total"],
+        "sparsity": 1.0 - kept / units,
         "params": small["params"],
+        "nonzero_params": small["nonzero_params"],
         "macs": small["macs"],
         "flops": small["flops"],
         "flops_ratio": small["flops"] / dense["flops"],
         "latency_ms": small["latency_ms"]["1"],
     }
+    if recalibrated := report["models"].get("recalibrated"):
+        numbers["accuracy_recalibrated"] = recalibrated["test_accuracy"]
     return {f"final/{name}": round(float(value), 6) for name, value in numbers.items()}
 
 
@@ -146,6 +210,10 @@ def baseline_metrics(dense: Mapping[str, Any]) -> dict[str, float]:
     numbers |= {"sparsity": 0.0, "flops_ratio": 1.0, "accuracy_drop": 0.0}
     numbers |= {name: dense[name] for name in ("params", "macs", "flops")}
     return {f"final/{name}": round(float(value), 6) for name, value in numbers.items()}
+
+
+def _has_zeros(columns: Sequence[Mapping[str, Any]]) -> bool:
+    return any(column["nonzero_params"] < column["params"] for column in columns)
 
 
 def _cell(value: float, dense: float, style: str) -> str:

@@ -20,7 +20,7 @@ def result_row(report: Mapping[str, Any], run_name: str, run_dir: str) -> dict[s
         unless they say val, MACs are per sample, `rho` is that of the first iteration.
     """
     config, models = report["config"], report["models"]
-    dense, small = models["dense"], models["finetuned"]
+    dense, small = models.get("original", models["dense"]), models["finetuned"]
     iterations = report["admm"]["iterations"]
     return {
         "run_id": report["mlflow"]["run_id"],
@@ -31,7 +31,7 @@ def result_row(report: Mapping[str, Any], run_name: str, run_dir: str) -> dict[s
         "metric": config["metric"]["name"],
         "model": config["model"]["name"],
         "dataset": config["dataset"]["name"],
-        "method": _method(config),
+        "method": config["method"]["name"],
         "accuracy": small["test_accuracy"],
         "accuracy_after_cut": models["pruned"]["test_accuracy"],
         "accuracy_drop": dense["test_accuracy"] - small["test_accuracy"],
@@ -48,8 +48,3 @@ def result_row(report: Mapping[str, Any], run_name: str, run_dir: str) -> dict[s
         "iterations": report["admm"]["iterations"],
         "layers": report["layers"],
     }
-
-
-def _method(config: Mapping[str, Any]) -> str:
-    method = config.get("method", "admm")
-    return str(method["name"] if isinstance(method, Mapping) else method)

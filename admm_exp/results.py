@@ -1,5 +1,6 @@
 """What an experiment found: plain numbers, as they stand in report.json."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -26,7 +27,11 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class IterationRecord:
-    """One ADMM iteration, counted from 1; the fields are those of `admm.residuals.Residuals`."""
+    """One ADMM iteration, counted from 1; the fields are those of `admm.residuals.Residuals`.
+
+    Beside them the validation accuracy of W and that of its projection, both after the iteration;
+    their difference is what a cut would cost now.
+    """
 
     iteration: int
     rho: float
@@ -40,6 +45,9 @@ class IterationRecord:
     dead_energy: float
     dual_ratio: float
     projection_gap: float
+    groups: Sequence[Mapping[str, str | float]]
+    val_accuracy: float
+    projected_val_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -63,13 +71,19 @@ class PhaseResult:
 
 @dataclass(frozen=True)
 class LayerResult:
-    """One channel group: `name` is its first producer, `tied` all producers of the group."""
+    """One channel group: `name` is its first producer, `tied` all producers of the group.
+
+    With a finer granularity it is one layer, `unit` says what `channels` and `kept` count, and
+    `unit_size` how many weights such a unit has; a channel counts as one.
+    """
 
     name: str
     channels: int
     kept: int
     sparsity: float
     tied: tuple[str, ...]
+    unit: str = "channels"
+    unit_size: int = 1
 
 
 @dataclass

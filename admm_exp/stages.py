@@ -1,19 +1,25 @@
 """The stages of an experiment, in order; each reads what earlier ones made and adds its own."""
 
 import copy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from admm_exp.config import ExperimentConfig, TrainingSettings, dataset_settings, digest
+from admm_exp.config import (
+    DistillationSettings,
+    ExperimentConfig,
+    TrainingSettings,
+    dataset_settings,
+    digest,
+)
 from admm_exp.data.dataset import Dataset
 from admm_exp.environment import source_digest
 from admm_exp.materials import Materials
-from admm_exp.phases.admm import train_admm
-from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.methods.method import Task
 from admm_exp.phases.dense import dense_network
 from admm_exp.phases.parts import Observer, Parts
 from admm_exp.phases.plain import train_plain
@@ -22,11 +28,15 @@ from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.cost import count_cost
 from admm_exp.pruning.layers_file import read_layers, write_layers
 from admm_exp.results import PhaseResult
+from admm_exp.training.batch_norm import recalibrate_
+from admm_exp.training.distillation import Distillation
 from admm_exp.training.layout import suited_layout
-from admm_exp.training.learning_rate import admm_lrs
-from admm_exp.training.loop import evaluate, train_epoch
+from admm_exp.training.loop import LossFn, TrainFn, cross_entropy, evaluate, train_epoch
 from admm_exp.training.optimizer import build_optimizer
 from admm_exp.training.seeding import seed_everything
+
+FRESH_SEED = 1_000_003
+CALIBRATION_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -53,18 +63,19 @@ class Artifacts:
     """What the stages of a run have made so far; a field is set by the stage that makes it.
 
     Args:
-        models: Accuracies and cost of dense, pruned and finetuned network.
+        models: Accuracies and cost of dense, pruned (recalibrated) and finetuned network.
         dense: The trained network (stage dense); no later stage changes it.
-        dense_key: Names all that the dense network depends on (stage dense).
+        dense_key: Names all that the dense network depends on (stage dense); None if it is that
+            of the run before.
         constrained: The network ready to be cut, and its groups (stage sparsify).
-        before_cut: Accuracies of that network, and what ended its training.
+        before_cut: Accuracies of that network, and what ended its training if that is a question.
         cut: What the cut did (stage cut).
         small: The small network (stage cut), trained in place by stage finetune.
     """
 
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     dense: nn.Module = field(init=False)
-    dense_key: str = field(init=False)
+    dense_key: str | None = None
     constrained: ConstrainedModel = field(init=False)
     before_cut: dict[str, Any] = field(init=False)
     cut: Cut = field(init=False)
@@ -72,11 +83,122 @@ class Artifacts:
 
 
 def dense(made: Artifacts, run: Run) -> None:
-    """Train the dense network, or take it from the cache."""
+    """Train the dense network, or take it from the cache or from the run before."""
     config, materials = run.config, run.materials
     seed_everything(config.seed)
     model = materials.build_model().to(materials.device)
     model = model.to(memory_format=suited_layout(model, materials.device))
+    made.dense = model
+    if materials.previous:
+        made.models["original"] = materials.previous.original()
+        run.parts.observer.phase_started("dense", 0)
+        run.parts.observer.phase_finished(PhaseResult("dense", 0.0, 0, cached=True))
+    else:
+        made.dense_key = _train_or_reuse(model, run)
+    made.models["dense"] = _measured(model, materials.dataset)
+
+
+def sparsify(made: Artifacts, run: Run) -> None:
+    """Make a copy of the dense network sparse, by the method."""
+    config, materials = run.config, run.materials
+    seed_everything(config.seed)
+    default, by_layer = sparsities(config)
+    constrained = ConstrainedModel(
+        copy.deepcopy(made.dense),
+        materials.example_input(),
+        sparsity=default,
+        granularity=materials.granularity,
+        metric=materials.metric,
+        rho=1.0,
+        by_layer=by_layer,
+    )
+    write_layers(
+        run.run_dir / "layers.yaml",
+        constrained.groups,
+        constrained.sparsities,
+        default,
+        constrained.prunable.kept,
+        unit=constrained.granularity.unit,
+    )
+    parts = _taught(made.dense, config.schedule.admm_distillation, run)
+    steps, offset = len(materials.dataset.train), config.schedule.dense.epochs
+    task = Task(config, materials.rho_policy, parts, steps, offset)
+    stopped = materials.method.sparsify(constrained, task)
+    made.constrained = constrained
+    made.before_cut = _accuracies(constrained.model, materials.dataset)
+    if stopped is not None:
+        made.before_cut["stopped"] = asdict(stopped)
+
+
+def cut(made: Artifacts, run: Run) -> None:
+    """Remove the channels and measure what is left before any finetuning."""
+    dataset, n_batches = run.materials.dataset, run.config.schedule.recalibration_batches
+    made.cut = prune(made.constrained, next(iter(dataset.val))[0], run.parts.observer)
+    small = run.materials.method.start(made.cut.model, lambda: _fresh(made, run))
+    made.small = small.to(memory_format=suited_layout(small, run.materials.device))
+    made.models["pruned"] = _measured(made.small, dataset)
+    if n_batches:
+        dataset.set_epoch(run.materials.method.last_training(run.config.schedule).offset)
+        recalibrate_(made.small, islice(dataset.train, n_batches))
+        made.models["recalibrated"] = _measured(made.small, dataset)
+
+
+def finetune(made: Artifacts, run: Run) -> None:
+    """Train the small network."""
+    seed_everything(run.config.seed)
+    last = run.materials.method.last_training(run.config.schedule)
+    parts = _taught(made.dense, last.settings.distillation, run)
+    train_plain(
+        made.small,
+        last.phase,
+        parts,
+        epochs=last.settings.epochs,
+        lr=last.settings.lr,
+        decay=last.settings.decay,
+        warmup_epochs=last.settings.warmup_epochs,
+        offset=last.offset,
+        around_epoch=lambda optimizer, _: made.constrained.finished_training(optimizer, made.small),
+    )
+    made.models["finetuned"] = _measured(made.small, run.materials.dataset)
+
+
+STAGES = (dense, sparsify, cut, finetune)
+"""In order. Each seeds the random generators anew where it draws from them, so that a stage needs
+the artifacts of those before it and nothing else."""
+
+
+def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer) -> Parts:
+    """Build the functions that all phases train, validate and optimize with."""
+    dataset, settings = materials.dataset, config.schedule.optimizer
+
+    return Parts(
+        train_fn=_train_fn(dataset, cross_entropy),
+        validate_fn=lambda model: evaluate(model, dataset.val),
+        optimizer_fn=lambda parameters, lr: build_optimizer(
+            settings.name,
+            parameters,
+            lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.nesterov,
+        ),
+        observer=observer,
+        recalibrate_fn=lambda model: recalibrate_(
+            model, islice(dataset.train, CALIBRATION_BATCHES)
+        ),
+    )
+
+
+def sparsities(config: ExperimentConfig) -> tuple[float, dict[str, float]]:
+    """Read the default sparsity, and those of the layers file."""
+    if config.layers is None:
+        return config.sparsity, {}
+    return read_layers(config.layers, config.sparsity)
+
+
+def _train_or_reuse(model: nn.Module, run: Run) -> str:
+    """Fill the dense network; return what names all that it depends on."""
+    config, materials = run.config, run.materials
     settings = config.schedule.dense
     key = digest(
         {
@@ -98,121 +220,42 @@ def dense(made: Artifacts, run: Run) -> None:
         run.parts,
         lambda watched: _train(model, "dense", settings, watched, 0),
     )
-    made.dense, made.dense_key = model, key
-    made.models["dense"] = _measured(model, materials.dataset)
+    return key
 
 
-def sparsify(made: Artifacts, run: Run) -> None:
-    """Train with ADMM until the channels to be cut carry nothing."""
-    config, materials = run.config, run.materials
-    seed_everything(config.seed)
-    default, by_layer = sparsities(config)
-    constrained = ConstrainedModel(
-        copy.deepcopy(made.dense),
-        materials.example_input(),
-        sparsity=default,
-        metric=materials.metric,
-        rho=starting_rho(config, materials),
-        by_layer=by_layer,
-    )
-    write_layers(
-        run.run_dir / "layers.yaml",
-        constrained.groups,
-        constrained.sparsities,
-        default,
-        constrained.prunable.kept,
-    )
-    plan = plan_of(config, materials)
-    stopped = train_admm(constrained, plan, run.parts, offset=config.schedule.dense.epochs)
-    made.constrained = constrained
-    made.before_cut = _accuracies(constrained.model, materials.dataset)
-    made.before_cut["stopped"] = asdict(stopped)
-
-
-def cut(made: Artifacts, run: Run) -> None:
-    """Remove the channels and measure what is left before any finetuning."""
-    dataset = run.materials.dataset
-    made.cut = prune(made.constrained, next(iter(dataset.val))[0], run.parts.observer)
-    small = made.cut.model
-    made.small = small.to(memory_format=suited_layout(small, run.materials.device))
-    made.models["pruned"] = _measured(made.small, dataset)
-
-
-def finetune(made: Artifacts, run: Run) -> None:
-    """Train the small network."""
-    schedule = run.config.schedule
-    seed_everything(run.config.seed)
-    offset = schedule.dense.epochs + schedule.admm_iterations * schedule.admm_epoch
-    _train(made.small, "finetune", schedule.finetune, run.parts, offset)
-    made.models["finetuned"] = _measured(made.small, run.materials.dataset)
-
-
-STAGES = (dense, sparsify, cut, finetune)
-"""In order. Each seeds the random generators anew where it draws from them, so that a stage needs
-the artifacts of those before it and nothing else."""
-
-
-def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer) -> Parts:
-    """Build the functions that all phases train, validate and optimize with."""
-    dataset, settings = materials.dataset, config.schedule.optimizer
-
+def _train_fn(dataset: Dataset, loss_fn: LossFn) -> TrainFn:
     def train_fn(model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> float:
         dataset.set_epoch(epoch)
-        return train_epoch(model, optimizer, dataset.train)
+        return train_epoch(model, optimizer, dataset.train, loss_fn)
 
-    return Parts(
-        train_fn=train_fn,
-        validate_fn=lambda model: evaluate(model, dataset.val),
-        optimizer_fn=lambda parameters, lr: build_optimizer(
-            settings.name,
-            parameters,
-            lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            nesterov=settings.nesterov,
-        ),
-        observer=observer,
-    )
+    return train_fn
 
 
-def plan_of(config: ExperimentConfig, materials: Materials) -> AdmmPlan:
-    """Read what the ADMM phase is asked to do."""
-    schedule = config.schedule
-    lrs = admm_lrs(
-        schedule.admm_decay, schedule.admm_lr, schedule.admm_iterations, schedule.admm_epoch
-    )
-    return AdmmPlan(
-        lrs,
-        schedule.admm_iterations,
-        materials.rho_policy,
-        relaxation=schedule.relaxation,
-        sparsity_ramp=schedule.sparsity_ramp,
-        stopping=schedule.stopping,
-        stable_iterations=schedule.stable_iterations,
-        freeze_support=schedule.freeze_support,
-        w_step=schedule.w_step,
-    )
+def _taught(teacher: nn.Module, settings: DistillationSettings, run: Run) -> Parts:
+    """Let the dense network teach, if it is asked to."""
+    if settings.weight == 0.0:
+        return run.parts
+    loss_fn = Distillation(teacher, settings.weight, settings.temperature)
+    return replace(run.parts, train_fn=_train_fn(run.materials.dataset, loss_fn))
 
 
-def momentum_of(config: ExperimentConfig) -> float | None:
-    """Read the momentum of the optimizer; None for Adam-like ones."""
-    optimizer = config.schedule.optimizer
-    return optimizer.momentum if optimizer.name == "sgd" else None
+def _fresh(made: Artifacts, run: Run) -> nn.Module:
+    """Build the small architecture with random weights that the dense network never had.
 
-
-def starting_rho(config: ExperimentConfig, materials: Materials) -> float:
-    """Read rho, or choose it from the learning rates of the ADMM phase."""
-    if config.rho == "auto":
-        plan = plan_of(config, materials)
-        return plan.auto_rho(len(materials.dataset.train), momentum_of(config) or 0.0)
-    return float(config.rho)
-
-
-def sparsities(config: ExperimentConfig) -> tuple[float, dict[str, float]]:
-    """Read the default sparsity, and those of the layers file."""
-    if config.layers is None:
-        return config.sparsity, {}
-    return read_layers(config.layers, config.sparsity)
+    The cut chose channels by where the dense network's weights went from its seed. Weights of
+    layers that lost inputs are scaled up, so that activations keep the size they start with.
+    """
+    materials = run.materials
+    seed_everything((run.config.seed + FRESH_SEED) % 2**32)
+    wide = materials.build_model().to(materials.device)
+    small = made.constrained.shrink(wide)
+    before = dict(wide.named_parameters())
+    with torch.no_grad():
+        for name, parameter in small.named_parameters():
+            if parameter.dim() > 1:
+                n_inputs = int(parameter.count_nonzero()) / len(parameter)
+                parameter.mul_((before[name][0].numel() / max(1.0, n_inputs)) ** 0.5)
+    return small
 
 
 def _train(

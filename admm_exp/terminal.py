@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from admm_exp.config import ExperimentConfig
-from admm_exp.report import summary_rows
+from admm_exp.report import summary_rows, surgery_sentence
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
 
 
@@ -29,9 +29,11 @@ class Terminal:
 
     def started(self, config: ExperimentConfig) -> None:
         """Say what is about to run."""
+        method = config.method["name"]
+        rho = f"rho {config.rho}, " if method == "admm" else ""
         self.console.print(
-            f"[bold]{config.model['name']}[/] on {config.dataset['name']}: sparsity "
-            f"{config.sparsity}, rho {config.rho}, {config.metric['name']}, seed {config.seed}"
+            f"[bold]{config.model['name']}[/] on {config.dataset['name']}: {method}, sparsity "
+            f"{config.sparsity}, {rho}{config.metric['name']}, seed {config.seed}"
         )
 
     def phase_started(self, name: str, epochs: int) -> None:
@@ -39,7 +41,7 @@ class Terminal:
         self._last = self._iteration = None
         if self.console.is_terminal and epochs:
             self._progress = Progress(
-                TextColumn("{task.description:<9}"),
+                TextColumn("{task.description:<11}"),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TextColumn("epochs"),
@@ -70,7 +72,7 @@ class Terminal:
         epochs = f"{result.epochs} epochs" if result.epochs else ""
         if result.cached:
             epochs = "reused from the cache"
-        parts = [f"[bold]{result.name:<9}[/]", f"{result.seconds:6.1f} s", epochs, self._status()]
+        parts = [f"[bold]{result.name:<11}[/]", f"{result.seconds:6.1f} s", epochs, self._status()]
         self.console.print("  ".join(part for part in parts if part))
 
     def warned(self, message: str) -> None:
@@ -94,16 +96,15 @@ class Terminal:
         self.console.print()
         self.console.print(table)
         self.console.print()
-        surgery = report["surgery"]
         self.console.print(
-            f"accuracy before the cut {report['admm']['test_accuracy']:.2%}; masked and cut "
-            f"network differ by at most {surgery['max_abs_difference']:.1e}"
+            f"Accuracy before the cut {report['admm']['test_accuracy']:.2%}. "
+            f"{surgery_sentence(report['surgery'])}"
         )
         lines = [f"report   {run_dir / 'report.md'}", f"network  {run_dir / _network_file(report)}"]
         if uri := report["mlflow"]["tracking_uri"]:
-            is_server = uri.startswith("http")
-            view = uri if is_server else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
-            lines.append(f"curves   {view}")
+            settings = {"experiment_name": report["mlflow"]["experiment"], "tracking_uri": uri}
+            words = [f"{key}={value}" for key, value in settings.items()]
+            lines.append(f"curves   {shlex.join(['admm-exp-ui', *words])}")
         for line in lines:
             self.console.print(line, markup=False)
 

@@ -28,6 +28,7 @@ FLOORS = (
     ("training", "data", "models"),
     ("pruning", "pruning_result", "tracking", "figures", "schema", "environment"),
     ("phases", "saved_model"),
+    ("methods", "previous"),
     ("report", "page", "pruner", "materials", "result_row", "search", "hopeless"),
     ("sweep_report",),
     ("handover", "terminal", "sweep_terminal", "stages"),

@@ -14,8 +14,10 @@ from admm_exp.admm.update import add_penalty_gradient_, update
 from admm_exp.errors import ConfigError, TrainingError
 from admm_exp.pruner import ADMMPruner
 from admm_exp.results import History
+from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.loop import train_epoch
 
+pytestmark = pytest.mark.filterwarnings("ignore:rho is too small")  # true of some short runs here
 EXAMPLE = torch.randn(4, 2, 6, 6, generator=torch.Generator().manual_seed(3))
 SHORT = {"admm_iterations": 3, "admm_epoch": 2, "admm_lr": 0.05}
 
@@ -185,13 +187,38 @@ def test_accuracies_are_those_of_the_networks_they_are_named_after():
     assert width_of[result.accuracy_before_cut] == 6
     assert width_of[result.accuracy_after_cut] == width_of[result.accuracy] == 3
     accuracies = [result.accuracy_before_cut, result.accuracy_after_cut, result.accuracy]
-    assert accuracies == [0.06, 0.07, 0.09]
+    assert accuracies == [0.09, 0.1, 0.12]  # 6 epochs and 3 projections come before
 
 
 @pytest.mark.parametrize("finetune_epochs", [0, 2])
 def test_accuracy_is_that_of_the_network_returned(finetune_epochs):
     result = pruner_of().prune(**SHORT, finetune_epochs=finetune_epochs)
     assert result.accuracy == pytest.approx(float(validate_fn(result.model)))
+
+
+def test_recalibration_replaces_the_statistics_of_the_small_network_and_reports_both():
+    pruner = pruner_of()
+    result = pruner.prune(**SHORT, recalibrate_on=batches())
+    plain = pruner.finalize()
+    assert result.accuracy_after_cut == float(validate_fn(plain))
+    recalibrate_(plain, batches())
+    assert is_same(weights_of(plain), weights_of(result.model))
+    assert result.accuracy == result.accuracy_recalibrated == float(validate_fn(plain))
+
+
+def test_without_recalibration_there_is_no_such_accuracy():
+    assert pruner_of().prune(**SHORT).accuracy_recalibrated is None
+
+
+def test_finetuning_warms_up_as_asked():
+    result = pruner_of().prune(
+        **SHORT,
+        finetune_epochs=3,
+        finetune_lr=0.3,
+        finetune_decay="constant",
+        finetune_warmup_epochs=2,
+    )
+    assert [r.lr for r in result.epochs[-3:]] == pytest.approx([0.1, 0.2, 0.3])
 
 
 def test_epochs_count_on_over_the_phases():
@@ -255,6 +282,11 @@ def test_auto_rho_suits_adam_like_optimizers_in_the_proximal_form():
     result = pruner.prune(3, 2, 0.01, steps_per_epoch=3, w_step="proximal")
     assert result.iterations[0].rho == pytest.approx(9.2 / (6 * 3 * 0.01))
     assert result.iterations[-1].dead_energy < 0.02
+
+
+def test_a_rho_that_is_too_small_is_a_warning():
+    with pytest.warns(UserWarning, match=r"^rho is too small: .* try rho=1$"):
+        pruner_of().prune(**SHORT, relaxation=1.6)
 
 
 def test_own_loop_takes_the_form_of_the_w_step():

@@ -112,6 +112,13 @@ class PartitionConstraint:
         """Choose the support of the Euclidean projection, whatever the metric."""
         return self.select(weights, L2Norm())
 
+    def energies(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Sum the squares of every unit: (n_units,) per layer."""
+        return tuple(
+            self.partition.units(weight.movedim(layer.dim, 0)).square().sum(dim=1)
+            for weight, layer in zip(weights, self.groups, strict=True)
+        )
+
     def masks(self, weights: Sequence[Tensor], support: Sequence[Tensor]) -> list[Tensor]:
         """Spread a support over the weights: broadcastable bool masks, True = kept."""
         return [

@@ -6,15 +6,19 @@ All of it is read from the residuals so far, so that a run goes on where it stop
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from admm_exp.admm.partition import PartitionConstraint
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.residuals import Residuals
 
 STABLE_CHANGE = 1e-3
 """Largest support change of an iteration that counts as none."""
+FLIPPING_ITERATIONS, FLIPPING_CHANGE, FLIPPING_ENERGY = 3, 0.2, 0.05
+"""A support flips when so many iterations in a row exchanged more than this part of it, while so
+much energy was still outside it."""
 
-Constraint = TypeVar("Constraint", bound=ChannelConstraint)
+Constraint = TypeVar("Constraint", bound=ChannelConstraint | PartitionConstraint)
 
 
 def ramped_share(iteration: int, iterations: int, ramp: float) -> float:
@@ -46,12 +50,13 @@ def partial(constraint: Constraint, share: float) -> Constraint:
         constraint: With all units to be removed.
         share: In [0, 1]; 1 gives the constraint as it is.
     """
-    groups = []
+    groups: list[Any] = []
     for group in constraint.groups:
         size, n_kept = (n // group.n_blocks for n in (group.n_units, group.n_kept))
         n_removed = int(share * (size - n_kept) + 1e-9)
         groups.append(replace(group, n_kept=group.n_blocks * (size - n_removed)))
-    return replace(constraint, groups=tuple(groups))
+    loosened: dict[str, Any] = {"groups": tuple(groups)}
+    return replace(constraint, **loosened)
 
 
 def is_support_stable(past: Sequence[Residuals], iterations: int) -> bool:
@@ -78,3 +83,15 @@ def stop_reason(past: Sequence[Residuals], stopping: str, stable_iterations: int
         "support": is_support_stable(past, stable_iterations),
     }[stopping]
     return stopping if is_over else None
+
+
+def is_support_flipping(past: Sequence[Residuals]) -> bool:
+    """Tell whether rho is too small: units go out and come back, iteration after iteration.
+
+    What is outside the support collects U = W until -U outweighs what is inside, so that large
+    parts are exchanged and nothing is ever pulled to zero; a cut falls to chance then.
+    """
+    last = past[-FLIPPING_ITERATIONS:]
+    return len(last) == FLIPPING_ITERATIONS and all(
+        r.support_change > FLIPPING_CHANGE and r.dead_energy > FLIPPING_ENERGY for r in last
+    )

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from admm_exp.admm.groups import ChannelGroup, row_masks, unit_matrix
+from admm_exp.admm.groups import ChannelGroup, Units, row_masks, unit_matrix
 from admm_exp.admm.metrics import L2Norm, Metric
 
 
@@ -17,11 +17,18 @@ class NotANumberError(ValueError):
 class Constraint(Protocol):
     """A set of sparse weights: where W may be non-zero, and which such place is the best."""
 
+    @property
+    def groups(self) -> Sequence[Units]:
+        """Groups of units."""
+
     def select(self, weights: Sequence[Tensor], metric: Metric | None = None) -> tuple[Tensor, ...]:
         """Choose the support: (n_units,) bool per group of units, True = kept."""
 
     def nearest(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Choose the support of the Euclidean projection, whatever the metric."""
+
+    def energies(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Sum the squares of every unit: (n_units,) per group."""
 
     def masks(self, weights: Sequence[Tensor], support: Sequence[Tensor]) -> list[Tensor]:
         """Spread a support over the weights: broadcastable bool masks, True = kept."""
@@ -78,6 +85,10 @@ class ChannelConstraint:
     def nearest(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Choose the support of the Euclidean projection, whatever the metric."""
         return self.select(weights, L2Norm())
+
+    def energies(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Sum the squares of every unit: (n_units,) per group."""
+        return tuple(unit_matrix(weights, g).square().sum(dim=1) for g in self.groups)
 
     def masks(self, weights: Sequence[Tensor], support: Sequence[Tensor]) -> list[Tensor]:
         """Spread a support over the weights: broadcastable bool masks, True = kept."""

@@ -54,7 +54,9 @@ def update(
     targets = tuple(torch.where(m, x, -x) for x, m in zip(X, masks, strict=True))
     new = State(targets, support, state.rho, state.iteration + 1)
     nearest = constraint.masks(X, constraint.nearest(X))
-    return new, measure(W, state, new, old_masks=old_masks, masks=masks, nearest=nearest)
+    return new, measure(
+        W, state, new, constraint, old_masks=old_masks, masks=masks, nearest=nearest
+    )
 
 
 @torch.no_grad()

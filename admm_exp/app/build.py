@@ -10,6 +10,7 @@ from typing import Any
 import hydra.utils
 import torch
 from hydra.errors import InstantiationException
+from torch import nn
 
 from admm_exp.config import ExperimentConfig, config_hash, group_hash
 from admm_exp.errors import AdmmExpError, ConfigError
@@ -17,6 +18,7 @@ from admm_exp.job_file import Job
 from admm_exp.materials import Materials
 from admm_exp.phases.parts import Observer
 from admm_exp.preflight import check_plan
+from admm_exp.previous import read_previous
 from admm_exp.schema import check_arguments
 from admm_exp.tracking import NullTracker, open_tracker
 from admm_exp.training.device import resolve_device
@@ -35,15 +37,26 @@ def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
     builder = {key: value for key, value in config.model.items() if key != "name"}
     offered = {"num_classes": dataset.num_classes, "in_channels": dataset.shape[0]}
     builder |= {name: value for name, value in offered.items() if name in taken_by(config.model)}
+
+    def build_original() -> nn.Module:
+        network: nn.Module = build("model", builder)
+        return network
+
+    previous = None
+    if config.from_run is not None:
+        previous = read_previous(config.from_run, dataset, config.model["name"], build_original)
     materials = Materials(
         dataset=dataset,
-        build_model=lambda: build("model", builder),
+        build_model=previous.network if previous else build_original,
         builder=builder,
+        granularity=build("granularity", config.granularity),
         metric=build("metric", config.metric),
+        method=build("method", config.method),
         rho_policy=build("rho_policy", config.rho_policy),
         device=device,
         tracker=NullTracker(),
         observers=(observer,),
+        previous=previous,
     )
     check_plan(config, materials)
     return materials
@@ -59,7 +72,9 @@ def open_tracking(
     """
     if config.tracking.name == "none":
         return materials
-    plain = config.name or f"rho={config.rho},sparsity={config.sparsity}"
+    prefix = "" if config.method["name"] == "admm" else f"method={config.method['name']},"
+    plain = config.name or f"{prefix}rho={config.rho},sparsity={config.sparsity}"
+    earlier = materials.previous.first_run_id if materials.previous else None
     tracker = open_tracker(
         config.tracking_uri,
         config.experiment_name,
@@ -72,7 +87,7 @@ def open_tracking(
             "group": group_hash(config),
             "run_dir": str(run_dir),
         },
-        parent_run_id=job.parent_run_id if job else None,
+        parent_run_id=job.parent_run_id if job else earlier,
     )
     return replace(materials, tracker=tracker)
 

@@ -37,6 +37,10 @@ def conf_dir() -> Path:
     raise FileNotFoundError(f"conf/config.yaml is neither in {package} nor beside it: reinstall")
 
 
+# Lets a preset name a file that lies beside it: ${conf:experiment/lenet5_71x.layers.yml}
+OmegaConf.register_new_resolver("conf", lambda name: str(conf_dir() / name), replace=True)
+
+
 def main() -> None:
     """Run `admm-exp`."""
     run_command("config", ExperimentConfig, _task)

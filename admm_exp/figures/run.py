@@ -25,7 +25,10 @@ from admm_exp.figures.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BANDS = {"dense": "#EFEFEF", "admm": "#FFF1D6", "finetune": "#E2F2EB"}
+BANDS = {"dense": "#EFEFEF", "finetune": "#E2F2EB", "scratch": "#E2F2EB"}
+PRUNING_BAND = "#FFF1D6"
+AFTER_CUT = ("finetune", "scratch")
+
 Report = Mapping[str, Any]
 
 
@@ -53,7 +56,7 @@ def draw_all(report: Report, folder: Path) -> list[Path]:
 
 
 def residuals(report: Report, path: Path) -> None:
-    """Draw how ADMM converged: residuals with tolerances, support change and dead energy.
+    """Draw whether ADMM converges: residuals over tolerances, what a cut costs, what still moves.
 
     Args:
         report: needs `admm.iterations`.
@@ -62,24 +65,44 @@ def residuals(report: Report, path: Path) -> None:
     rows = _iterations(report)
     steps = column(rows, "iteration")
     with figure_at(path, 6.6) as figure:
-        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+        top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2, 2])
         for name, color, marker in (("primal", BLUE, "o"), ("dual", VERMILION, "s")):
-            values = positive(column(rows, f"{name}_residual"))
-            bounds = positive(column(rows, f"eps_{name}"))
-            top.plot(steps, values, color=color, marker=marker, label=f"{name} residual")
-            if not all(map(math.isnan, bounds)):
-                top.plot(steps, bounds, "--", color=color, linewidth=1.3, label=f"eps {name}")
+            excesses = positive(_excess_of(row, name) for row in rows)
+            top.plot(steps, excesses, color=color, marker=marker, label=f"{name} residual")
+        use_log_axis(top)
+        low, high = top.get_ylim()
+        top.axhspan(low, 1.0, color=BANDS["finetune"], zorder=0, label="converged")
+        top.set_ylim(low, max(high, 1.5))
+        top.axhline(1.0, color=GREEN, linewidth=1.2)
+        top.set(title=_verdict(rows), ylabel="x tolerance (log)")
+        _draw_accuracies(middle, rows)
         for name, color, marker in (("support_change", PURPLE, "^"), ("dead_energy", GREEN, "D")):
-            label = name.replace("_", " ")
+            label = {"dead_energy": "energy to be cut"}.get(name, name.replace("_", " "))
             bottom.plot(steps, column(rows, name), color=color, marker=marker, label=label)
         bottom.set_ylim(0, max(0.01, bottom.get_ylim()[1]))
-        use_log_axis(top)
-        top.set(title=_verdict(rows), ylabel="residual (log)")
-        bottom.set(xlabel="ADMM iteration", ylabel="fraction")
+        bottom.set(xlabel=_rho_range(rows), ylabel="fraction")
         bottom.set_xlim(steps[0] - 0.5, steps[-1] + 0.5)
         count_in_whole_numbers(bottom)
-        for axes in (top, bottom):
+        for axes in (top, middle, bottom):
             axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
+def _draw_accuracies(axes: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
+    steps = column(rows, "iteration")
+    trained, projected = column(rows, "val_accuracy"), column(rows, "projected_val_accuracy")
+    lost = [a > b for a, b in zip(trained, projected, strict=True)]
+    style: Any = {"where": lost, "interpolate": True, "color": LIGHT}
+    axes.fill_between(steps, trained, projected, **style, label="a cut now costs")
+    axes.plot(steps, trained, color=GREY, marker="o", label="as trained")
+    axes.plot(steps, projected, color=BLUE, marker="s", label="if cut now")
+    axes.set_ylabel("val accuracy")
+    axes.yaxis.set_major_formatter(percent)
+
+
+def _rho_range(rows: Sequence[Mapping[str, Any]]) -> str:
+    rhos = column(rows, "rho")
+    path = f"{rhos[0]:.3g}" if rhos[0] == rhos[-1] else f"{rhos[0]:.3g} to {rhos[-1]:.3g}"
+    return f"ADMM iteration (rho {path})"
 
 
 def layers(report: Report, path: Path) -> None:
@@ -91,7 +114,7 @@ def layers(report: Report, path: Path) -> None:
     """
     rows = report["layers"]
     before, kept = [row["channels"] for row in rows], [row["kept"] for row in rows]
-    places = range(len(rows))
+    places, unit = range(len(rows)), rows[0]["unit"]
     with figure_at(path, 1.5 + 0.26 * len(rows)) as figure:
         axes = figure.subplots()
         axes.barh(places, before, color=LIGHT, height=0.74, label="before")
@@ -104,10 +127,8 @@ def layers(report: Report, path: Path) -> None:
         axes.set_xlim(0, 1.15 * max(before))
         axes.grid(visible=False, axis="y")
         removed = 1 - sum(kept) / sum(before)
-        axes.set_title(
-            f"{sum(kept)} of {sum(before)} channels kept ({100 * removed:.0f} % removed)"
-        )
-        axes.set_xlabel("channels")
+        axes.set_title(f"{sum(kept)} of {sum(before)} {unit} kept ({100 * removed:.3g} % removed)")
+        axes.set_xlabel(unit)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
@@ -123,7 +144,7 @@ def training(report: Report, path: Path) -> None:
         top, bottom = figure.subplots(2, 1, sharex=True)
         for axes in (top, bottom):
             for name, epochs, _ in phases:
-                color = BANDS.get(name, "white")
+                color = BANDS.get(name, PRUNING_BAND)
                 axes.axvspan(epochs[0] - 0.5, epochs[-1] + 0.5, color=color, zorder=0)
         for _, epochs, rows in phases:
             marker = "o" if len(epochs) < 40 else ""
@@ -162,11 +183,13 @@ def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _excess(row: Mapping[str, Any]) -> tuple[float, str]:
     """Return the larger residual in units of its tolerance (NaN if unknown), and its name."""
-    ratios = []
-    for name in ("primal", "dual"):
-        residual, eps = (column([row], key)[0] for key in (f"{name}_residual", f"eps_{name}"))
-        ratios.append((residual / eps if eps else math.nan, name))
+    ratios = [(_excess_of(row, name), name) for name in ("primal", "dual")]
     return next((pair for pair in ratios if math.isnan(pair[0])), max(ratios))
+
+
+def _excess_of(row: Mapping[str, Any], name: str) -> float:
+    residual, eps = (column([row], key)[0] for key in (f"{name}_residual", f"eps_{name}"))
+    return residual / eps if eps else math.nan
 
 
 Phase = tuple[str, list[int], list[Mapping[str, Any]]]
@@ -204,7 +227,7 @@ def _mark_cut(report: Report, phases: Sequence[Phase], panels: Sequence["Axes"])
     pruned = (report.get("models") or {}).get("pruned")
     if not pruned:
         return
-    before = [epochs[-1] for name, epochs, _ in phases if name != "finetune"]
+    before = [epochs[-1] for name, epochs, _ in phases if name not in AFTER_CUT]
     cut = max(before, default=0) + 0.5
     for axes in panels:
         axes.axvline(cut, color="black", linewidth=1.2)

@@ -46,8 +46,8 @@ def comparison_page(
     sections = [_best(settings), *(pictures.get(name, "") for name in ("pareto", "heatmaps"))]
     if any(len(setting.rows) > 1 for setting in settings):
         sections.append("<h2>Settings</h2>" + settings_table(settings))
-    sections.append("<h2>Runs</h2>" + runs_table(settings, links or {}))
     sections += [pictures.get(name, "") for name in ("residuals", "channels")]
+    sections.append("<h2>Runs</h2>" + runs_table(settings, links or {}))
     if unfinished:
         sections.append("<h2>Without a result</h2>" + unfinished_table(unfinished))
     body = "\n".join(section for section in sections if section)

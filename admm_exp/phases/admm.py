@@ -1,5 +1,6 @@
 """The ADMM phase: W-steps with the user's train function, Z- and U-steps between them."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from time import perf_counter
 
@@ -8,11 +9,12 @@ from admm_exp.admm.residuals import Residuals
 from admm_exp.config import Stopping
 from admm_exp.errors import TrainingError
 from admm_exp.phases.admm_plan import AdmmPlan
-from admm_exp.phases.parts import Parts
+from admm_exp.phases.parts import Observers, Parts
 from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.results import IterationRecord, PhaseResult, Stopped
-from admm_exp.training.loop import run_epochs
+from admm_exp.results import History, IterationRecord, PhaseResult, Stopped
+from admm_exp.training.loop import as_evaluation, run_epochs
 from admm_exp.training.optimizer import momentum_of
+from admm_exp.training.seeding import restore_rng_state, rng_state
 
 
 def train_admm(
@@ -34,42 +36,71 @@ def train_admm(
     """
     start, first_rho = perf_counter(), constrained.rho
     past: list[Residuals] = []
-    parts.observer.phase_started("admm", len(plan.lrs))
+    seen = History()
+    observers = Observers((parts.observer, seen))
+    observers.phase_started("admm", len(plan.lrs))
     optimizer = parts.optimizer_fn(constrained.model.parameters(), plan.lrs[0])
+    momentum = momentum_of(optimizer)
     if plan.sparsity_ramp > 0.0:
         constrained.loosen(plan.share_of(0))
-    reason = None
+    reason = capped = complaint = None
     while reason is None and len(past) < plan.admm_iterations:
         iteration = len(past)
-        constrained.rho = plan.next_rho(first_rho, past, momentum_of(optimizer))
-        lrs, done = plan.lrs_of(iteration), iteration * plan.admm_epoch
-        with constrained.penalty(optimizer, plan.w_step):
+        constrained.rho = plan.next_rho(first_rho, past, momentum)
+        capped = capped or plan.cap_notice(first_rho, past, momentum)
+        with constrained.penalty(optimizer, plan.w_step) as steps:
             run_epochs(
                 constrained.model,
                 optimizer,
-                lrs,
+                plan.lrs_of(iteration),
                 train_fn=parts.train_fn,
                 validate_fn=parts.validate_fn,
                 phase="admm",
-                on_epoch=parts.observer.epoch_finished,
-                done=done,
+                on_epoch=observers.epoch_finished,
+                done=iteration * plan.admm_epoch,
                 offset=offset,
             )
-        try:
-            residuals = constrained.update(
-                plan.relaxation,
-                share=plan.share_of(iteration + 1),
-                is_frozen=plan.is_frozen(past),
+        past.append(_update(constrained, plan, past))
+        observers.iteration_finished(
+            IterationRecord(
+                iteration=len(past),
+                **asdict(past[-1]),
+                val_accuracy=seen.epochs[-1].val_accuracy,
+                projected_val_accuracy=_projected_accuracy(constrained, parts),
             )
-        except NotANumberError as error:
-            raise TrainingError(
-                f"training diverged: {error} after iteration {iteration + 1} of phase admm; "
-                f"lower the learning rate ({lrs[0]:g})"
-            ) from error
-        past.append(residuals)
-        record = IterationRecord(iteration=iteration + 1, **asdict(residuals))
-        parts.observer.iteration_finished(record)
+        )
+        steps_per_epoch = max(1, steps.n // plan.admm_epoch)
+        complaint = complaint or plan.complaint(past, steps_per_epoch, momentum)
+        for message in (capped, complaint):
+            if message and message not in seen.warnings:  # once each
+                observers.warned(message)
         reason = plan.stop_reason(past)
     epochs = len(past) * plan.admm_epoch
-    parts.observer.phase_finished(PhaseResult("admm", perf_counter() - start, epochs))
+    observers.phase_finished(PhaseResult("admm", perf_counter() - start, epochs))
     return Stopped(reason or Stopping.budget, len(past), len(plan.lrs) - epochs)
+
+
+def _update(constrained: ConstrainedModel, plan: AdmmPlan, past: Sequence[Residuals]) -> Residuals:
+    iteration = len(past)
+    try:
+        return constrained.update(
+            plan.relaxation,
+            share=plan.share_of(iteration + 1),
+            is_frozen=plan.is_frozen(past),
+        )
+    except NotANumberError as error:
+        raise TrainingError(
+            f"training diverged: {error} after iteration {iteration + 1} of phase admm; "
+            f"lower the learning rate ({plan.lrs_of(iteration)[0]:g})"
+        ) from error
+
+
+def _projected_accuracy(constrained: ConstrainedModel, parts: Parts) -> float:
+    """Validate a masked copy; the random generators end as they were."""
+    generators = rng_state()
+    projected = constrained.masked()
+    if parts.recalibrate_fn is not None:
+        parts.recalibrate_fn(projected)
+    accuracy = as_evaluation(parts.validate_fn(projected)).accuracy
+    restore_rng_state(generators)
+    return accuracy

@@ -4,7 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from admm_exp.admm.progress import count_ramped, is_support_stable, ramped_share, stop_reason
+from admm_exp.admm.progress import (
+    count_ramped,
+    is_support_flipping,
+    is_support_stable,
+    ramped_share,
+    stop_reason,
+)
 from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.rho import auto_rho, largest_stable_rho
 from admm_exp.admm.rho_policy import RhoPolicy
@@ -96,6 +102,19 @@ class AdmmPlan:
             return rho
         return min(rho, CAPPED_SHARE * self.largest_rho(len(past), momentum))
 
+    def cap_notice(
+        self, start: float, past: Sequence[Residuals], momentum: float | None
+    ) -> str | None:
+        """Say that the next rho is not what the policy asked for, or None if it is."""
+        asked = self.rho_policy(start, past, self.admm_iterations)
+        got = self.next_rho(start, past, momentum)
+        if got == asked:
+            return None
+        return (
+            f"rho_policy asked for rho {asked:.3g} in iteration {len(past) + 1}; it is held at "
+            f"{got:.3g}, half of the largest stable one: w_step=proximal has no such bound"
+        )
+
     def check_rho(self, start: float, momentum: float | None) -> None:
         """Check, before anything is trained, that no rho known by now is too large for its step.
 
@@ -127,6 +146,26 @@ class AdmmPlan:
     def stop_reason(self, past: Sequence[Residuals]) -> str | None:
         """Say why the phase may end before its budget, or None if it may not."""
         return stop_reason(self._settled(past), self.stopping, self.stable_iterations)
+
+    def complaint(
+        self, past: Sequence[Residuals], steps_per_epoch: int, momentum: float | None
+    ) -> str | None:
+        """Say what goes wrong and what to try, or None.
+
+        Args:
+            past: Residuals of the iterations so far.
+            steps_per_epoch: Optimizer steps of an epoch, which the rho to try comes from.
+            momentum: Of the optimizer; None for Adam-like ones.
+        """
+        if not is_support_flipping(self._settled(past)):
+            return None
+        last, auto = past[-1], self.auto_rho(steps_per_epoch, momentum or 0.0)
+        try_rho = auto if last.rho < auto else 10.0 * last.rho
+        return (
+            f"rho is too small: {last.support_change:.0%} of the support was exchanged in "
+            f"iteration {len(past)} and {last.dead_energy:.0%} of the energy is still to be cut "
+            f"(|U|/|W| {last.dual_ratio:.2f}, rho {last.rho:.3g}): try rho={try_rho:.2g}"
+        )
 
     def _settled(self, past: Sequence[Residuals]) -> Sequence[Residuals]:
         return past[count_ramped(self.admm_iterations, self.sparsity_ramp) :]

@@ -74,9 +74,12 @@ class Parts:
         validate_fn: (model) -> accuracy in [0, 1] or Evaluation.
         optimizer_fn: (parameters, learning rate) -> optimizer.
         observer: Sees the run.
+        recalibrate_fn: Estimates the running statistics of norm layers anew, in place; None leaves
+            those of a projected network as they were.
     """
 
     train_fn: TrainFn
     validate_fn: ValidateFn
     optimizer_fn: OptimizerFn
     observer: Observer
+    recalibrate_fn: Callable[[nn.Module], None] | None = None

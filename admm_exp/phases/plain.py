@@ -1,13 +1,23 @@
-"""Training without a penalty, as the dense and the finetune phase do it."""
+"""Training on the task, for a number of epochs or at given learning rates."""
 
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 
 from torch import nn
+from torch.optim import Optimizer
 
 from admm_exp.phases.parts import Parts
 from admm_exp.results import PhaseResult
 from admm_exp.training.learning_rate import epoch_lr
 from admm_exp.training.loop import run_epochs
+
+AroundEpoch = Callable[[Optimizer, int], AbstractContextManager[None]]
+
+
+def anything(optimizer: Optimizer, epoch: int) -> AbstractContextManager[None]:
+    """Put nothing around an epoch."""
+    return nullcontext()
 
 
 def train_plain(
@@ -20,6 +30,7 @@ def train_plain(
     decay: str,
     warmup_epochs: int,
     offset: int,
+    around_epoch: AroundEpoch = anything,
 ) -> PhaseResult:
     """Train a network in place for a number of epochs.
 
@@ -32,22 +43,49 @@ def train_plain(
         decay: "constant", "cosine" or "step".
         warmup_epochs: Epochs of a linear rise at the start.
         offset: Epochs of the run before this phase.
+        around_epoch: Called with the optimizer and the epoch, see `train_at`.
+    """
+    lrs = [epoch_lr(decay, lr, epoch, epochs, warmup_epochs) for epoch in range(epochs)]
+    return train_at(model, phase, parts, lrs, offset, around_epoch=around_epoch)
+
+
+def train_at(
+    model: nn.Module,
+    phase: str,
+    parts: Parts,
+    lrs: Sequence[float],
+    offset: int,
+    *,
+    around_epoch: AroundEpoch = anything,
+) -> PhaseResult:
+    """Train a network in place for one epoch at each learning rate.
+
+    Args:
+        model: The network.
+        phase: Name of the phase.
+        parts: The user's functions and the observer.
+        lrs: Learning rate of every epoch; none leaves the network as it is.
+        offset: Epochs of the run before this phase.
+        around_epoch: Called with the optimizer and the epoch, counted from 0 within the phase;
+            the epoch is trained inside what it returns.
     """
     start = perf_counter()
-    parts.observer.phase_started(phase, epochs)
-    if epochs:
-        optimizer = parts.optimizer_fn(model.parameters(), lr)
-        lrs = [epoch_lr(decay, lr, epoch, epochs, warmup_epochs) for epoch in range(epochs)]
-        run_epochs(
-            model,
-            optimizer,
-            lrs,
-            train_fn=parts.train_fn,
-            validate_fn=parts.validate_fn,
-            phase=phase,
-            on_epoch=parts.observer.epoch_finished,
-            offset=offset,
-        )
-    result = PhaseResult(phase, perf_counter() - start, epochs)
+    parts.observer.phase_started(phase, len(lrs))
+    if lrs:
+        optimizer = parts.optimizer_fn(model.parameters(), max(lrs))
+        for epoch, lr in enumerate(lrs):
+            with around_epoch(optimizer, epoch):
+                run_epochs(
+                    model,
+                    optimizer,
+                    [lr],
+                    train_fn=parts.train_fn,
+                    validate_fn=parts.validate_fn,
+                    phase=phase,
+                    on_epoch=parts.observer.epoch_finished,
+                    done=epoch,
+                    offset=offset,
+                )
+    result = PhaseResult(phase, perf_counter() - start, len(lrs))
     parts.observer.phase_finished(result)
     return result

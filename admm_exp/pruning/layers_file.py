@@ -59,6 +59,8 @@ def write_layers(
     sparsities: Sequence[float],
     default: float,
     kept: Sequence[KeptGroup] = (),
+    *,
+    unit: str = "channels",
 ) -> None:
     """Write the sparsity of every prunable group, with its channels and ties as comments.
 
@@ -68,6 +70,7 @@ def write_layers(
         sparsities: Sparsity of each.
         default: Sparsity of groups that the file does not name.
         kept: Groups that stay whole; listed as comments with the reason.
+        unit: What the units of a group are called, in the plural.
     """
     rows: Mapping[str, float] = {
         group.name: value for group, value in zip(groups, sparsities, strict=True)
@@ -80,7 +83,7 @@ def write_layers(
     ]
     for group in groups:
         tied = [name for name in group.producers if name != group.name]
-        note = f"{group.n_units} channels" + (f", tied with {', '.join(tied)}" if tied else "")
+        note = f"{group.n_units} {unit}" + (f", tied with {', '.join(tied)}" if tied else "")
         lines.append(f"  {group.name}: {rows[group.name]} # {note}")
     lines += [f"# kept whole: {group.name}: {group.reason}" for group in kept]
     write_atomically(path, ("\n".join(lines) + "\n").encode())

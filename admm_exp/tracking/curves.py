@@ -24,9 +24,9 @@ class Curves:
         self._tracker.log_metrics(epoch_metrics(record), step=record.epoch)
 
     def iteration_finished(self, record: IterationRecord) -> None:
-        """Log residuals and diagnostics of an ADMM iteration at its number."""
+        """Log residuals and diagnostics of an ADMM iteration at its number; groups stay out."""
         numbers = asdict(record)
-        iteration = numbers.pop("iteration")
+        iteration, _ = numbers.pop("iteration"), numbers.pop("groups")
         self._tracker.log_metrics({f"admm/{k}": v for k, v in numbers.items()}, step=iteration)
 
     def phase_finished(self, result: PhaseResult) -> None:

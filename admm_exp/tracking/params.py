@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import log10
 from typing import Any
 
-PARTS = ("dataset", "model", "metric", "rho_policy", "schedule")
+PARTS = ("dataset", "model", "granularity", "metric", "method", "rho_policy", "schedule")
 WHERE = ("tracking", "tracking_uri", "force")
 
 

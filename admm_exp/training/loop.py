@@ -16,6 +16,8 @@ from admm_exp.results import EpochRecord, Evaluation
 Batch = tuple[Tensor, Tensor]
 TrainFn = Callable[[nn.Module, Optimizer, int], Any]
 ValidateFn = Callable[[nn.Module], Any]
+LossFn = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(logits, labels, images) -> mean loss of a batch."""
 ACCURACY_ROUNDING = 1e-6  # a mean of fractions may end just above 1
 
 
@@ -32,10 +34,26 @@ class DivergedError(TrainingError):
         self.step = step
 
 
-def train_epoch(model: nn.Module, optimizer: Optimizer, batches: Iterable[Batch]) -> float:
-    """Train one epoch with cross entropy.
+def cross_entropy(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+    """Compute the mean cross entropy of a batch; the images are not read."""
+    return F.cross_entropy(logits, labels)
+
+
+def train_epoch(
+    model: nn.Module,
+    optimizer: Optimizer,
+    batches: Iterable[Batch],
+    loss_fn: LossFn = cross_entropy,
+) -> float:
+    """Train one epoch.
 
     Losses stay on the device until the epoch is over.
+
+    Args:
+        model: The network; trained in place.
+        optimizer: Its optimizer.
+        batches: (images, labels) on the network's device.
+        loss_fn: (logits, labels, images) -> mean loss of a batch.
 
     Returns:
         Mean loss a batch.
@@ -47,7 +65,7 @@ def train_epoch(model: nn.Module, optimizer: Optimizer, batches: Iterable[Batch]
     losses = []
     for images, labels in batches:
         optimizer.zero_grad(set_to_none=True)
-        loss = F.cross_entropy(model(images), labels)
+        loss = loss_fn(model(images), labels, images)
         loss.backward()
         optimizer.step()
         losses.append(loss.detach())

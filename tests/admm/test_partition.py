@@ -225,3 +225,10 @@ def test_a_weight_that_cannot_be_divided_says_why(partition, shape, reason):
 def test_impossible_numbers_are_refused(build, sentence):
     with pytest.raises(ValueError, match=sentence):
         build()
+
+
+def test_energies_of_a_layer_are_the_squares_of_its_units():
+    weight = torch.arange(12.0).reshape(2, 6)
+    constraint = PartitionConstraint(Block(2, 3), (Layer("fc", 2, 1),), L2Norm())
+    (energies,) = constraint.energies([weight])
+    assert energies.tolist() == [0 + 1 + 4 + 36 + 49 + 64, 9 + 16 + 25 + 81 + 100 + 121]

@@ -1,9 +1,13 @@
 import pytest
+import torch
 
 from admm_exp.admm.groups import ChannelGroup, Member
 from admm_exp.admm.metrics import L2Norm
+from admm_exp.admm.partition import Layer, PartitionConstraint
+from admm_exp.admm.partitions.n_of_m import NOfM
 from admm_exp.admm.progress import (
     count_ramped,
+    is_support_flipping,
     is_support_stable,
     partial,
     ramped_share,
@@ -51,6 +55,13 @@ def test_every_block_loses_the_same_number():
     assert kept_counts(0.4, n_units=12, n_kept=4, n_blocks=4) == 12
 
 
+def test_weights_inside_a_layer_are_ramped_in_every_block_too():
+    layer = Layer("fc", 8, 4, n_blocks=2)  # 2 of 4
+    half = partial(PartitionConstraint(NOfM(4), (layer,), L2Norm()), 0.5)
+    (kept,) = half.select([torch.tensor([[1.0, 2, 3, 4, 8, 7, 6, 5]])])
+    assert kept.tolist() == [False, True, True, True, True, True, True, False]
+
+
 def test_full_share_is_the_constraint_itself():
     constraint = ChannelConstraint(tied_groups(), L2Norm())
     assert partial(constraint, 1.0) == constraint
@@ -96,3 +107,18 @@ def test_each_rule_stops_for_its_own_reason(stopping, primal, change, reason):
 @pytest.mark.parametrize("stopping", ["budget", "residuals", "support"])
 def test_no_rule_stops_before_the_first_iteration(stopping):
     assert stop_reason([], stopping, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "energy", "n", "is_flipping"),
+    [
+        (0.3, 0.3, 3, True),
+        (0.3, 0.3, 2, False),
+        (0.2, 0.3, 3, False),
+        (0.3, 0.05, 3, False),
+    ],
+)
+def test_support_flips_when_much_is_exchanged_again_and_again(change, energy, n, is_flipping):
+    past = [measured()] + [measured(support_change=change, dead_energy=energy)] * n
+    assert is_support_flipping(past) is is_flipping
+    assert not is_support_flipping([*past, measured()])

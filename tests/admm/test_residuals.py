@@ -132,3 +132,33 @@ def test_converged_means_both_residuals_within_their_tolerances(primal, dual, is
         eps_dual=3.0,
     )
     assert residuals.is_converged is is_converged
+
+
+@many
+@given(seeds)
+def test_groups_measure_the_same_on_their_own_rows(seed):
+    W, (Z_old, _), (Z, _), (old, new, residuals) = two_updates(seed)
+    for position, found in enumerate(residuals.groups):
+        mine = [torch.zeros_like(kept) for kept in new.support]
+        mine[position] = torch.ones_like(mine[position])
+        theirs = [zeroed(tensors, GROUPS, mine) for tensors in (W, Z, Z_old)]
+        w, z, z_old = theirs
+        dead = minus(w, zeroed(w, GROUPS, new.support))
+        assert found.name == GROUPS[position].name
+        assert found.energy == pytest.approx(norm(w) ** 2 / norm(W) ** 2, rel=1e-4)
+        assert found.primal_residual == pytest.approx(norm(minus(w, z)), rel=1e-4)
+        assert found.dual_residual == pytest.approx(0.3 * norm(minus(z, z_old)), rel=1e-4, abs=1e-6)
+        assert found.dead_energy == pytest.approx(norm(dead) ** 2 / norm(w) ** 2, rel=1e-4)
+        kept, before = new.support[position], old.support[position]
+        jaccard = int((kept & before).sum()) / int((kept | before).sum())
+        assert found.support_change == pytest.approx(1 - jaccard)
+
+
+@many
+@given(seeds)
+def test_squares_of_the_groups_add_up_to_those_of_all(seed):
+    residuals = two_updates(seed)[3][2]
+    for name in ("primal_residual", "dual_residual"):
+        total = sum(getattr(group, name) ** 2 for group in residuals.groups)
+        assert total == pytest.approx(getattr(residuals, name) ** 2, rel=1e-4)
+    assert sum(group.energy for group in residuals.groups) == pytest.approx(1.0)

@@ -21,6 +21,8 @@ def iteration(number, primal=1.0, dual=1.0, eps=1.0):
         "eps_dual": eps,
         "support_change": 0.1 / number,
         "dead_energy": 0.5 / number,
+        "val_accuracy": 0.95,
+        "projected_val_accuracy": 0.95 - 0.5 / number,
     }
 
 
@@ -101,6 +103,20 @@ def test_values_off_the_log_axis_are_gaps(report, tmp_path, value):
     for row in report["history"]:
         row["train_loss"] = row["val_accuracy"] = value
     assert len(figures.draw_all(report, tmp_path)) == 3
+
+
+def test_a_cut_that_costs_more_leaves_a_larger_area(report, tmp_path):
+    from matplotlib.image import imread
+
+    areas = []
+    for cost in (0.0, 0.3):
+        for row in report["admm"]["iterations"]:
+            row["projected_val_accuracy"] = 0.95 - cost
+        figures.residuals(report, tmp_path / "residuals.png")
+        pixels = imread(tmp_path / "residuals.png")[:, : WIDTH_PIXELS // 2, :3]
+        light = [int(figures.LIGHT[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        areas.append(int((abs(pixels - light).max(axis=2) < 0.01).sum()))
+    assert areas[0] < 100 < 10_000 < areas[1]
 
 
 def test_tolerances_may_be_missing(report, tmp_path):

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -201,8 +203,12 @@ def test_validation_is_that_of_the_network_after_its_epoch():
         return seen[-1]
 
     constrained, history, _ = run(parts=parts_of(validate_fn=validate))
-    assert [record.val_accuracy for record in history.epochs] == seen
-    assert seen[-1] == float(accuracy_of(constrained.model))
+    each = 2 + 1  # epochs of an iteration, and the projected network after them
+    of_epochs = [value for i, value in enumerate(seen) if i % each != each - 1]
+    assert [record.val_accuracy for record in history.epochs] == of_epochs
+    assert of_epochs[-1] == float(accuracy_of(constrained.model))
+    assert [r.projected_val_accuracy for r in history.iterations] == seen[each - 1 :: each]
+    assert [r.val_accuracy for r in history.iterations] == of_epochs[1::2]
 
 
 def test_same_start_gives_the_same_weights_bit_by_bit():
@@ -303,3 +309,69 @@ def test_policy_that_reads_residuals_gets_those_of_all_iterations_so_far():
     changes = [record.support_change for record in history.iterations]
     factors = [4.0 if c > 0.1 else 3.0 if c > 0.005 else 2.0 for c in changes]
     assert rhos == pytest.approx([0.1, 0.1 * factors[0], 0.1 * factors[0] * factors[1]])
+
+
+def test_projected_accuracy_is_that_of_the_masked_network_after_recalibration():
+    recalibrated = []
+
+    def recalibrate(model):
+        recalibrated.append(model)
+        with torch.no_grad():
+            model[2].bias += torch.tensor([50.0, 0.0, 0.0])  # every answer is class 0
+
+    constrained, history, _ = run(parts=parts_of(recalibrate_fn=recalibrate))
+    share_of_0 = float(torch.cat([y == 0 for _, y in batches()]).float().mean())
+    assert [r.projected_val_accuracy for r in history.iterations] == pytest.approx([share_of_0] * 3)
+    assert all(model is not constrained.model for model in recalibrated)
+    kept = constrained.state.support[0]
+    assert not recalibrated[-1][0].weight[~kept].any()
+    assert torch.equal(recalibrated[-1][0].weight[kept], constrained.model[0].weight[kept])
+
+
+def test_diagnostics_leave_training_as_it_is_bit_by_bit():
+    def noisy(model, optimizer, epoch):
+        for x, y in batches():
+            optimizer.zero_grad()
+            F.cross_entropy(model(x + 0.1 * torch.randn_like(x)), y).backward()
+            optimizer.step()
+
+    def draws(model):
+        torch.randn(7)
+
+    plain, diagnosed = mlp(), mlp()
+    torch.manual_seed(3)
+    run(plain, parts=parts_of(train_fn=noisy))
+    torch.manual_seed(3)
+    run(diagnosed, parts=parts_of(train_fn=noisy, recalibrate_fn=draws))
+    assert all(map(torch.equal, weights_of(plain).values(), weights_of(diagnosed).values()))
+
+
+def test_flipping_support_is_told_once_with_the_numbers_and_a_rho_to_try():
+    def swings(model, optimizer, epoch):
+        optimizer.step()
+        with torch.no_grad():
+            model[0].weight.copy_(torch.eye(5, 6).roll(2 * epoch, 0) * 9.0 + 3.0)
+
+    _, history, _ = run(
+        lrs=(0.01,) * 6,
+        rho=1e-6,
+        admm_iterations=6,
+        parts=parts_of(train_fn=swings),
+    )
+    (message,) = history.warnings
+    assert re.match(r"rho is too small: \d+% of the support was exchanged in iteration", message)
+    assert message.endswith(f"try rho={9.2 * (1 - 0.9) / (6 * 0.01):.2g}")
+
+
+def test_calm_phase_warns_of_nothing():
+    _, history, _ = run(lrs=(0.05,) * 40, rho=0.3, admm_iterations=10)
+    assert history.warnings == []
+
+
+def test_capped_rho_is_told_once():
+    policy = SupportDriven(100.0, 100.0, 100.0)
+    plain = parts_of(optimizer_fn=torch.optim.SGD)
+    _, history, _ = run(lrs=(0.05,) * 4, rho=0.5, admm_iterations=4, rho_policy=policy, parts=plain)
+    assert [r.rho for r in history.iterations] == [0.5, 20.0, 20.0, 20.0]
+    (message,) = history.warnings
+    assert message.startswith("rho_policy asked for rho 50 in iteration 2; it is held at 20,")

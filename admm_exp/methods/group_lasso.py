@@ -1,0 +1,65 @@
+"""Group lasso: all channels pay for their norm, and the weakest end at zero."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch.optim import Optimizer
+
+from admm_exp.admm.state import initial_state
+from admm_exp.config import ExperimentConfig
+from admm_exp.errors import ConfigError
+from admm_exp.methods.method import Finetuned, Task
+from admm_exp.methods.schedules import pruning_lrs
+from admm_exp.phases.plain import train_at
+from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.pruning.shrinkage import shrinking, threshold_norms
+
+
+class GroupLasso(Finetuned):
+    """Take proximal steps on strength * sum of the units' norms for A epochs, then cut.
+
+    Strength 1 takes, over all A epochs and without any task gradient, the norm of the strongest
+    unit to be removed from every unit of its group.
+
+    Args:
+        strength: Factor on that, > 0.
+
+    References:
+        Wen et al. 2016, arXiv 1608.03665 (group lasso on channels); Parikh and Boyd 2014,
+        doi 10.1561/2400000003, section 6.5.1 (block soft thresholding).
+
+    Raises:
+        ValueError: If strength is not positive.
+    """
+
+    def __init__(self, strength: float) -> None:
+        if not strength > 0.0:
+            raise ValueError(f"strength must be greater than 0, got {strength}")
+        self.strength = strength
+
+    def check(self, config: ExperimentConfig, steps_per_epoch: int) -> None:
+        """Refuse units that are no channels."""
+        if config.granularity["name"] != "channel":
+            raise ConfigError(
+                f"method=group_lasso shrinks whole channels: granularity must be channel, "
+                f"got {config.granularity['name']}"
+            )
+
+    def sparsify(self, constrained: ConstrainedModel, task: Task) -> None:
+        """Train for A epochs, then rank the channels."""
+        lrs = pruning_lrs(task.config.schedule)
+        path = sum(lrs) * task.steps_per_epoch
+        norms = threshold_norms(constrained.weights(), constrained.channel_groups)
+        strengths = [self.strength * norm / path for norm in norms]
+
+        @contextmanager
+        def shrunk(optimizer: Optimizer, epoch: int) -> Iterator[None]:
+            with shrinking(optimizer, constrained, strengths):
+                yield
+
+        train_at(
+            constrained.model, "group_lasso", task.parts, lrs, task.offset, around_epoch=shrunk
+        )
+        constrained.state = initial_state(
+            constrained.weights(), constrained.constraint, constrained.rho
+        )

@@ -1,0 +1,66 @@
+"""Every method spends the same number of epochs on the weights it ends with."""
+
+import pytest
+
+from admm_exp.methods.admm import ADMM
+from admm_exp.methods.gradual import Gradual
+from admm_exp.methods.group_lasso import GroupLasso
+from admm_exp.methods.oneshot import OneShot
+from admm_exp.methods.scratch import Scratch
+from tests.methods.toy import config_of, constrained_of, task_of
+from tests.phases.toy import train_fn
+
+METHODS = [ADMM(), OneShot(lr=None), Gradual(ramp=0.75), Scratch(), GroupLasso(strength=1.0)]
+D, A, F = 7, 6, 4
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
+def test_all_epochs_together_are_dense_admm_and_finetune(method):
+    trained = []
+
+    def count(model, optimizer, epoch):
+        trained.append(epoch)
+        train_fn(model, optimizer, epoch)
+
+    method.sparsify(constrained_of(), task_of("rho=0.1", train_fn=count))
+    last = method.last_training(config_of().schedule)
+    is_fresh = method.start(None, lambda: "fresh") == "fresh"
+    before = 0 if is_fresh else D + len(trained)
+    assert before + last.settings.epochs == D + A + F
+    assert last.offset == before
+    assert trained == list(range(D, D + len(trained)))
+    assert len(trained) in {0, A}
+
+
+def test_oneshot_finetunes_with_the_schedules_learning_rate_or_its_own():
+    schedule = config_of().schedule
+    assert OneShot(lr=None).last_training(schedule).settings.lr == 0.02
+    assert OneShot(lr=0.1).last_training(schedule).settings.lr == 0.1
+
+
+def test_scratch_trains_with_the_dense_networks_learning_rates():
+    schedule = config_of("schedule.dense.decay=step", "schedule.dense.warmup_epochs=3").schedule
+    settings = Scratch().last_training(schedule).settings
+    assert (settings.lr, settings.decay, settings.warmup_epochs) == (0.3, "step", 3)
+
+
+def test_oneshot_leaves_the_network_and_ranks_what_it_finds():
+    constrained = constrained_of()
+    before = [w.clone() for w in constrained.weights()]
+    support = constrained.constraint.select(before)
+    OneShot(lr=None).sparsify(constrained, task_of())
+    assert all((a == b).all() for a, b in zip(constrained.weights(), before, strict=True))
+    assert constrained.state.support[0].equal(support[0])
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: OneShot(lr=0.0), "lr must be null or greater than 0, got 0.0"),
+        (lambda: Gradual(ramp=1.1), r"ramp must be in \[0, 1\], got 1.1"),
+        (lambda: GroupLasso(strength=0.0), "strength must be greater than 0, got 0.0"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
