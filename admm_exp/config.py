@@ -159,9 +159,10 @@ class ExperimentConfig:
     name: str | None
     experiment_name: Annotated[str, MinLen(1)]
     tracking_uri: Annotated[str, MinLen(1)]
+    force: bool
 
 
-INCIDENTAL = {"name", "experiment_name", "tracking", "tracking_uri", "device"}
+INCIDENTAL = {"name", "experiment_name", "tracking", "tracking_uri", "device", "force"}
 """Settings that do not decide a run's result."""
 
 

@@ -35,6 +35,10 @@ class TrainingError(AdmmExpError):
     """Training cannot go on."""
 
 
+class StoppedError(AdmmExpError):
+    """A run is ended because going on is pointless."""
+
+
 class SurgeryError(AdmmExpError):
     """The cut network does not compute what the masked one does."""
 

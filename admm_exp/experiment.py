@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from admm_exp.config import ExperimentConfig
-from admm_exp.handover import deliver, log_settings, origin
+from admm_exp.handover import deliver, log_settings, origin, share_baseline
 from admm_exp.materials import Materials
 from admm_exp.methods.admm import starting_rho
 from admm_exp.phases.parts import Observers
@@ -39,7 +39,12 @@ def run_experiment(
     log_settings(config, materials, rho)
 
     made = Artifacts()
-    for stage in STAGES:
+    first, *others = STAGES
+    first(made, run)
+    if made.dense_key is not None:
+        entry = cache_dir / made.dense_key
+        share_baseline(config, materials, entry, made.models["dense"], history)
+    for stage in others:
         stage(made, run)
 
     _add_latency(made, materials)

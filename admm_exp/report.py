@@ -187,6 +187,7 @@ def final_metrics(report: Mapping[str, Any]) -> dict[str, float]:
     kept = sum(row["kept"] * row["unit_size"] for row in layers)
     numbers = {
         "accuracy": small["test_accuracy"],
+        "val_accuracy": small["val_accuracy"],
         "accuracy_drop": dense["test_accuracy"] - small["test_accuracy"],
         "accuracy_after_cut": report["models"]["pruned"]["test_accuracy"],
         "epochs": report["epochs"]["total"],
@@ -200,6 +201,14 @@ def final_metrics(report: Mapping[str, Any]) -> dict[str, float]:
     }
     if recalibrated := report["models"].get("recalibrated"):
         numbers["accuracy_recalibrated"] = recalibrated["test_accuracy"]
+    return {f"final/{name}": round(float(value), 6) for name, value in numbers.items()}
+
+
+def baseline_metrics(dense: Mapping[str, Any]) -> dict[str, float]:
+    """Sum a dense network up in the metrics `final/*`, so that it stands beside pruned ones."""
+    numbers = {"accuracy": dense["test_accuracy"], "val_accuracy": dense["val_accuracy"]}
+    numbers |= {"sparsity": 0.0, "flops_ratio": 1.0, "accuracy_drop": 0.0}
+    numbers |= {name: dense[name] for name in ("params", "macs", "flops")}
     return {f"final/{name}": round(float(value), 6) for name, value in numbers.items()}
 
 

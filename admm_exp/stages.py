@@ -65,6 +65,8 @@ class Artifacts:
     Args:
         models: Accuracies and cost of dense, pruned (recalibrated) and finetuned network.
         dense: The trained network (stage dense); no later stage changes it.
+        dense_key: Names all that the dense network depends on (stage dense); None if it is that
+            of the run before.
         constrained: The network ready to be cut, and its groups (stage sparsify).
         before_cut: Accuracies of that network, and what ended its training if that is a question.
         cut: What the cut did (stage cut).
@@ -73,6 +75,7 @@ class Artifacts:
 
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     dense: nn.Module = field(init=False)
+    dense_key: str | None = None
     constrained: ConstrainedModel = field(init=False)
     before_cut: dict[str, Any] = field(init=False)
     cut: Cut = field(init=False)
@@ -91,7 +94,7 @@ def dense(made: Artifacts, run: Run) -> None:
         run.parts.observer.phase_started("dense", 0)
         run.parts.observer.phase_finished(PhaseResult("dense", 0.0, 0, cached=True))
     else:
-        _train_or_reuse(model, run)
+        made.dense_key = _train_or_reuse(model, run)
     made.models["dense"] = _measured(model, materials.dataset)
 
 
@@ -193,7 +196,8 @@ def sparsities(config: ExperimentConfig) -> tuple[float, dict[str, float]]:
     return read_layers(config.layers, config.sparsity)
 
 
-def _train_or_reuse(model: nn.Module, run: Run) -> None:
+def _train_or_reuse(model: nn.Module, run: Run) -> str:
+    """Fill the dense network; return what names all that it depends on."""
     config, materials = run.config, run.materials
     settings = config.schedule.dense
     key = digest(
@@ -216,6 +220,7 @@ def _train_or_reuse(model: nn.Module, run: Run) -> None:
         run.parts,
         lambda watched: _train(model, "dense", settings, watched, 0),
     )
+    return key
 
 
 def _train_fn(dataset: Dataset, loss_fn: LossFn) -> TrainFn:

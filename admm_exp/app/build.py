@@ -14,6 +14,7 @@ from torch import nn
 
 from admm_exp.config import ExperimentConfig, config_hash, group_hash
 from admm_exp.errors import AdmmExpError, ConfigError
+from admm_exp.job_file import Job
 from admm_exp.materials import Materials
 from admm_exp.phases.parts import Observer
 from admm_exp.preflight import check_plan
@@ -61,8 +62,10 @@ def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
     return materials
 
 
-def open_tracking(config: ExperimentConfig, materials: Materials, run_dir: Path) -> Materials:
-    """Start the MLflow run, unless tracking=none.
+def open_tracking(
+    config: ExperimentConfig, materials: Materials, run_dir: Path, job: Job | None
+) -> Materials:
+    """Start the MLflow run, unless tracking=none; a sweep's job is shown under its parent.
 
     Raises:
         TrackingError: If the store cannot be reached or used.
@@ -70,10 +73,12 @@ def open_tracking(config: ExperimentConfig, materials: Materials, run_dir: Path)
     if config.tracking.name == "none":
         return materials
     prefix = "" if config.method["name"] == "admm" else f"method={config.method['name']},"
+    plain = config.name or f"{prefix}rho={config.rho},sparsity={config.sparsity}"
+    earlier = materials.previous.first_run_id if materials.previous else None
     tracker = open_tracker(
         config.tracking_uri,
         config.experiment_name,
-        config.name or f"{prefix}rho={config.rho},sparsity={config.sparsity}",
+        job.name if job and job.name else plain,
         Path("outputs/artifacts").absolute(),
         run_dir / "metrics.jsonl",
         tags={
@@ -82,7 +87,7 @@ def open_tracking(config: ExperimentConfig, materials: Materials, run_dir: Path)
             "group": group_hash(config),
             "run_dir": str(run_dir),
         },
-        parent_run_id=materials.previous.first_run_id if materials.previous else None,
+        parent_run_id=job.parent_run_id if job else earlier,
     )
     return replace(materials, tracker=tracker)
 

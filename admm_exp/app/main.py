@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +14,18 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from admm_exp.app.errors import explain
+from admm_exp.app.errors import explain, sentence
 from admm_exp.config import ExperimentConfig
+from admm_exp.errors import StoppedError
+from admm_exp.job_file import Job, begin_job, end_job, job_path
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 WANTS_TRACEBACK = "ADMM_EXP_TRACEBACK"
+PLUGINS = str(Path(__file__).parent.parent / "_plugins")
+
+# Hydra looks for sweepers and launchers in the package hydra_plugins alone, in every process.
+if PLUGINS not in sys.path:
+    sys.path.append(PLUGINS)
 
 
 def conf_dir() -> Path:
@@ -78,17 +86,35 @@ def _task(composed: DictConfig) -> float:
     """Run one job and return the finetuned network's validation accuracy."""
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
+    if hydra_config.mode == RunMode.RUN:
+        with one_sentence():
+            return _run(composed, run_dir)
+    sweep_dir = Path(hydra_config.runtime.cwd) / hydra_config.sweep.dir
+    return _run_job(composed, run_dir, job_path(sweep_dir, hydra_config.job.num))
+
+
+def _run_job(composed: DictConfig, run_dir: Path, path: Path) -> float:
+    """Run one job of a sweep, quietly; its file tells the sweep how it goes."""
+    job = begin_job(path, run_dir)
     try:
-        return _run(composed, run_dir)
-    except Exception as error:
-        is_single = hydra_config.mode == RunMode.RUN
-        if is_single and os.environ[WANTS_TRACEBACK] != "1":
-            sys.exit(explain(error))  # past Hydra, which would add lines of its own
+        score = _run(composed, run_dir, job)
+    except StoppedError as error:
+        end_job(path, "stopped", str(error))
         raise
+    except Exception as error:
+        (run_dir / "error.txt").write_text("".join(traceback.format_exception(error)))
+        end_job(path, "failed", sentence(error))
+        raise
+    except BaseException:
+        end_job(path, "killed")
+        raise
+    end_job(path, "finished")
+    return score
 
 
-def _run(composed: DictConfig, run_dir: Path) -> float:
+def _run(composed: DictConfig, run_dir: Path, job: Job | None = None) -> float:
     from admm_exp.app.build import build_materials, open_tracking
+    from admm_exp.hopeless import Hopeless
     from admm_exp.schema import check_config
     from admm_exp.terminal import Terminal
 
@@ -96,21 +122,24 @@ def _run(composed: DictConfig, run_dir: Path) -> float:
     try:
         settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
         config = check_config(settings)
-        materials = build_materials(config, terminal)
-        materials = open_tracking(config, materials, run_dir)
+        materials = build_materials(config, terminal if job is None else Hopeless(job.limits))
+        materials = open_tracking(config, materials, run_dir, job)
     except Exception:
-        _remove_unused(run_dir)
+        if job is None:
+            _remove_unused(run_dir)
         raise
     from admm_exp.experiment import run_experiment
     from admm_exp.tracking import tracked
 
     try:
         with tracked(materials.tracker):
-            terminal.started(config)
+            if job is None:
+                terminal.started(config)
             report = run_experiment(config, materials, run_dir, Path("outputs/cache/dense"))
     finally:
         terminal.close()
-    terminal.finished(report, _short(run_dir))
+    if job is None:
+        terminal.finished(report, _short(run_dir))
     return float(report["models"]["finetuned"]["val_accuracy"])
 
 

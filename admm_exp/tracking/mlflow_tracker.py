@@ -3,8 +3,6 @@
 import getpass
 import json
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,8 +12,11 @@ from typing import TYPE_CHECKING
 from admm_exp.errors import TrackingError
 from admm_exp.tracking import entries
 from admm_exp.tracking.address import absolute_uri, contact, require_reachable, without_password
+from admm_exp.tracking.baseline import share_baseline
+from admm_exp.tracking.processes import owner_tags
+from admm_exp.tracking.queries import close_lost
 from admm_exp.tracking.store import brief_requests, experiment_id, opened
-from admm_exp.tracking.tracker import RunStatus, Tracker
+from admm_exp.tracking.tracker import Baseline, RunStatus, Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,6 +62,8 @@ def open_tracker(
     with opened(uri, artifact_root) as client:
         if run_id is None:
             experiment = experiment_id(client, experiment_name, artifact_root)
+            if parent_run_id is None:  # a sweep has looked already
+                close_lost(client, experiment)
             run = client.create_run(experiment, run_name=run_name, tags=all_tags | parent)
         else:
             run = _reopened(client, run_id)
@@ -147,6 +150,11 @@ class MlflowTracker:
 
         entities = [RunTag(key, value) for key, value in _short(tags).items()]
         self._send_soon(partial(self._client.log_batch, self._run_id, tags=entities))
+
+    def share_baseline(self, baseline: Baseline) -> None:
+        """Point to the baseline run of a dense network, created if the store lacks it."""
+        own = (self._client, str(self.experiment_id), self._run_id)
+        self._send_soon(partial(share_baseline, *own, baseline))
 
     def flush(self) -> None:
         """Send what waits; if the server fails, keep it and warn once."""
@@ -241,8 +249,7 @@ def _own_tags() -> dict[str, str]:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         user = "unknown"
-    host, pid = socket.gethostname(), str(os.getpid())
-    return {"mlflow.source.name": "admm-exp", "mlflow.user": user, "host": host, "pid": pid}
+    return {"mlflow.source.name": "admm-exp", "mlflow.user": user} | owner_tags()
 
 
 def _short(tags: Mapping[str, str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from math import log10
 from typing import Any
 
 PARTS = ("dataset", "model", "granularity", "metric", "method", "rho_policy", "schedule")
-WHERE = ("tracking", "tracking_uri")
+WHERE = ("tracking", "tracking_uri", "force")
 
 
 def run_params(settings: Mapping[str, Any], rho: float) -> dict[str, Any]:
