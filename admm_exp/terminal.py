@@ -101,9 +101,9 @@ class Terminal:
         )
         lines = [f"report   {run_dir / 'report.md'}", f"network  {run_dir / _network_file(report)}"]
         if uri := report["mlflow"]["tracking_uri"]:
-            is_server = uri.startswith("http")
-            view = uri if is_server else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
-            lines.append(f"curves   {view}")
+            settings = {"experiment_name": report["mlflow"]["experiment"], "tracking_uri": uri}
+            words = [f"{key}={value}" for key, value in settings.items()]
+            lines.append(f"curves   {shlex.join(['admm-exp-ui', *words])}")
         for line in lines:
             self.console.print(line, markup=False)
 

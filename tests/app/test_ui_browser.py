@@ -115,3 +115,21 @@ def test_the_table_has_the_columns_sorted(browser: Any, links: dict[str, str]) -
         "final/sparsity",
     ]
     assert accuracies == sorted(accuracies, reverse=True)
+
+
+def test_the_report_reads_the_same_runs_from_the_server(swept: Path, links: dict[str, str]) -> None:
+    address = links["table"].partition("/#/")[0]
+    code = "from admm_exp.app.report_command import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"tracking_uri={address}", "output=report"],
+        cwd=swept,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    page = (swept / "report" / "report.html").read_text()
+    assert f"<h1>admm_exp: {len(RUNS)} runs</h1>" in page
+    assert page.count(f'<a href="{address}/#/experiments/1/runs/') == len(RUNS)
+    assert (swept / "report" / "residuals.png").exists()
