@@ -20,6 +20,7 @@ from admm_exp.preflight import check_plan
 from admm_exp.previous import read_previous
 from admm_exp.schema import check_arguments
 from admm_exp.tracking import NullTracker, open_tracker
+from admm_exp.tracking.spool import origin_of, read_entries
 from admm_exp.training.device import resolve_device
 
 
@@ -61,8 +62,10 @@ def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
     return materials
 
 
-def open_tracking(config: ExperimentConfig, materials: Materials, run_dir: Path) -> Materials:
-    """Start the MLflow run, unless tracking=none.
+def open_tracking(
+    config: ExperimentConfig, materials: Materials, run_dir: Path, is_resumed: bool = False
+) -> Materials:
+    """Start the MLflow run, or go on with that of the folder, unless tracking=none.
 
     Raises:
         TrackingError: If the store cannot be reached or used.
@@ -70,12 +73,14 @@ def open_tracking(config: ExperimentConfig, materials: Materials, run_dir: Path)
     if config.tracking.name == "none":
         return materials
     prefix = "" if config.method["name"] == "admm" else f"method={config.method['name']},"
+    spool = run_dir / "metrics.jsonl"
+    origin = origin_of(read_entries(spool)) if is_resumed else None
     tracker = open_tracker(
         config.tracking_uri,
         config.experiment_name,
         config.name or f"{prefix}rho={config.rho},sparsity={config.sparsity}",
         Path("outputs/artifacts").absolute(),
-        run_dir / "metrics.jsonl",
+        spool,
         tags={
             "kind": "run",
             "config_hash": config_hash(config),
@@ -83,6 +88,7 @@ def open_tracking(config: ExperimentConfig, materials: Materials, run_dir: Path)
             "run_dir": str(run_dir),
         },
         parent_run_id=materials.previous.first_run_id if materials.previous else None,
+        run_id=None if origin is None else origin[1],
     )
     return replace(materials, tracker=tracker)
 

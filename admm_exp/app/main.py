@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from admm_exp.app.earlier import RESUME, asked_for, is_finished, settings_of
 from admm_exp.app.errors import explain
 from admm_exp.config import ExperimentConfig
 
@@ -35,16 +36,22 @@ OmegaConf.register_new_resolver("conf", lambda name: str(conf_dir() / name), rep
 
 def main() -> None:
     """Run `admm-exp`."""
-    run_command("config", ExperimentConfig, _task)
+    run_command("config", ExperimentConfig, _task, _resume)
 
 
-def run_command(config_name: str, schema: type, task: Callable[[DictConfig], Any]) -> None:
+def run_command(
+    config_name: str,
+    schema: type,
+    task: Callable[[DictConfig], Any],
+    shortcut: Callable[[list[str]], bool] = lambda arguments: False,
+) -> None:
     """Compose the settings of a command and run its task; say in one sentence what goes wrong.
 
     Args:
         config_name: File in conf/, which starts from `schema`.
         schema: Dataclass of the settings.
         task: What to do with them.
+        shortcut: Looks at the arguments first; True if that was all.
     """
     # Hydra raises instead of printing, so that every error is worded in one place.
     wants_traceback = os.environ.setdefault(WANTS_TRACEBACK, os.environ.get(FULL_ERROR, "0"))
@@ -54,7 +61,10 @@ def run_command(config_name: str, schema: type, task: Callable[[DictConfig], Any
         sys.path.insert(0, "")  # a user's own parts by _target_ from the current folder
     ConfigStore.instance().store(name="schema", node=schema)
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
+        if not shortcut(sys.argv[1:]):
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
+                task
+            )()
     except KeyboardInterrupt:
         sys.exit("interrupted")
     except Exception as error:
@@ -87,7 +97,21 @@ def _task(composed: DictConfig) -> float:
         raise
 
 
-def _run(composed: DictConfig, run_dir: Path) -> float:
+def _resume(arguments: list[str]) -> bool:
+    """Go on where a run stopped, if that is what the user asks for."""
+    asked = asked_for(RESUME, arguments)
+    if asked is None:
+        return False
+    run_dir, changes = asked
+    settings = settings_of(run_dir, RESUME, changes)
+    if is_finished(run_dir):
+        print(f"{run_dir} is finished: its results are in {run_dir / 'report.md'}")
+    else:
+        _run(settings, run_dir.absolute(), is_resumed=True)
+    return True
+
+
+def _run(composed: DictConfig, run_dir: Path, is_resumed: bool = False) -> float:
     from admm_exp.app.build import build_materials, open_tracking
     from admm_exp.schema import check_config
     from admm_exp.terminal import Terminal
@@ -97,17 +121,21 @@ def _run(composed: DictConfig, run_dir: Path) -> float:
         settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
         config = check_config(settings)
         materials = build_materials(config, terminal)
-        materials = open_tracking(config, materials, run_dir)
+        from admm_exp.experiment import find_checkpoint, run_experiment
+
+        earlier = find_checkpoint(config, materials, run_dir) if is_resumed else None
+        materials = open_tracking(config, materials, run_dir, is_resumed)
     except Exception:
-        _remove_unused(run_dir)
+        if not is_resumed:
+            _remove_unused(run_dir)
         raise
-    from admm_exp.experiment import run_experiment
     from admm_exp.tracking import tracked
 
+    cache_dir = Path("outputs/cache/dense")
     try:
         with tracked(materials.tracker):
             terminal.started(config)
-            report = run_experiment(config, materials, run_dir, Path("outputs/cache/dense"))
+            report = run_experiment(config, materials, run_dir, cache_dir, earlier)
     finally:
         terminal.close()
     terminal.finished(report, _short(run_dir))
