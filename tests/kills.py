@@ -1,8 +1,11 @@
-"""Kill runs at random moments with SIGKILL, resume them, compare: `python tests/kills.py 200`.
+"""Kill runs with SIGKILL, resume them, compare: `python tests/kills.py 200` at random moments.
+
+`python tests/kills.py chain` kills one run at one chosen moment after another.
 
 Every run is a fork of this process, which has everything imported, so that a run takes seconds.
 """
 
+import importlib
 import json
 import os
 import random
@@ -73,6 +76,31 @@ def start(folder: Path, *arguments: str, before: Callable[[], None] | None = Non
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def die_at(name: str, call: int) -> Callable[[], None]:
+    """Make a process kill itself at a call of a function, counted from 1.
+
+    Args:
+        name: The function as `module:attribute`.
+        call: Which call is the last.
+    """
+
+    def arm() -> None:
+        module, _, attribute = name.partition(":")
+        owner = importlib.import_module(module)
+        original, calls = getattr(owner, attribute), 0
+
+        def deadly(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*arguments, **options)
+
+        setattr(owner, attribute, deadly)
+
+    return arm
 
 
 def wait(pid: int, seconds: float = LONGEST_SECONDS) -> int | None:
@@ -168,6 +196,37 @@ def phase_of(folder: Path) -> str:
     return "before training"
 
 
+CHAIN = (
+    ("before any epoch", "admm_exp.stages:train_epoch", 1),
+    ("dense, end of epoch 2", "admm_exp.training.loop:as_evaluation", 2),
+    ("half a checkpoint", "os:fsync", 2),
+    ("Z and U update", "admm_exp.pruning.constrained:update", 2),
+    ("cut", "admm_exp.stages:prune", 1),
+    ("finetune, end of epoch 2", "admm_exp.training.loop:as_evaluation", 2),
+    ("report", "admm_exp.handover:write_report", 1),
+)
+"""Moments of death, each in the process that resumes after the one before."""
+
+
+def chain() -> None:
+    """Kill one run at all moments of the chain, resume it to its end, compare."""
+    preload()
+    with TemporaryDirectory() as name:
+        reference = new_folder(Path(name), "reference", None)
+        finish(reference, *JOB)
+        killed = new_folder(Path(name), "killed", empty_store(reference, Path(name) / "empty.db"))
+        for moment, function, call in CHAIN:
+            has_run = (killed / RUN).exists()
+            arguments = [f"resume={RUN}"] if has_run else JOB
+            code = wait(start(killed, *arguments, before=die_at(function, call)))
+            output = (killed / "output.txt").read_text()
+            assert code == -signal.SIGKILL, (moment, code, output[-3000:])
+        resume(killed)
+        found, expected = results(killed), results(reference)
+        differing = [key for key in expected if found[key] != expected[key]]
+    print(json.dumps({"kills": len(CHAIN), "differing": differing}))
+
+
 def main(count: int, seed: int) -> None:
     """Kill that many runs, some of them several times, and print the tally."""
     preload()
@@ -201,4 +260,7 @@ def main(count: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["chain"]:
+        chain()
+        sys.exit()
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 200, seed=0)
