@@ -17,7 +17,10 @@ def column(accuracy, macs):
 
 def report_of(rounds=None, **more):
     models = {"dense": column(0.9, 100), "pruned": column(0.5, 20), "finetuned": column(0.8, 20)}
-    layers = [{"name": "a", "channels": 8, "kept": 4}, {"name": "b", "channels": 4, "kept": 2}]
+    layers = [
+        {"name": "a", "channels": 8, "kept": 4, "unit_size": 1},
+        {"name": "b", "channels": 4, "kept": 2, "unit_size": 1},
+    ]
     return {"models": models | more, "layers": layers, "rounds": rounds, "epochs": {"total": 7}}
 
 

@@ -114,7 +114,7 @@ def layers(report: Report, path: Path) -> None:
     """
     rows = report["layers"]
     before, kept = [row["channels"] for row in rows], [row["kept"] for row in rows]
-    places, unit = range(len(rows)), rows[0]["unit"]
+    places, unit = range(len(rows)), rows[0].get("unit", "channels")
     with figure_at(path, 1.5 + 0.26 * len(rows)) as figure:
         axes = figure.subplots()
         axes.barh(places, before, color=LIGHT, height=0.74, label="before")
