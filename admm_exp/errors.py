@@ -9,6 +9,16 @@ class ConfigError(AdmmExpError):
     """A setting has a value that is not allowed."""
 
 
+def require(name: str, value: object, is_allowed: bool, allowed: str) -> None:
+    """Refuse the value of a setting.
+
+    Raises:
+        ConfigError: If it is not allowed, with what is.
+    """
+    if not is_allowed:
+        raise ConfigError(f"{name} must be {allowed}, got {value!r}")
+
+
 class DataError(AdmmExpError):
     """A data set is missing, damaged or does not fit the settings."""
 

@@ -1,6 +1,5 @@
 """ADMM pruning as a library: for your own network, loaders, loss and train function."""
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from math import inf
@@ -15,7 +14,7 @@ from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.rho_policy import Constant, RhoPolicy
 from admm_exp.admm.state import State
-from admm_exp.errors import ConfigError
+from admm_exp.errors import ConfigError, require
 from admm_exp.phases.admm import train_admm
 from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.phases.parts import Observer, Observers, Parts
@@ -24,7 +23,7 @@ from admm_exp.phases.prune import Cut, prune
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.penalty import StepCount
 from admm_exp.pruning_result import PruningResult
-from admm_exp.results import History
+from admm_exp.results import Announcing, History
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.learning_rate import admm_lrs, epoch_lr
 from admm_exp.training.loop import Batch, TrainFn, ValidateFn, as_evaluation
@@ -194,7 +193,7 @@ class ADMMPruner:
             ConfigError: If a function is missing or a number is out of range.
             TrainingError: If `train_fn` never steps the optimizer or a loss is not finite.
         """
-        history = _Announcing()
+        history = Announcing()
         watchers = Observers((history, observer) if observer else (history,))
         parts = self._parts(watchers)
         if min(admm_iterations, admm_epoch) < 1:
@@ -202,13 +201,13 @@ class ADMMPruner:
                 f"admm_iterations and admm_epoch must be at least 1, "
                 f"got {admm_iterations} and {admm_epoch}"
             )
-        _check("admm_lr", admm_lr, admm_lr > 0, "greater than 0")
-        _check("finetune_epochs", finetune_epochs, finetune_epochs >= 0, "at least 0")
+        require("admm_lr", admm_lr, admm_lr > 0, "greater than 0")
+        require("finetune_epochs", finetune_epochs, finetune_epochs >= 0, "at least 0")
         warmup = finetune_warmup_epochs
-        _check("finetune_warmup_epochs", warmup, warmup >= 0, "at least 0")
-        _check("finetune_lr", finetune_lr, finetune_lr > 0, "greater than 0")
+        require("finetune_warmup_epochs", warmup, warmup >= 0, "at least 0")
+        require("finetune_lr", finetune_lr, finetune_lr > 0, "greater than 0")
         if steps_per_epoch is not None:
-            _check("steps_per_epoch", steps_per_epoch, steps_per_epoch >= 1, "at least 1")
+            require("steps_per_epoch", steps_per_epoch, steps_per_epoch >= 1, "at least 1")
         try:
             lrs = admm_lrs(admm_decay, admm_lr, admm_iterations, admm_epoch)
             epoch_lr(finetune_decay, finetune_lr, 0, 1)
@@ -286,21 +285,8 @@ class ADMMPruner:
         plan.check_rho(self._constrained.rho, momentum)
 
 
-class _Announcing(History):
-    """Tells a library user what a person at a terminal would read."""
-
-    def warned(self, message: str) -> None:
-        super().warned(message)
-        warnings.warn(message, stacklevel=2)
-
-
 def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
     return torch.optim.SGD(parameters, lr, momentum=0.9)
-
-
-def _check(name: str, value: object, is_allowed: bool, allowed: str) -> None:
-    if not is_allowed:
-        raise ConfigError(f"{name} must be {allowed}, got {value!r}")
 
 
 def _checked_rho(rho: float | str) -> float:

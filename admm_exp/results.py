@@ -1,5 +1,6 @@
 """What an experiment found: plain numbers, as they stand in report.json."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -113,3 +114,12 @@ class History:
     def warned(self, message: str) -> None:
         """Remember a warning."""
         self.warnings.append(message)
+
+
+class Announcing(History):
+    """A history that tells a library user what a person at a terminal would read."""
+
+    def warned(self, message: str) -> None:
+        """Remember a warning and issue it."""
+        super().warned(message)
+        warnings.warn(message, stacklevel=2)

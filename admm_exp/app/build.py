@@ -21,6 +21,7 @@ from admm_exp.preflight import check_plan
 from admm_exp.previous import read_previous
 from admm_exp.schema import check_arguments
 from admm_exp.tracking import NullTracker, open_tracker
+from admm_exp.tracking.spool import origin_of, read_entries
 from admm_exp.training.device import resolve_device
 
 
@@ -63,9 +64,15 @@ def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
 
 
 def open_tracking(
-    config: ExperimentConfig, materials: Materials, run_dir: Path, job: Job | None
+    config: ExperimentConfig,
+    materials: Materials,
+    run_dir: Path,
+    job: Job | None = None,
+    is_resumed: bool = False,
 ) -> Materials:
-    """Start the MLflow run, unless tracking=none; a sweep's job is shown under its parent.
+    """Start the MLflow run, or go on with that of the folder, unless tracking=none.
+
+    A sweep's job is shown under its parent, a later round under the first.
 
     Raises:
         TrackingError: If the store cannot be reached or used.
@@ -75,12 +82,14 @@ def open_tracking(
     prefix = "" if config.method["name"] == "admm" else f"method={config.method['name']},"
     plain = config.name or f"{prefix}rho={config.rho},sparsity={config.sparsity}"
     earlier = materials.previous.first_run_id if materials.previous else None
+    spool = run_dir / "metrics.jsonl"
+    origin = origin_of(read_entries(spool)) if is_resumed else None
     tracker = open_tracker(
         config.tracking_uri,
         config.experiment_name,
         job.name if job and job.name else plain,
         Path("outputs/artifacts").absolute(),
-        run_dir / "metrics.jsonl",
+        spool,
         tags={
             "kind": "run",
             "config_hash": config_hash(config),
@@ -88,6 +97,7 @@ def open_tracking(
             "run_dir": str(run_dir),
         },
         parent_run_id=job.parent_run_id if job else earlier,
+        run_id=None if origin is None else origin[1],
     )
     return replace(materials, tracker=tracker)
 

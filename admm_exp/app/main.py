@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from admm_exp.app.earlier import RESUME, asked_for, is_finished, settings_of
 from admm_exp.app.errors import explain, sentence
 from admm_exp.config import ExperimentConfig
 from admm_exp.errors import StoppedError
@@ -43,16 +44,22 @@ OmegaConf.register_new_resolver("conf", lambda name: str(conf_dir() / name), rep
 
 def main() -> None:
     """Run `admm-exp`."""
-    run_command("config", ExperimentConfig, _task)
+    run_command("config", ExperimentConfig, _task, _resume)
 
 
-def run_command(config_name: str, schema: type, task: Callable[[DictConfig], Any]) -> None:
+def run_command(
+    config_name: str,
+    schema: type,
+    task: Callable[[DictConfig], Any],
+    shortcut: Callable[[list[str]], bool] = lambda arguments: False,
+) -> None:
     """Compose the settings of a command and run its task; say in one sentence what goes wrong.
 
     Args:
         config_name: File in conf/, which starts from `schema`.
         schema: Dataclass of the settings.
         task: What to do with them.
+        shortcut: Looks at the arguments first; True if that was all.
     """
     # Hydra raises instead of printing, so that every error is worded in one place.
     wants_traceback = os.environ.setdefault(WANTS_TRACEBACK, os.environ.get(FULL_ERROR, "0"))
@@ -62,7 +69,10 @@ def run_command(config_name: str, schema: type, task: Callable[[DictConfig], Any
         sys.path.insert(0, "")  # a user's own parts by _target_ from the current folder
     ConfigStore.instance().store(name="schema", node=schema)
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
+        if not shortcut(sys.argv[1:]):
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
+                task
+            )()
     except KeyboardInterrupt:
         sys.exit("interrupted")
     except Exception as error:
@@ -112,7 +122,23 @@ def _run_job(composed: DictConfig, run_dir: Path, path: Path) -> float:
     return score
 
 
-def _run(composed: DictConfig, run_dir: Path, job: Job | None = None) -> float:
+def _resume(arguments: list[str]) -> bool:
+    """Go on where a run stopped, if that is what the user asks for."""
+    asked = asked_for(RESUME, arguments)
+    if asked is None:
+        return False
+    run_dir, changes = asked
+    settings = settings_of(run_dir, RESUME, changes)
+    if is_finished(run_dir):
+        print(f"{run_dir} is finished: its results are in {run_dir / 'report.md'}")
+    else:
+        _run(settings, run_dir.absolute(), is_resumed=True)
+    return True
+
+
+def _run(
+    composed: DictConfig, run_dir: Path, job: Job | None = None, is_resumed: bool = False
+) -> float:
     from admm_exp.app.build import build_materials, open_tracking
     from admm_exp.hopeless import Hopeless
     from admm_exp.schema import check_config
@@ -123,19 +149,22 @@ def _run(composed: DictConfig, run_dir: Path, job: Job | None = None) -> float:
         settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
         config = check_config(settings)
         materials = build_materials(config, terminal if job is None else Hopeless(job.limits))
-        materials = open_tracking(config, materials, run_dir, job)
+        from admm_exp.experiment import find_checkpoint, run_experiment
+
+        earlier = find_checkpoint(config, materials, run_dir) if is_resumed else None
+        materials = open_tracking(config, materials, run_dir, job, is_resumed)
     except Exception:
-        if job is None:
+        if job is None and not is_resumed:
             _remove_unused(run_dir)
         raise
-    from admm_exp.experiment import run_experiment
     from admm_exp.tracking import tracked
 
+    cache_dir = Path("outputs/cache/dense")
     try:
         with tracked(materials.tracker):
             if job is None:
                 terminal.started(config)
-            report = run_experiment(config, materials, run_dir, Path("outputs/cache/dense"))
+            report = run_experiment(config, materials, run_dir, cache_dir, earlier)
     finally:
         terminal.close()
     if job is None:

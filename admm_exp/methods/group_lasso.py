@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from torch.optim import Optimizer
 
+from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.admm.state import initial_state
 from admm_exp.config import ExperimentConfig
 from admm_exp.errors import ConfigError
@@ -37,7 +38,7 @@ class GroupLasso(Finetuned):
             raise ValueError(f"strength must be greater than 0, got {strength}")
         self.strength = strength
 
-    def check(self, config: ExperimentConfig, steps_per_epoch: int) -> None:
+    def check(self, config: ExperimentConfig, rho_policy: RhoPolicy, steps_per_epoch: int) -> None:
         """Refuse units that are no channels."""
         if config.granularity["name"] != "channel":
             raise ConfigError(

@@ -77,7 +77,8 @@ def _best(settings: Sequence[Setting]) -> str:
     chosen_on = "validation" if judged_by(settings) == "val_accuracy" else "test"
     return (
         "<h2>Best of each sparsity</h2>"
-        f'<p class="quiet">Chosen on {chosen_on} accuracy; test accuracy is what it then reaches. '
+        f'<p class="quiet">Chosen on {chosen_on} accuracy, among equals by the smaller primal '
+        "residual; test accuracy is what it then reaches. "
         "“After the cut” is test accuracy before any finetuning; one MAC is two FLOPs.</p>"
         + settings_table(best_per_sparsity(settings))
     )

@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from admm_exp.phases.parts import Parts
+from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import PhaseResult
 from admm_exp.training.learning_rate import epoch_lr
 from admm_exp.training.loop import run_epochs
@@ -57,6 +58,7 @@ def train_at(
     offset: int,
     *,
     around_epoch: AroundEpoch = anything,
+    constrained: ConstrainedModel | None = None,
 ) -> PhaseResult:
     """Train a network in place for one epoch at each learning rate.
 
@@ -68,12 +70,14 @@ def train_at(
         offset: Epochs of the run before this phase.
         around_epoch: Called with the optimizer and the epoch, counted from 0 within the phase;
             the epoch is trained inside what it returns.
+        constrained: The constraint on the network, if `around_epoch` changes its state.
     """
     start = perf_counter()
     parts.observer.phase_started(phase, len(lrs))
     if lrs:
         optimizer = parts.optimizer_fn(model.parameters(), max(lrs))
-        for epoch, lr in enumerate(lrs):
+        done = len(parts.begin(phase, model, optimizer, constrained).epochs)
+        for epoch, lr in enumerate(lrs[done:], start=done):
             with around_epoch(optimizer, epoch):
                 run_epochs(
                     model,
