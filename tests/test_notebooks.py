@@ -7,6 +7,7 @@ import pytest
 from conftest import SHORT, clean_environment, run_command
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
+SMALL = (*SHORT, "model=small_cnn")
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
@@ -41,7 +42,7 @@ def executed(name: str, folder: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of jupyter's own packages
 def test_runs_of_a_fresh_sweep_are_compared(tmp_path: Path) -> None:
-    done = run_command(tmp_path, "-m", "rho=0.01,0.1", "sparsity=0.3,0.7", *SHORT)
+    done = run_command(tmp_path, "-m", "rho=0.01,0.1", "sparsity=0.3,0.7", *SMALL)
     assert done.returncode == 0, done.stderr
     told = executed("compare_runs.ipynb", tmp_path)
     assert told.startswith("4 pictures")

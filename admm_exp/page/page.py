@@ -15,7 +15,7 @@ FIGURES = {
     "pareto": ("Accuracy against cost", "Points are settings, lines their std over seeds."),
     "heatmaps": ("rho and sparsity", "Mean over seeds; empty cells were not run."),
     "residuals": ("Residuals", "Per ADMM iteration, one line a seed."),
-    "channels": ("Channels", "Channels that each group keeps."),
+    "channels": ("What is kept", "Channels, or finer units, that each group keeps."),
 }
 
 
