@@ -65,8 +65,7 @@ def run_command(
     wants_traceback = os.environ.setdefault(WANTS_TRACEBACK, os.environ.get(FULL_ERROR, "0"))
     os.environ[FULL_ERROR] = "1"
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # a user's own parts by _target_ from the current folder
+    _look_for_parts_here()
     ConfigStore.instance().store(name="schema", node=schema)
     try:
         if not shortcut(sys.argv[1:]):
@@ -99,8 +98,16 @@ def _task(composed: DictConfig) -> float:
     if hydra_config.mode == RunMode.RUN:
         with one_sentence():
             return _run(composed, run_dir)
-    sweep_dir = Path(hydra_config.runtime.cwd) / hydra_config.sweep.dir
+    start = Path(hydra_config.runtime.cwd)
+    os.chdir(start)  # a cluster's process begins elsewhere, and relative paths mean the user's
+    _look_for_parts_here()
+    sweep_dir = start / hydra_config.sweep.dir
     return _run_job(composed, run_dir, job_path(sweep_dir, hydra_config.job.num))
+
+
+def _look_for_parts_here() -> None:
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a user's own parts by _target_ from the current folder
 
 
 def _run_job(composed: DictConfig, run_dir: Path, path: Path) -> float:
