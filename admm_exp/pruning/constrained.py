@@ -196,7 +196,7 @@ class ConstrainedModel:
             SurgeryError: If they differ by more than 1e-3.
         """
         masked = self.masked()
-        small = cut(masked, self.example_input, self.groups, self.state.support)
+        small = cut(masked, self.groups, self.state.support)
         return small, max_abs_difference(masked, small, inputs)
 
     def _masks(self) -> list[Tensor]:
