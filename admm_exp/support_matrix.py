@@ -5,14 +5,15 @@ python -m admm_exp.support_matrix resnet18 vit_b_16     # some
 """
 
 import argparse
-import json
-import subprocess
-import sys
+import multiprocessing
+import resource
+import signal
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import pairwise
+from multiprocessing.connection import Connection
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +47,8 @@ class Row:
         params: Parameters before.
         params_left: Parameters of the cut network as a fraction of that.
         difference: Masked against cut network, relative to the spread of the outputs.
-        plan_seconds: Time to find the groups.
-        total_seconds: Time of everything.
+        plan_seconds: Processor time to find the groups.
+        total_seconds: Processor time of everything.
     """
 
     network: str
@@ -74,12 +75,12 @@ def examine(name: str, memory_bytes: float) -> Row:
     pixels = smallest_input(name)
     model, left_out = _build(name, memory_bytes)
     inputs = torch.randn(2, 3, pixels, pixels)
-    start = perf_counter()
+    start = process_time()
     try:
         constrained = ConstrainedModel(
             model, inputs[:1], sparsity=SPARSITY, metric=L2Norm(), rho=1e-3
         )
-        plan_seconds = perf_counter() - start
+        plan_seconds = process_time() - start
         _admm_iteration(constrained, inputs)
         masked = constrained.masked().eval()
         with torch.no_grad():
@@ -102,7 +103,7 @@ def examine(name: str, memory_bytes: float) -> Row:
         params_left=sizes[1] / sizes[0],
         difference=relative,
         plan_seconds=plan_seconds,
-        total_seconds=perf_counter() - start,
+        total_seconds=process_time() - start,
     )
 
 
@@ -154,27 +155,32 @@ def _loss(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def examine_apart(name: str, limit_seconds: float, memory_bytes: float) -> Row:
-    """Examine a network in a process of its own, with a time limit."""
-    code = f"from admm_exp.support_matrix import _print_row; _print_row({name!r}, {memory_bytes})"
-    start = perf_counter()
+    """Examine a network in a process of its own, with a limit on its processor time."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(
+        target=_send_row, args=(sender, name, limit_seconds, memory_bytes)
+    )
+    process.start()
+    sender.close()
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=limit_seconds,
-        )
-    except subprocess.TimeoutExpired:
+        row: Row = receiver.recv()
+    except EOFError:
+        row = Row(name, "fails: the process died")
+    process.join()
+    if process.exitcode == -signal.SIGXCPU:
         return Row(name, f"hangs: not done after {limit_seconds:.0f} s")
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return Row(name, f"fails: {reason}", total_seconds=perf_counter() - start)
-    return Row(**json.loads(done.stdout.splitlines()[-1]))
+    return row
 
 
-def _print_row(name: str, memory_bytes: float) -> None:
-    print(json.dumps(asdict(examine(name, memory_bytes))))
+def _send_row(sender: Connection, name: str, limit_seconds: float, memory_bytes: float) -> None:
+    seconds = int(limit_seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        sender.send(examine(name, memory_bytes))
+    except Exception as error:  # a row of the table, whatever breaks
+        reason = (str(error).splitlines() or [""])[0]
+        sender.send(Row(name, f"fails: {type(error).__name__}: {reason}"))
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
@@ -209,6 +215,7 @@ def main() -> None:
     parser.add_argument("--limit-seconds", type=float, default=300.0)
     parser.add_argument("--memory-gb", type=float, default=2.5)
     options = parser.parse_args()
+    torch.set_num_threads(1)
     rows = []
     for name in options.networks or classifier_names():
         rows.append(examine_apart(name, options.limit_seconds, options.memory_gb * 1e9))

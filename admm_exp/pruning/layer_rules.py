@@ -11,13 +11,13 @@ from admm_exp.pruning.labels import FIXED
 
 
 def linear(
-    flow: Flow, func: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None = None
+    flow: Flow, func: Any, input: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Tensor:
     """Follow a linear layer: columns read channels, rows make them."""
-    outputs = func(inputs, weight, bias)
+    outputs = func(input, weight, bias)
     if not flow.is_parameter(weight):
-        return _unknown_weight(flow, [inputs, weight, bias], outputs)
-    codes = flow.along(inputs, -1)
+        return _unknown_weight(flow, [input, weight, bias], outputs)
+    codes = flow.along(input, -1)
     if codes is not None:
         flow.columns(weight, 1, codes)
     made = made_by(flow, weight, 0, bias)
@@ -28,7 +28,7 @@ def linear(
 def convolution(
     flow: Flow,
     func: Any,
-    inputs: Tensor,
+    input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: Any = 1,
@@ -37,14 +37,14 @@ def convolution(
     groups: int = 1,
 ) -> Tensor:
     """Follow a convolution of any dimension; depthwise ones pass channels on."""
-    outputs = func(inputs, weight, bias, stride, padding, dilation, groups)
-    return _convolved(flow, inputs, outputs, weight, bias, groups, is_transposed=False)
+    outputs = func(input, weight, bias, stride, padding, dilation, groups)
+    return _convolved(flow, input, outputs, weight, bias, groups, is_transposed=False)
 
 
 def transposed_convolution(
     flow: Flow,
     func: Any,
-    inputs: Tensor,
+    input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
     stride: Any = 1,
@@ -54,8 +54,8 @@ def transposed_convolution(
     dilation: Any = 1,
 ) -> Tensor:
     """Follow a transposed convolution, whose output channels are dimension 1 of the weight."""
-    outputs = func(inputs, weight, bias, stride, padding, output_padding, groups, dilation)
-    return _convolved(flow, inputs, outputs, weight, bias, groups, is_transposed=True)
+    outputs = func(input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _convolved(flow, input, outputs, weight, bias, groups, is_transposed=True)
 
 
 def _convolved(
@@ -92,7 +92,7 @@ def _convolved(
 def batch_norm(
     flow: Flow,
     func: Any,
-    inputs: Tensor,
+    input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
     weight: Tensor | None = None,
@@ -103,14 +103,14 @@ def batch_norm(
 ) -> Tensor:
     """Follow a batch norm: gamma, beta and running statistics belong to the channel."""
     is_batch = running_mean is None
-    outputs = func(inputs, running_mean, running_var, weight, bias, is_batch, 0.0, eps)
-    return _channel_norm(flow, inputs, outputs, weight, bias, running_mean is not None)
+    outputs = func(input, running_mean, running_var, weight, bias, is_batch, 0.0, eps)
+    return _channel_norm(flow, input, outputs, weight, bias, running_mean is not None)
 
 
 def instance_norm(
     flow: Flow,
     func: Any,
-    inputs: Tensor,
+    input: Tensor,
     running_mean: Tensor | None = None,
     running_var: Tensor | None = None,
     weight: Tensor | None = None,
@@ -120,8 +120,8 @@ def instance_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """Follow an instance norm, which looks at one channel at a time."""
-    outputs = func(inputs, running_mean, running_var, weight, bias, running_mean is None, 0.0, eps)
-    return _channel_norm(flow, inputs, outputs, weight, bias, running_mean is not None)
+    outputs = func(input, running_mean, running_var, weight, bias, running_mean is None, 0.0, eps)
+    return _channel_norm(flow, input, outputs, weight, bias, running_mean is not None)
 
 
 def _channel_norm(
@@ -153,9 +153,11 @@ def _channel_norm(
     return outputs
 
 
-def embedding(flow: Flow, func: Any, indices: Tensor, weight: Tensor, *rest: Any) -> Tensor:
+def embedding(
+    flow: Flow, func: Any, input: Tensor, weight: Tensor, *args: Any, **kwargs: Any
+) -> Tensor:
     """Follow an embedding, whose channels are the columns of its table."""
-    outputs = func(indices, weight, *rest)
+    outputs = func(input, weight, *args, **kwargs)
     if flow.is_parameter(weight):
         codes = made_by(flow, weight, 1, None)
         flow.mark(outputs, codes.view([1] * (outputs.dim() - 1) + [-1]))
@@ -163,25 +165,25 @@ def embedding(flow: Flow, func: Any, indices: Tensor, weight: Tensor, *rest: Any
     return _unknown_weight(flow, [weight], outputs)
 
 
-def dropout(flow: Flow, func: Any, inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+def dropout(flow: Flow, func: Any, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """Let everything through: what is dropped by chance is not what is looked for."""
-    return inputs
+    return input
 
 
 def pad(
     flow: Flow,
     func: Any,
-    inputs: Tensor,
+    input: Tensor,
     pad: Sequence[int],
     mode: str = "constant",
     value: float | None = None,
 ) -> Tensor:
     """Follow padding in any mode, so long as no channels are added."""
-    outputs = func(inputs, pad, mode, value)
-    codes = flow.codes(inputs)
+    outputs = func(input, pad, mode, value)
+    codes = flow.codes(input)
     if codes is None:
         return outputs
-    padded = [inputs.dim() - 1 - i // 2 for i, amount in enumerate(pad) if amount]
+    padded = [input.dim() - 1 - i // 2 for i, amount in enumerate(pad) if amount]
     if any(codes.shape[dim] > 1 for dim in padded):
         flow.labels.keep(codes, "its channels are padded")
         flow.mark(outputs, None)

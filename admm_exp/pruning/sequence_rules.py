@@ -1,9 +1,7 @@
 """How channels go through recurrence and attention."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from admm_exp.pruning.flow import Flow
@@ -14,8 +12,9 @@ from admm_exp.pruning.operation_rules import contract
 def recurrence(gates: int, flow: Flow, func: Any, *args: Any) -> Any:
     """Follow LSTM, GRU and RNN: a unit is one row of every gate, in all layers and directions.
 
-    The layers and directions of one module have one hidden size, so unit h of all of them lives
-    and dies together. With a zero state a unit without weights stays zero.
+    The layers and directions of one module have one hidden size (and one projection size), so
+    unit h of all of them lives and dies together. From a zero state a unit without weights stays
+    at zero.
     """
     outputs = func(*args)
     place = next(
@@ -28,40 +27,33 @@ def recurrence(gates: int, flow: Flow, func: Any, *args: Any) -> Any:
     n_directions = 2 if bidirectional else 1
     size = len(parameters) // (n_layers * n_directions)
     units = flow.labels.fresh(parameters[0].shape[0] // gates)
+    has_projection = size > (4 if has_bias else 2)
+    made = flow.labels.fresh(parameters[size - 1].shape[0]) if has_projection else units
     read = flow.along(inputs, -1)
     for layer in range(n_layers):
-        made = []
         for direction in range(n_directions):
             start = (layer * n_directions + direction) * size
-            own = parameters[start : start + size]
-            made.append(_cell(flow, own, units, read, gates, 4 if has_bias else 2))
-        read = torch.cat(made)
-    assert read is not None, "a recurrent layer has at least one layer"
-    _states(flow, states, outputs, units, made[0])
-    flow.mark(outputs[0], read.view([1] * (outputs[0].dim() - 1) + [-1]))
+            w_ih, w_hh, *others = parameters[start : start + size]
+            flow.produces(w_ih, 0, units)
+            if read is not None:
+                flow.columns(w_ih, 1, read)
+            flow.columns(w_hh, 1, made)
+            if has_projection:  # from the hidden units to the output
+                projection = others.pop()
+                flow.columns(projection, 1, units)
+                made_by(flow, projection, 0, None, made)
+            for parameter in (w_ih, w_hh, *others):
+                flow.channels(parameter, 0, units.repeat(gates))
+        read = made.repeat(n_directions)
+    _states(flow, states, outputs, (made, units))
+    passed = made.repeat(n_directions)
+    flow.mark(outputs[0], passed.view([1] * (outputs[0].dim() - 1) + [-1]))
     return outputs
 
 
-def _cell(
-    flow: Flow, own: Sequence[Tensor], units: Tensor, read: Tensor | None, gates: int, plain: int
-) -> Tensor:
-    w_ih, w_hh = own[:2]
-    if read is not None:
-        flow.columns(w_ih, 1, read)
-    for parameter in own[:plain]:
-        flow.channels(parameter, 0, units.repeat(gates))
-    flow.produces(w_ih, 0, units)
-    made = units
-    if len(own) > plain:  # a projection from the hidden units to the output
-        flow.columns(own[-1], 1, units)
-        made = made_by(flow, own[-1], 0, None)
-    flow.columns(w_hh, 1, made)
-    return made
-
-
-def _states(flow: Flow, states: Any, outputs: Any, units: Tensor, made: Tensor) -> None:
+def _states(flow: Flow, states: Any, outputs: Any, own: tuple[Tensor, Tensor]) -> None:
     given = [states] if isinstance(states, Tensor) else list(states)
-    for state, codes, after in zip(given, (made, units), outputs[1:], strict=False):
+    for state, codes, after in zip(given, own[: len(given)], outputs[1:], strict=True):
         known = flow.along(state, -1)
         if known is not None:
             flow.require_zero(flow.labels.unite(known, codes))
@@ -70,11 +62,13 @@ def _states(flow: Flow, states: Any, outputs: Any, units: Tensor, made: Tensor) 
         flow.mark(after, codes.view([1] * (after.dim() - 1) + [-1]))
 
 
-def multi_head_attention(flow: Flow, func: Any, query: Tensor, *args: Any, **kwargs: Any) -> Any:
+def multi_head_attention(
+    flow: Flow, func: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+) -> Any:
     """Keep the width of a MultiheadAttention: torch ties its heads to the embedding."""
     reason = f"{flow.here} ties its heads to its width"
-    outputs = func(query, *args, **kwargs)
-    flow.keep_all([query, *args[:2]], reason)
+    outputs = func(query, key, value, *args, **kwargs)
+    flow.keep_all([query, key, value], reason)
     flow.mark(outputs[0], flow.labels.fixed(reason).view([1] * outputs[0].dim()))
     if outputs[1] is not None:
         flow.mark(outputs[1], None)
