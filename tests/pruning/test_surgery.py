@@ -16,18 +16,15 @@ from admm_exp.pruning.surgery import cut, mask_, max_abs_difference
 
 ARCHITECTURES = (
     "resnet18",
-    "densenet121",
-    "mobilenet_v2",
     "mobilenet_v3_small",
     "squeezenet1_1",
     "googlenet",
-    "resnext50_32x4d",
-    "vgg11_bn",
-    "efficientnet_b0",
-    "convnext_tiny",
+    "regnet_x_400mf",
     "shufflenet_v2_x0_5",
     "swin_t",
 )
+"""A sample of the zoo; `pytest -m slow` takes all of it."""
+
 
 
 def constrain(model, inputs, sparsity, seed=0):
@@ -240,8 +237,8 @@ def test_layer_that_breaks_under_the_knife_is_a_surgery_error():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 3))
     inputs = torch.randn(2, 3, 8, 8)
     constrained = constrain(model, inputs, 0.5)
-    nn.utils.parametrizations.weight_norm(model[2])
-    with pytest.raises(SurgeryError, match=r"^the channels cannot be removed: \w+: [^\n]*$"):
+    model[2] = nn.Identity()
+    with pytest.raises(SurgeryError, match=r"^the channels cannot be removed: Attr\w+: [^\n]*$"):
         cut_of(constrained)
 
 
