@@ -26,7 +26,6 @@ ARCHITECTURES = (
 """A sample of the zoo; `pytest -m slow` takes all of it."""
 
 
-
 def constrain(model, inputs, sparsity, seed=0):
     return ConstrainedModel(model, inputs, sparsity=sparsity, metric=Random(seed), rho=1.0)
 
