@@ -163,7 +163,7 @@ class ConstrainedModel:
     def shrink(self, network: nn.Module) -> nn.Module:
         """Copy another network of the same architecture without the removed units."""
         if self.is_cut:
-            return cut(network, self.example_input, self.groups, self.state.support)
+            return cut(network, self.groups, self.state.support)
         copied = copy.deepcopy(network)
         mask_(copied, self.slices, self._masks())
         return copied
