@@ -17,7 +17,6 @@ PACKAGES = (
     "admm-exp",
     "torch",
     "torchvision",
-    "torch-pruning",
     "hydra-core",
     "omegaconf",
     "mlflow",

@@ -163,7 +163,7 @@ class ConstrainedModel:
     def shrink(self, network: nn.Module) -> nn.Module:
         """Copy another network of the same architecture without the removed units."""
         if self.is_cut:
-            return cut(network, self.example_input, self.groups, self.state.support)
+            return cut(network, self.groups, self.state.support)
         copied = copy.deepcopy(network)
         mask_(copied, self.slices, self._masks())
         return copied
@@ -196,7 +196,7 @@ class ConstrainedModel:
             SurgeryError: If they differ by more than 1e-3.
         """
         masked = self.masked()
-        small = cut(masked, self.example_input, self.groups, self.state.support)
+        small = cut(masked, self.groups, self.state.support)
         return small, max_abs_difference(masked, small, inputs)
 
     def _masks(self) -> list[Tensor]:

@@ -80,7 +80,6 @@ def _group(name: str, layer: Weighted, partition: Partition) -> PrunableGroup:
         n_units=partition.units(weight).shape[0],
         n_blocks=partition.count_blocks(weight.shape),
         parts=((f"{name}.weight" if name else "weight", dim, rows),),
-        root=name,
     )
 
 

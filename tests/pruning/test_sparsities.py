@@ -8,7 +8,7 @@ from admm_exp.pruning.sparsities import group_sparsities
 
 
 def group(*producers):
-    return PrunableGroup(producers[0], producers, 16, 1, (), producers[0])
+    return PrunableGroup(producers[0], producers, 16, 1, ())
 
 
 PRUNABLE = Prunable(
