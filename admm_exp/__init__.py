@@ -3,17 +3,19 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["ADMMPruner", "PruningResult", "load"]
+__all__ = ["ADMMPruner", "PruningResult", "load", "read_runs"]
 
 if TYPE_CHECKING:
     from admm_exp.pruner import ADMMPruner
     from admm_exp.pruning_result import PruningResult
     from admm_exp.saved_model import load
+    from admm_exp.tracking.runs import read_runs
 
 _HOMES = {
     "ADMMPruner": "admm_exp.pruner",
     "PruningResult": "admm_exp.pruning_result",
     "load": "admm_exp.saved_model",
+    "read_runs": "admm_exp.tracking.runs",
 }
 
 

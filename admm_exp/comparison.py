@@ -11,6 +11,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -106,7 +107,7 @@ def pareto_front(settings: Sequence[Setting]) -> list[Setting]:
     judge = judged_by(settings)
     best = -math.inf
     front = []
-    for setting in sorted(settings, key=lambda s: (s.mean("macs"), -s.mean(judge))):
+    for setting in sorted(settings, key=lambda s: (s.mean("macs"), _worse(s, judge))):
         if setting.mean(judge) > best and math.isfinite(setting.mean("macs")):
             best = setting.mean(judge)
             front.append(setting)
@@ -114,14 +115,15 @@ def pareto_front(settings: Sequence[Setting]) -> list[Setting]:
 
 
 def best_per_sparsity(settings: Sequence[Setting]) -> list[Setting]:
-    """Find the setting with the highest validation accuracy of every sparsity, in its order."""
+    """Find the setting with the highest validation accuracy of every sparsity, in its order.
+
+    Among equals it is the one whose ADMM has converged further.
+    """
     judge = judged_by(settings)
-    best: dict[float, Setting] = {}
-    for setting in settings:
-        known = best.get(setting.sparsity)
-        if known is None or setting.mean(judge) > known.mean(judge):
-            best[setting.sparsity] = setting
-    return [best[sparsity] for sparsity in sorted(best)]
+    return [
+        min(group, key=lambda s: _worse(s, judge))
+        for _, group in groupby(sorted(settings, key=_sparsity), key=_sparsity)
+    ]
 
 
 def judged_by(settings: Sequence[Setting]) -> str:
@@ -144,6 +146,16 @@ def dense_networks(rows: Sequence[Row]) -> list[Dense]:
         if accuracy is not None:
             found.append(Dense(f"dense {model} on {dataset}", macs, accuracy))
     return found
+
+
+def _worse(setting: Setting, judge: str) -> tuple[float, float]:
+    """Order settings from the best on: by accuracy, then by the primal residual."""
+    residual = setting.mean("primal_residual")
+    return -setting.mean(judge), math.inf if math.isnan(residual) else residual
+
+
+def _sparsity(setting: Setting) -> float:
+    return setting.sparsity
 
 
 def _described(row: Row) -> dict[str, str]:

@@ -151,12 +151,13 @@ class BudgetSettings:
 class ExperimentConfig:
     """One experiment: dense network, ADMM, cut, finetuning, report.
 
-    `dataset`, `model`, `metric`, `method` and `rho_policy` are parts: a `name`, a `_target_` that
-    builds the part and its arguments. `rho` is a number or "auto".
+    `dataset`, `model`, `granularity`, `metric`, `method` and `rho_policy` are parts: a `name`, a
+    `_target_` that builds the part and its arguments. `rho` is a number or "auto".
     """
 
     dataset: dict[str, Any]
     model: dict[str, Any]
+    granularity: dict[str, Any]
     metric: dict[str, Any]
     method: dict[str, Any]
     rho_policy: dict[str, Any]
@@ -173,6 +174,7 @@ class ExperimentConfig:
     name: str | None
     experiment_name: Annotated[str, MinLen(1)]
     tracking_uri: Annotated[str, MinLen(1)]
+    force: bool
 
 
 @dataclass
@@ -182,7 +184,7 @@ class PlanConfig(ExperimentConfig):
     output: Annotated[str, MinLen(1)]
 
 
-INCIDENTAL = {"name", "experiment_name", "tracking", "tracking_uri", "device"}
+INCIDENTAL = {"name", "experiment_name", "tracking", "tracking_uri", "device", "force"}
 """Settings that do not decide a run's result."""
 
 

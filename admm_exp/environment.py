@@ -3,7 +3,6 @@
 import hashlib
 import os
 import platform
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from admm_exp.provenance import ask_git, command
+
 PACKAGES = (
     "admm-exp",
     "torch",
     "torchvision",
-    "torch-pruning",
     "hydra-core",
     "omegaconf",
     "mlflow",
@@ -35,10 +35,10 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": str(device),
         "device_name": _device_name(device),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": command(),
         "directory": os.getcwd(),
-        "commit": _git("rev-parse", "HEAD"),
-        "is_dirty": bool(_git("status", "--porcelain")),
+        "commit": ask_git("rev-parse", "HEAD"),
+        "is_dirty": bool(ask_git("status", "--porcelain")),
     }
 
 
@@ -67,13 +67,3 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return platform.processor() or platform.machine()
-
-
-def _git(*arguments: str) -> str | None:
-    """Ask git about the checkout this package runs from; None outside one."""
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

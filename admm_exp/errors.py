@@ -9,6 +9,16 @@ class ConfigError(AdmmExpError):
     """A setting has a value that is not allowed."""
 
 
+def require(name: str, value: object, is_allowed: bool, allowed: str) -> None:
+    """Refuse the value of a setting.
+
+    Raises:
+        ConfigError: If it is not allowed, with what is.
+    """
+    if not is_allowed:
+        raise ConfigError(f"{name} must be {allowed}, got {value!r}")
+
+
 class DataError(AdmmExpError):
     """A data set is missing, damaged or does not fit the settings."""
 
@@ -23,6 +33,10 @@ class DeviceError(AdmmExpError):
 
 class TrainingError(AdmmExpError):
     """Training cannot go on."""
+
+
+class StoppedError(AdmmExpError):
+    """A run is ended because going on is pointless."""
 
 
 class SurgeryError(AdmmExpError):

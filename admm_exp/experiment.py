@@ -1,25 +1,40 @@
 """One experiment: all stages, then the report."""
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from admm_exp.config import ExperimentConfig
-from admm_exp.handover import deliver, log_settings, origin
+import torch
+
+from admm_exp.config import ExperimentConfig, config_hash
+from admm_exp.errors import CheckpointError
+from admm_exp.handover import deliver, log_settings, origin, share_baseline
 from admm_exp.materials import Materials
 from admm_exp.methods.admm import starting_rho
+from admm_exp.phases.checkpoints import Checkpoints
 from admm_exp.phases.parts import Observers
+from admm_exp.phases.snapshot import Snapshot, read_newest
 from admm_exp.pruning.cost import measure_latency_ms
 from admm_exp.report import build_report
 from admm_exp.results import History
 from admm_exp.stages import STAGES, Artifacts, Run, parts_of
 from admm_exp.tracking.curves import Curves
 
+CHECKPOINTS = "checkpoints"
+VERSIONS = ("torch", "device")
 LATENCY_BATCHES = (1, 32)
 LATENCY_SECONDS = 0.2
 
+logger = logging.getLogger(__name__)
+
 
 def run_experiment(
-    config: ExperimentConfig, materials: Materials, run_dir: Path, cache_dir: Path
+    config: ExperimentConfig,
+    materials: Materials,
+    run_dir: Path,
+    cache_dir: Path,
+    earlier: Snapshot | None = None,
 ) -> dict[str, Any]:
     """Run all stages and write everything a run leaves behind.
 
@@ -28,18 +43,28 @@ def run_experiment(
         materials: Data, network, metric, tracker.
         run_dir: Folder of the run.
         cache_dir: Folder of dense networks shared by runs.
+        earlier: Where an earlier process stopped; None begins anew.
 
     Returns:
         The report.
     """
     history = History()
     observer = Observers((history, Curves(materials.tracker), *materials.observers))
-    run = Run(config, materials, parts_of(config, materials, observer), run_dir, cache_dir)
+    checkpoints = Checkpoints(
+        run_dir / CHECKPOINTS, origin_of(config, materials), observer, earlier
+    )
+    parts = replace(parts_of(config, materials, checkpoints), progress=checkpoints)
+    run = Run(config, materials, parts, run_dir, cache_dir)
     rho = starting_rho(config, materials.rho_policy, len(materials.dataset.train))
     log_settings(config, materials, rho)
 
     made = Artifacts()
-    for stage in STAGES:
+    first, *others = STAGES
+    first(made, run)
+    if made.dense_key is not None:
+        entry = cache_dir / made.dense_key
+        share_baseline(config, materials, entry, made.models["dense"], history)
+    for stage in others:
         stage(made, run)
 
     _add_latency(made, materials)
@@ -56,6 +81,48 @@ def run_experiment(
     )
     deliver(report, materials, made.dense, made.small, run_dir)
     return report
+
+
+def find_checkpoint(
+    config: ExperimentConfig, materials: Materials, run_dir: Path
+) -> Snapshot | None:
+    """Read where a run stopped; None if it had not finished an epoch.
+
+    Args:
+        config: The settings.
+        materials: Data and network.
+        run_dir: Folder of the run.
+
+    Raises:
+        CheckpointError: If the run had other settings or other data.
+    """
+    found = read_newest(run_dir / CHECKPOINTS)
+    if found is None:
+        return None
+    for name, value in origin_of(config, materials).items():
+        if found.origin.get(name) == value:
+            continue
+        if name in VERSIONS:
+            logger.warning(
+                "%s was %s when %s began and is %s now: the result may differ from that of a run "
+                "that was never stopped",
+                *(name, found.origin.get(name), run_dir, value),
+            )
+        else:
+            raise CheckpointError(
+                f"{run_dir} cannot go on: the {name} changed since it began; start a new run"
+            )
+    return found
+
+
+def origin_of(config: ExperimentConfig, materials: Materials) -> dict[str, str]:
+    """Say what a run depends on."""
+    return {
+        "settings": config_hash(config),
+        "data": materials.dataset.fingerprint,
+        "torch": torch.__version__,
+        "device": materials.device.type,
+    }
 
 
 def _add_latency(made: Artifacts, materials: Materials) -> None:

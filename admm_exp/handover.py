@@ -1,20 +1,24 @@
 """What a run hands over to its folder and to the tracker."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from admm_exp.config import ExperimentConfig
+from admm_exp.config import ExperimentConfig, config_hash, group_hash
 from admm_exp.environment import describe_environment
 from admm_exp.figures.run import draw_all
 from admm_exp.materials import Materials
-from admm_exp.report import final_metrics, write_report
+from admm_exp.report import baseline_metrics, final_metrics, write_report
+from admm_exp.results import History
 from admm_exp.saved_model import save_model
 from admm_exp.tracking.address import without_password
+from admm_exp.tracking.curves import epoch_metrics
 from admm_exp.tracking.params import run_params
+from admm_exp.tracking.tracker import Baseline
 
 
 def log_settings(config: ExperimentConfig, materials: Materials, rho: float) -> None:
@@ -32,6 +36,36 @@ def log_settings(config: ExperimentConfig, materials: Materials, rho: float) -> 
     tracker.log_dataset(dataset.name, dataset.fingerprint[:36], "train", profile)
 
 
+def share_baseline(
+    config: ExperimentConfig,
+    materials: Materials,
+    entry: Path,
+    dense: Mapping[str, Any],
+    history: History,
+) -> None:
+    """Point the run to the one MLflow run of its dense network.
+
+    Args:
+        config: The settings.
+        materials: Data set and tracker.
+        entry: Cache entry of the dense network; its name says all that it depends on.
+        dense: Accuracies and cost of the dense network.
+        history: Epochs of the dense phase.
+    """
+    names = {part: getattr(config, part)["name"] for part in ("dataset", "model")}
+    schedule = {"dense": asdict(config.schedule.dense)}
+    materials.tracker.share_baseline(
+        Baseline(
+            key=entry.name,
+            lock=entry.with_suffix(".baseline.lock"),
+            name=f"dense {names['model']} on {names['dataset']}, seed {config.seed}",
+            params=names | {"seed": config.seed, "schedule": schedule},
+            curves=[(r.epoch, epoch_metrics(r)) for r in history.epochs if r.phase == "dense"],
+            final=baseline_metrics(dense),
+        )
+    )
+
+
 def origin(config: ExperimentConfig, materials: Materials) -> dict[str, Any]:
     """Record where a run comes from: settings, environment, MLflow run; no password."""
     tracker = materials.tracker
@@ -41,6 +75,8 @@ def origin(config: ExperimentConfig, materials: Materials) -> dict[str, Any]:
     shown = asdict(config) | {"tracking_uri": without_password(config.tracking_uri)}
     dataset, previous = materials.dataset, materials.previous
     return {
+        "config_hash": config_hash(config),
+        "group": group_hash(config),
         "seed": config.seed,
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint},
         "rounds": previous.rounds() if previous else None,

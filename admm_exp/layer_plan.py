@@ -5,6 +5,8 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from admm_exp.admm.metrics import Metric
+from admm_exp.admm.partition import Partition
+from admm_exp.admm.partitions.channel import Channel
 from admm_exp.config import ExperimentConfig
 from admm_exp.errors import ConfigError
 from admm_exp.pruning.budget import (
@@ -20,23 +22,30 @@ from admm_exp.pruning.sparsities import LayerSettings, group_sparsities
 
 
 def settle_layers(
-    config: ExperimentConfig, model: nn.Module, example_input: Tensor, metric: Metric
-) -> tuple[Plan, LayerSettings]:
+    config: ExperimentConfig,
+    model: nn.Module,
+    example_input: Tensor,
+    granularity: Channel | Partition,
+    metric: Metric,
+) -> tuple[Plan | None, LayerSettings]:
     """Settle the sparsity of every group: by the budget, the user's file, or one for all.
 
     Args:
         config: The settings.
         model: The network; trained, where its channels are ranked.
-        example_input: (B, ...) input that the network accepts.
+        example_input: (B, ...) input that the network accepts, on any device.
+        granularity: What the units are that are pruned.
         metric: Score of the channels.
 
     Returns:
-        The plan, and the settings of the layers that lead to it.
+        The plan, None below the channel where nothing is cut, and the settings of the layers.
 
     Raises:
         ConfigError: If the file cannot be used, or the budget cannot be reached.
     """
     asked, multiple = _asked_of_layers(config), config.channel_multiple
+    if not isinstance(granularity, Channel):
+        return None, asked
     planner = Planner(model, example_input, asked.exclude)
     if budget := _budget_of(config):
         if config.budget.allocation == "global":

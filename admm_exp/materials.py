@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from admm_exp.admm.metrics import Metric
+from admm_exp.admm.partition import Partition
+from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.data.dataset import Dataset
 from admm_exp.methods.method import Method
@@ -25,7 +27,8 @@ class Materials:
         build_model: Builds the network that the run starts from on the CPU: untrained, or that of
             the run before.
         builder: What `build_model` calls: `_target_` and arguments.
-        metric: Score of the channels.
+        granularity: What the units are that are pruned.
+        metric: Score of the units.
         method: How the network gets small.
         rho_policy: Chooses rho of every ADMM iteration.
         device: Where training takes place.
@@ -37,6 +40,7 @@ class Materials:
     dataset: Dataset
     build_model: Callable[[], nn.Module]
     builder: Mapping[str, Any]
+    granularity: Channel | Partition
     metric: Metric
     method: Method
     rho_policy: RhoPolicy

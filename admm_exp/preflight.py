@@ -27,10 +27,12 @@ def check_plan(config: ExperimentConfig, materials: Materials) -> None:
     materials.method.check(config, materials.rho_policy, len(dataset.train))
     seed_everything(config.seed)
     model = materials.build_model()
-    _, layers = settle_layers(config, model, materials.example_input(), materials.metric)
+    _, layers = settle_layers(
+        config, model, materials.example_input(), materials.granularity, materials.metric
+    )
     constrained = constrain(config, materials, model, layers)
     inputs = torch.randn(2, *dataset.shape)
-    small, _ = constrained.cut(inputs)
+    small, _ = constrained.finish(inputs)
     with torch.no_grad():
         logits = small.eval()(inputs)
     expected = (2, dataset.num_classes)
@@ -49,13 +51,23 @@ def planned_layers(config: ExperimentConfig, materials: Materials) -> tuple[Plan
         The plan, and the settings of the layers that lead to it.
 
     Raises:
-        ConfigError: If the layers file does not fit the network.
+        ConfigError: If the layers file does not fit the network, or nothing would be cut.
     """
     if config.budget.allocation == "global":
         raise ConfigError(
             "budget.allocation=global ranks the channels of a trained network, which a plan has "
             "not: run admm-exp, which writes the layers file it used"
         )
-    return settle_layers(
-        config, materials.build_model(), materials.example_input(), materials.metric
+    plan, layers = settle_layers(
+        config,
+        materials.build_model(),
+        materials.example_input(),
+        materials.granularity,
+        materials.metric,
     )
+    if plan is None:
+        raise ConfigError(
+            f"admm-exp-plan plans the cut of whole channels: granularity must be channel, "
+            f"got {config.granularity['name']}"
+        )
+    return plan, layers

@@ -1,6 +1,5 @@
 """ADMM pruning as a library: for your own network, loaders, loss and train function."""
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from math import inf
@@ -10,10 +9,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from admm_exp.admm.metrics import L2Norm, Metric
+from admm_exp.admm.partition import Partition
+from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.rho_policy import Constant, RhoPolicy
 from admm_exp.admm.state import State
-from admm_exp.errors import ConfigError
+from admm_exp.errors import ConfigError, require
 from admm_exp.phases.admm import train_admm
 from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.phases.parts import Observer, Observers, Parts
@@ -22,7 +23,7 @@ from admm_exp.phases.prune import Cut, prune
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.penalty import StepCount
 from admm_exp.pruning_result import PruningResult
-from admm_exp.results import History
+from admm_exp.results import Announcing, History
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.learning_rate import admm_lrs, epoch_lr
 from admm_exp.training.loop import Batch, TrainFn, ValidateFn, as_evaluation
@@ -33,7 +34,7 @@ UNKNOWN_RHO = 1.0
 
 
 class ADMMPruner:
-    """Prune the channels of a trained network with ADMM.
+    """Prune a trained network with ADMM: its channels, or what else the granularity says.
 
     Three levels, each built on the one below:
 
@@ -49,10 +50,12 @@ class ADMMPruner:
             optimizer it is given. Needed by `prune` only.
         validate_fn: (model) -> accuracy in [0, 1]. Needed by `prune` only.
         optimizer_fn: (parameters, lr) -> optimizer; SGD with momentum 0.9 if None.
-        sparsity: Fraction of channels that every group loses, in [0, 1); or a mapping of layer
+        sparsity: Fraction of units that every group loses, in [0, 1); or a mapping of layer
             name to sparsity, with `default` for the others.
         rho: Penalty parameter > 0, or "auto": from the learning rates, in `prune` only.
-        metric: Score of the channels, an object of `admm_exp.admm.metrics`; L2Norm if None.
+        metric: Score of the units, an object of `admm_exp.admm.metrics`; L2Norm if None.
+        granularity: What the units are, an object of `admm_exp.admm.partitions`; whole channels
+            if None. Finer units stay in the network as zeros, which finetuning holds.
 
     Raises:
         ModelError: If nothing can be pruned or the example input does not fit.
@@ -70,6 +73,7 @@ class ADMMPruner:
         sparsity: float | Mapping[str, float],
         rho: float | str = "auto",
         metric: Metric | None = None,
+        granularity: Channel | Partition | None = None,
     ) -> None:
         self._train_fn = train_fn
         self._validate_fn = validate_fn
@@ -86,6 +90,7 @@ class ADMMPruner:
             metric=metric or L2Norm(),
             rho=_checked_rho(rho),
             by_layer=by_layer,
+            granularity=granularity,
         )
 
     @property
@@ -118,8 +123,19 @@ class ADMMPruner:
         """Do the Z- and U-step of one ADMM iteration and return its residuals."""
         return self._constrained.update(relaxation)
 
+    def finished_training(
+        self, optimizer: Optimizer, network: nn.Module
+    ) -> AbstractContextManager[None]:
+        """Hold what `finalize` masked at exactly zero after every step, inside the `with` block.
+
+        Args:
+            optimizer: Optimizer that trains the network.
+            network: What `finalize` returned; after a cut nothing needs to be held.
+        """
+        return self._constrained.finished_training(optimizer, network)
+
     def finalize(self) -> nn.Module:
-        """Remove the channels outside the support of Z; the model itself stays as it is.
+        """Remove the units outside the support of Z; the model itself stays as it is.
 
         Raises:
             SurgeryError: If masked and cut network differ by more than 1e-3.
@@ -177,7 +193,7 @@ class ADMMPruner:
             ConfigError: If a function is missing or a number is out of range.
             TrainingError: If `train_fn` never steps the optimizer or a loss is not finite.
         """
-        history = _Announcing()
+        history = Announcing()
         watchers = Observers((history, observer) if observer else (history,))
         parts = self._parts(watchers)
         if min(admm_iterations, admm_epoch) < 1:
@@ -185,13 +201,13 @@ class ADMMPruner:
                 f"admm_iterations and admm_epoch must be at least 1, "
                 f"got {admm_iterations} and {admm_epoch}"
             )
-        _check("admm_lr", admm_lr, admm_lr > 0, "greater than 0")
-        _check("finetune_epochs", finetune_epochs, finetune_epochs >= 0, "at least 0")
+        require("admm_lr", admm_lr, admm_lr > 0, "greater than 0")
+        require("finetune_epochs", finetune_epochs, finetune_epochs >= 0, "at least 0")
         warmup = finetune_warmup_epochs
-        _check("finetune_warmup_epochs", warmup, warmup >= 0, "at least 0")
-        _check("finetune_lr", finetune_lr, finetune_lr > 0, "greater than 0")
+        require("finetune_warmup_epochs", warmup, warmup >= 0, "at least 0")
+        require("finetune_lr", finetune_lr, finetune_lr > 0, "greater than 0")
         if steps_per_epoch is not None:
-            _check("steps_per_epoch", steps_per_epoch, steps_per_epoch >= 1, "at least 1")
+            require("steps_per_epoch", steps_per_epoch, steps_per_epoch >= 1, "at least 1")
         try:
             lrs = admm_lrs(admm_decay, admm_lr, admm_iterations, admm_epoch)
             epoch_lr(finetune_decay, finetune_lr, 0, 1)
@@ -226,6 +242,7 @@ class ADMMPruner:
             decay=finetune_decay,
             warmup_epochs=finetune_warmup_epochs,
             offset=len(lrs),
+            around_epoch=lambda optimizer, _: self.finished_training(optimizer, cut.model),
         )
         unfinetuned = after if recalibrated is None else recalibrated
         final = history.epochs[-1].val_accuracy if finetune_epochs else unfinetuned
@@ -268,21 +285,8 @@ class ADMMPruner:
         plan.check_rho(self._constrained.rho, momentum)
 
 
-class _Announcing(History):
-    """Tells a library user what a person at a terminal would read."""
-
-    def warned(self, message: str) -> None:
-        super().warned(message)
-        warnings.warn(message, stacklevel=2)
-
-
 def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
     return torch.optim.SGD(parameters, lr, momentum=0.9)
-
-
-def _check(name: str, value: object, is_allowed: bool, allowed: str) -> None:
-    if not is_allowed:
-        raise ConfigError(f"{name} must be {allowed}, got {value!r}")
 
 
 def _checked_rho(rho: float | str) -> float:

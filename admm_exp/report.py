@@ -50,6 +50,7 @@ def build_report(
         "surgery": {
             "max_abs_difference": cut.max_abs_difference,
             "groups": len(cut.layers),
+            "is_cut": cut.is_cut,
         },
         "admm": {
             **admm,
@@ -110,6 +111,7 @@ def summary_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...
         row("test accuracy", "test_accuracy", "percent"),
         row("validation accuracy", "val_accuracy", "percent"),
         row("params", "params", "count"),
+        *([row("nonzero params", "nonzero_params", "count")] if _has_zeros(columns) else []),
         row("MACs per sample", "macs", "count"),
         row("size", "size_bytes", "bytes"),
     ]
@@ -127,7 +129,7 @@ def original_of(models: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
 def markdown(report: Mapping[str, Any]) -> str:
     """Write the report as a page."""
     config, surgery, epochs = report["config"], report["surgery"], report["epochs"]
-    method = config["method"]["name"]
+    method, unit = config["method"]["name"], report["layers"][0]["unit"]
     rho = f", rho {report['admm']['rho']:.3g}" if method == "admm" else ""
     rounds = report.get("rounds")
     place = f", round {rounds['round']}" if rounds else ""
@@ -136,15 +138,15 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"{method}, sparsity {config['sparsity']}{rho}{place}",
         _table(summary_rows(report["models"])),
         f"Accuracy before the cut {report['admm']['test_accuracy']:.2%}, right after it "
-        f"{report['models']['pruned']['test_accuracy']:.2%}. Masked and cut network differ by at "
-        f"most {surgery['max_abs_difference']:.1e} on real inputs. Latency is measured once per "
-        f"architecture, so both columns of the small network share it; one MAC is two FLOPs.",
+        f"{report['models']['pruned']['test_accuracy']:.2%}. {surgery_sentence(surgery)} "
+        f"Latency is measured once per architecture, so both columns of the small network share "
+        f"it; one MAC is two FLOPs.",
         "![loss and accuracy](figures/training.png)",
         *(["![residuals](figures/residuals.png)"] if report["admm"]["iterations"] else []),
         "![channels](figures/layers.png)",
-        "## Channels",
+        f"## {unit.capitalize()}",
         _table(
-            [("group", "channels", "kept", "tied layers")]
+            [("group", unit, "kept", "tied layers")]
             + [
                 (r["name"], str(r["channels"]), str(r["kept"]), ", ".join(r["tied"]))
                 for r in report["layers"]
@@ -165,6 +167,14 @@ def markdown(report: Mapping[str, Any]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def surgery_sentence(surgery: Mapping[str, Any]) -> str:
+    """Say what became of the removed units."""
+    if not surgery["is_cut"]:
+        return "Removed weights stay in the network as zeros, so its size and MACs are the dense."
+    difference = surgery["max_abs_difference"]
+    return f"Masked and cut network differ by at most {difference:.1e} on real inputs."
+
+
 def final_metrics(report: Mapping[str, Any]) -> dict[str, float]:
     """Sum a run up in the metrics `final/*`, rounded to 6 digits.
 
@@ -172,15 +182,18 @@ def final_metrics(report: Mapping[str, Any]) -> dict[str, float]:
     """
     dense, small = original_of(report["models"]), report["models"]["finetuned"]
     first = (report.get("rounds") or {"original_channels": {}})["original_channels"]
-    channels = sum(first.get(row["name"], row["channels"]) for row in report["layers"])
-    kept = sum(row["kept"] for row in report["layers"])
+    layers = report["layers"]
+    units = sum(first.get(row["name"], row["channels"]) * row["unit_size"] for row in layers)
+    kept = sum(row["kept"] * row["unit_size"] for row in layers)
     numbers = {
         "accuracy": small["test_accuracy"],
+        "val_accuracy": small["val_accuracy"],
         "accuracy_drop": dense["test_accuracy"] - small["test_accuracy"],
         "accuracy_after_cut": report["models"]["pruned"]["test_accuracy"],
         "epochs": report["epochs"]["total"],
-        "sparsity": 1.0 - kept / channels,
+        "sparsity": 1.0 - kept / units,
         "params": small["params"],
+        "nonzero_params": small["nonzero_params"],
         "macs": small["macs"],
         "flops": small["flops"],
         "flops_ratio": small["flops"] / dense["flops"],
@@ -189,6 +202,18 @@ def final_metrics(report: Mapping[str, Any]) -> dict[str, float]:
     if recalibrated := report["models"].get("recalibrated"):
         numbers["accuracy_recalibrated"] = recalibrated["test_accuracy"]
     return {f"final/{name}": round(float(value), 6) for name, value in numbers.items()}
+
+
+def baseline_metrics(dense: Mapping[str, Any]) -> dict[str, float]:
+    """Sum a dense network up in the metrics `final/*`, so that it stands beside pruned ones."""
+    numbers = {"accuracy": dense["test_accuracy"], "val_accuracy": dense["val_accuracy"]}
+    numbers |= {"sparsity": 0.0, "flops_ratio": 1.0, "accuracy_drop": 0.0}
+    numbers |= {name: dense[name] for name in ("params", "macs", "flops")}
+    return {f"final/{name}": round(float(value), 6) for name, value in numbers.items()}
+
+
+def _has_zeros(columns: Sequence[Mapping[str, Any]]) -> bool:
+    return any(column["nonzero_params"] < column["params"] for column in columns)
 
 
 def _cell(value: float, dense: float, style: str) -> str:

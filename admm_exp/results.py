@@ -1,5 +1,6 @@
 """What an experiment found: plain numbers, as they stand in report.json."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -71,13 +72,19 @@ class PhaseResult:
 
 @dataclass(frozen=True)
 class LayerResult:
-    """One channel group: `name` is its first producer, `tied` all producers of the group."""
+    """One channel group: `name` is its first producer, `tied` all producers of the group.
+
+    With a finer granularity it is one layer, `unit` says what `channels` and `kept` count, and
+    `unit_size` how many weights such a unit has; a channel counts as one.
+    """
 
     name: str
     channels: int
     kept: int
     sparsity: float
     tied: tuple[str, ...]
+    unit: str = "channels"
+    unit_size: int = 1
 
 
 @dataclass
@@ -107,3 +114,12 @@ class History:
     def warned(self, message: str) -> None:
         """Remember a warning."""
         self.warnings.append(message)
+
+
+class Announcing(History):
+    """A history that tells a library user what a person at a terminal would read."""
+
+    def warned(self, message: str) -> None:
+        """Remember a warning and issue it."""
+        super().warned(message)
+        warnings.warn(message, stacklevel=2)

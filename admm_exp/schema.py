@@ -185,6 +185,12 @@ def _check_together(config: ExperimentConfig) -> Iterator[str]:
     given = {name: value for name, value in given.items() if value is not None}
     if len(given) > 1:
         yield f"budget must be one of {', '.join(given)}, got both"
+    granularity = config.granularity["name"]
+    asked = [f"budget.{name}={value}" for name, value in given.items()]
+    if config.channel_multiple > 1:
+        asked.append(f"channel_multiple={config.channel_multiple}")
+    if asked and granularity != "channel":
+        yield f"{asked[0]} counts whole channels: granularity must be channel, got {granularity}"
     for name, value in given.items():
         if not 0.0 < value < 1.0:
             yield f"budget.{name} must be in (0, 1), got {value}"

@@ -27,9 +27,8 @@ from admm_exp.phases.plain import train_plain
 from admm_exp.phases.prune import Cut, prune
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.cost import count_cost
-from admm_exp.pruning.layers_file import layers_text
+from admm_exp.pruning.layers_file import layers_text, unit_layers_text
 from admm_exp.pruning.sparsities import LayerSettings
-from admm_exp.pruning.surgery import cut as cut_channels
 from admm_exp.results import PhaseResult
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.checkpoint import write_atomically
@@ -69,6 +68,8 @@ class Artifacts:
     Args:
         models: Accuracies and cost of dense, pruned (recalibrated) and finetuned network.
         dense: The trained network (stage dense); no later stage changes it.
+        dense_key: Names all that the dense network depends on (stage dense); None if it is that
+            of the run before.
         constrained: The network ready to be cut, and its groups (stage sparsify).
         before_cut: Accuracies of that network, and what ended its training if that is a question.
         cut: What the cut did (stage cut).
@@ -77,6 +78,7 @@ class Artifacts:
 
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     dense: nn.Module = field(init=False)
+    dense_key: str | None = None
     constrained: ConstrainedModel = field(init=False)
     before_cut: dict[str, Any] = field(init=False)
     cut: Cut = field(init=False)
@@ -95,7 +97,7 @@ def dense(made: Artifacts, run: Run) -> None:
         run.parts.observer.phase_started("dense", 0)
         run.parts.observer.phase_finished(PhaseResult("dense", 0.0, 0, cached=True))
     else:
-        _train_or_reuse(model, run)
+        made.dense_key = _train_or_reuse(model, run)
     made.models["dense"] = _measured(model, materials.dataset)
 
 
@@ -104,9 +106,18 @@ def sparsify(made: Artifacts, run: Run) -> None:
     config, materials = run.config, run.materials
     seed_everything(config.seed)
     model = copy.deepcopy(made.dense)
-    plan, layers = settle_layers(config, model, materials.example_input(), materials.metric)
-    write_atomically(run.run_dir / "layers.yaml", layers_text(plan, layers).encode())
+    plan, layers = settle_layers(
+        config, model, materials.example_input(), materials.granularity, materials.metric
+    )
     constrained = constrain(config, materials, model, layers)
+    text = (
+        layers_text(plan, layers)
+        if plan is not None
+        else unit_layers_text(
+            constrained.prunable, constrained.sparsities, layers, constrained.granularity.unit
+        )
+    )
+    write_atomically(run.run_dir / "layers.yaml", text.encode())
     parts = _taught(made.dense, config.schedule.admm_distillation, run)
     steps, offset = len(materials.dataset.train), config.schedule.dense.epochs
     task = Task(config, materials.rho_policy, parts, steps, offset)
@@ -135,7 +146,17 @@ def finetune(made: Artifacts, run: Run) -> None:
     seed_everything(run.config.seed)
     last = run.materials.method.last_training(run.config.schedule)
     parts = _taught(made.dense, last.settings.distillation, run)
-    _train(made.small, last.phase, last.settings, parts, last.offset)
+    train_plain(
+        made.small,
+        last.phase,
+        parts,
+        epochs=last.settings.epochs,
+        lr=last.settings.lr,
+        decay=last.settings.decay,
+        warmup_epochs=last.settings.warmup_epochs,
+        offset=last.offset,
+        around_epoch=lambda optimizer, _: made.constrained.finished_training(optimizer, made.small),
+    )
     made.models["finetuned"] = _measured(made.small, run.materials.dataset)
 
 
@@ -169,12 +190,13 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
 def constrain(
     config: ExperimentConfig, materials: Materials, model: nn.Module, layers: LayerSettings
 ) -> ConstrainedModel:
-    """Put a network, on any device, under the channel constraints that the settings ask for."""
+    """Put a network, on any device, under the constraints that the settings ask for."""
     device = next(model.parameters()).device
     return ConstrainedModel(
         model,
         materials.example_input().to(device),
         sparsity=layers.default,
+        granularity=materials.granularity,
         metric=materials.metric,
         rho=1.0,
         by_layer=layers.by_layer,
@@ -183,7 +205,8 @@ def constrain(
     )
 
 
-def _train_or_reuse(model: nn.Module, run: Run) -> None:
+def _train_or_reuse(model: nn.Module, run: Run) -> str:
+    """Fill the dense network; return what names all that it depends on."""
     config, materials = run.config, run.materials
     settings = config.schedule.dense
     key = digest(
@@ -206,6 +229,7 @@ def _train_or_reuse(model: nn.Module, run: Run) -> None:
         run.parts,
         lambda watched: _train(model, "dense", settings, watched, 0),
     )
+    return key
 
 
 def _train_fn(dataset: Dataset, loss_fn: LossFn) -> TrainFn:
@@ -230,16 +254,16 @@ def _fresh(made: Artifacts, run: Run) -> nn.Module:
     The cut chose channels by where the dense network's weights went from its seed. Weights of
     layers that lost inputs are scaled up, so that activations keep the size they start with.
     """
-    materials, constrained = run.materials, made.constrained
+    materials = run.materials
     seed_everything((run.config.seed + FRESH_SEED) % 2**32)
     wide = materials.build_model().to(materials.device)
-    example = materials.example_input()
-    small = cut_channels(wide, example, constrained.groups, constrained.state.support)
+    small = made.constrained.shrink(wide)
     before = dict(wide.named_parameters())
     with torch.no_grad():
         for name, parameter in small.named_parameters():
             if parameter.dim() > 1:
-                parameter.mul_((before[name][0].numel() / parameter[0].numel()) ** 0.5)
+                n_inputs = int(parameter.count_nonzero()) / len(parameter)
+                parameter.mul_((before[name][0].numel() / max(1.0, n_inputs)) ** 0.5)
     return small
 
 

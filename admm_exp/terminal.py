@@ -11,7 +11,7 @@ from rich.table import Table
 
 from admm_exp.config import ExperimentConfig
 from admm_exp.pruning.plan import Plan
-from admm_exp.report import short_count, summary_rows
+from admm_exp.report import short_count, summary_rows, surgery_sentence
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
 
 
@@ -97,16 +97,15 @@ class Terminal:
         self.console.print()
         self.console.print(table)
         self.console.print()
-        surgery = report["surgery"]
         self.console.print(
-            f"accuracy before the cut {report['admm']['test_accuracy']:.2%}; masked and cut "
-            f"network differ by at most {surgery['max_abs_difference']:.1e}"
+            f"Accuracy before the cut {report['admm']['test_accuracy']:.2%}. "
+            f"{surgery_sentence(report['surgery'])}"
         )
         lines = [f"report   {run_dir / 'report.md'}", f"network  {run_dir / _network_file(report)}"]
         if uri := report["mlflow"]["tracking_uri"]:
-            is_server = uri.startswith("http")
-            view = uri if is_server else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
-            lines.append(f"curves   {view}")
+            settings = {"experiment_name": report["mlflow"]["experiment"], "tracking_uri": uri}
+            words = [f"{key}={value}" for key, value in settings.items()]
+            lines.append(f"curves   {shlex.join(['admm-exp-ui', *words])}")
         for line in lines:
             self.console.print(line, markup=False)
 

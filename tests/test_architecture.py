@@ -11,27 +11,39 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "admm_exp"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HOMES = {
-    "hydra": ("app/",),
-    "omegaconf": ("app/",),
+    "hydra": ("app/", "_plugins/"),
+    "omegaconf": ("app/", "_plugins/"),
     "mlflow": ("tracking/",),
-    "torch_pruning": ("pruning/graph.py",),
+    "optuna": ("search.py", "app/search.py"),
     "pydantic": ("schema.py",),
     "matplotlib": ("figures/",),
-    "rich": ("terminal.py",),
+    "rich": ("terminal.py", "sweep_terminal.py"),
     "torchvision": ("data/", "models/"),
 }
 STANDARD_ONLY = ("config.py", "results.py", "errors.py", "statistics.py", "comparison.py")
 FLOORS = (
-    ("errors", "config", "results", "statistics", "comparison"),
+    ("errors", "config", "results", "statistics", "comparison", "provenance", "job_file"),
     ("admm",),
     ("training", "data", "models"),
     ("pruning", "pruning_result", "tracking", "figures", "schema", "environment"),
     ("phases", "saved_model"),
     ("methods", "previous"),
-    ("report", "page", "pruner", "materials", "layer_plan"),
-    ("handover", "terminal", "stages"),
+    (
+        "report",
+        "page",
+        "pruner",
+        "materials",
+        "layer_plan",
+        "support_matrix",
+        "result_row",
+        "search",
+        "hopeless",
+    ),
+    ("sweep_report",),
+    ("handover", "terminal", "sweep_terminal", "stages"),
     ("experiment", "preflight"),
     ("app",),
+    ("_plugins",),
     ("__main__",),
 )
 

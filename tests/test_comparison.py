@@ -88,6 +88,13 @@ def test_choices_are_made_on_validation_data():
     assert [s.rho for s in pareto_front(settings)] == [2.0]
 
 
+def test_among_equals_the_better_converged_is_chosen():
+    runs = [row(rho=rho, val_accuracy=0.9, primal_residual=r) for rho, r in ((1, 3.0), (2, 0.5))]
+    settings = settings_of([*runs, row(rho=3, val_accuracy=0.9, primal_residual=None)])
+    assert [s.rho for s in best_per_sparsity(settings)] == [2.0]
+    assert [s.rho for s in pareto_front(settings)] == [2.0]
+
+
 def test_choices_are_made_on_test_data_only_where_validation_is_unknown():
     settings = settings_of([row(rho=1.0), row(rho=2.0, val_accuracy=None, accuracy=1.0)])
     assert judged_by(settings) == "accuracy"

@@ -13,11 +13,22 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from admm_exp.admm.groups import count_kept
 from admm_exp.app.main import conf_dir
 from admm_exp.config import ExperimentConfig
+from admm_exp.pruning.layers_file import read_layers
 from admm_exp.schema import check_config
 
-GROUPS = ("dataset", "model", "metric", "method", "rho_policy", "schedule", "tracking")
+GROUPS = (
+    "dataset",
+    "model",
+    "granularity",
+    "metric",
+    "method",
+    "rho_policy",
+    "schedule",
+    "tracking",
+)
 OPTIONS = [(g, p.stem) for g in GROUPS for p in sorted((conf_dir() / g).glob("*.yaml"))]
 PRESETS = [p.stem for p in sorted((conf_dir() / "experiment").glob("*.yaml"))]
 FILES = sorted(conf_dir().rglob("*.yaml"))
@@ -78,6 +89,14 @@ def test_the_reference_recipe_has_the_reference_values() -> None:
     assert (schedule.optimizer.momentum, schedule.optimizer.weight_decay) == (0.9, 2.5e-4)
     assert (config.dataset["name"], config.dataset["img_size"]) == ("cifar10", 224)
     assert config.model["name"] == "mobilenet_v1"
+
+
+def test_the_lenet_preset_keeps_6050_of_430500_weights() -> None:
+    settings = composed("+experiment=lenet5_71x")
+    by_layer = read_layers(settings["layers"], 0.5).by_layer
+    numbers = {"conv1": 500, "conv2": 25_000, "fc1": 400_000, "fc2": 5_000}
+    assert sum(count_kept(n, by_layer[name]) for name, n in numbers.items()) == 6_050
+    assert (settings["granularity"]["name"], settings["dataset"]["img_size"]) == ("element", 28)
 
 
 def test_the_command_line_wins_over_a_schedule() -> None:

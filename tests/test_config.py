@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from admm_exp.app.main import conf_dir
 from admm_exp.config import ExperimentConfig, config_hash, dataset_settings, group_hash
+from admm_exp.errors import ConfigError
 from admm_exp.schema import check_config
 
 
@@ -62,3 +63,10 @@ def test_an_edited_layers_file_changes_the_hash(tmp_path: Path) -> None:
 def test_a_group_is_what_differs_by_seed_alone() -> None:
     assert group_hash(config_of("seed=1")) == group_hash(config_of("seed=2"))
     assert group_hash(config_of("rho=1")) != group_hash(config_of("rho=2"))
+
+
+@pytest.mark.parametrize("override", ["budget.macs=0.5", "budget.params=0.3", "channel_multiple=8"])
+def test_what_counts_channels_is_refused_below_them(override: str) -> None:
+    config_of(override)
+    with pytest.raises(ConfigError, match=rf"^{override} counts whole channels: .* got element$"):
+        config_of(override, "granularity=element")

@@ -7,6 +7,7 @@ from torch import nn
 
 from admm_exp.admm.groups import ChannelGroup, Member
 from admm_exp.admm.metrics import L2Norm, Random
+from admm_exp.admm.partitions.element import Element
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.rho_policy import Geometric
 from admm_exp.admm.state import initial_state
@@ -415,3 +416,12 @@ def test_update_returns_the_residuals_of_the_new_state():
     assert pruner.state.iteration == 1
     assert residuals.primal_residual > 0
     assert residuals.rho == pruner.state.rho == 0.3
+
+
+def test_single_weights_are_masked_and_stay_zero_through_finetuning():
+    pruner = pruner_of(granularity=Element(), sparsity=0.8)
+    result = pruner.prune(admm_iterations=2, admm_epoch=1, finetune_epochs=2)
+    layers = [m for m in result.model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    for row, layer in zip(result.layers, layers, strict=True):
+        assert int((layer.weight == 0).sum()) == row.channels - row.kept == int(0.8 * row.channels)
+    assert result.max_abs_difference == 0.0

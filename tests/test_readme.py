@@ -2,17 +2,23 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import SHORT, run_command
+from conftest import SHORT, clean_environment, run_command
 
 from admm_exp.schema import known_keys
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
 PYTHON = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-COMMANDS = [line for line in SHELL.splitlines() if line.startswith("admm-exp")]
+COMMANDS = [line for line in SHELL.splitlines() if line.split()[:1] == ["admm-exp"]]
+OTHERS = {
+    "admm-exp-report": "admm_exp.app.report_command",
+    "admm-exp-ui": "admm_exp.app.ui_command",
+}
 NEEDS_MORE_THAN_DIGITS = ("dataset=", "+experiment=", "--help", "mynet")
 
 
@@ -34,6 +40,23 @@ def test_every_command_on_digits_runs(tmp_path: Path, line: str) -> None:
     done = run_command(tmp_path, *shlex.split(line)[1:], *short, *tracking)
     assert done.returncode == 0, done.stderr
     assert "finetuned" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in SHELL.splitlines() if line.partition(" ")[0] in OTHERS]
+)
+def test_every_other_command_composes(tmp_path: Path, line: str) -> None:
+    command, *arguments = shlex.split(line, comments=True)
+    code = f"from {OTHERS[command]} import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--cfg", "job"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("line", [c for c in COMMANDS if "mynet" in c])

@@ -11,13 +11,16 @@ def history_of(**epochs):
 
 def column(accuracy, macs):
     numbers = {"test_accuracy": accuracy, "val_accuracy": accuracy, "params": macs // 2}
-    cost = {"macs": macs, "flops": 2 * macs, "size_bytes": macs}
+    cost = {"macs": macs, "flops": 2 * macs, "size_bytes": macs, "nonzero_params": macs // 2}
     return numbers | cost | {"latency_ms": {"1": 1.0}}
 
 
 def report_of(rounds=None, **more):
     models = {"dense": column(0.9, 100), "pruned": column(0.5, 20), "finetuned": column(0.8, 20)}
-    layers = [{"name": "a", "channels": 8, "kept": 4}, {"name": "b", "channels": 4, "kept": 2}]
+    layers = [
+        {"name": "a", "channels": 8, "kept": 4, "unit_size": 1},
+        {"name": "b", "channels": 4, "kept": 2, "unit_size": 1},
+    ]
     return {"models": models | more, "layers": layers, "rounds": rounds, "epochs": {"total": 7}}
 
 
@@ -64,3 +67,17 @@ def test_table_has_a_column_for_every_network_there_is(more, titles):
     rows = summary_rows(report_of(**more)["models"])
     assert rows[0] == titles
     assert {len(row) for row in rows} == {len(titles)}
+
+
+def test_sparsity_counts_the_weights_of_units_of_different_size() -> None:
+    report = report_of()
+    report["layers"][0]["unit_size"] = 9  # 8 kernels of 9 weights lose 4, 4 of 1 lose 2
+    report["layers"][1]["kept"] = 4
+    assert final_metrics(report)["final/sparsity"] == round(36 / 76, 6)
+
+
+def test_zeros_get_a_row_of_their_own() -> None:
+    models = report_of()["models"]
+    assert "nonzero params" not in [row[0] for row in summary_rows(models)]
+    models["finetuned"]["nonzero_params"] = 1
+    assert "nonzero params" in [row[0] for row in summary_rows(models)]

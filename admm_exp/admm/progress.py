@@ -18,7 +18,7 @@ FLIPPING_ITERATIONS, FLIPPING_CHANGE, FLIPPING_ENERGY = 3, 0.2, 0.05
 """A support flips when so many iterations in a row exchanged more than this part of it, while so
 much energy was still outside it."""
 
-Constraint = TypeVar("Constraint", ChannelConstraint, PartitionConstraint)
+Constraint = TypeVar("Constraint", bound=ChannelConstraint | PartitionConstraint)
 
 
 def ramped_share(iteration: int, iterations: int, ramp: float) -> float:
@@ -55,7 +55,8 @@ def partial(constraint: Constraint, share: float) -> Constraint:
         size, n_kept = (n // group.n_blocks for n in (group.n_units, group.n_kept))
         n_removed = int(share * (size - n_kept) + 1e-9)
         groups.append(replace(group, n_kept=group.n_blocks * (size - n_removed)))
-    return replace(constraint, groups=tuple(groups))
+    loosened: dict[str, Any] = {"groups": tuple(groups)}
+    return replace(constraint, **loosened)
 
 
 def is_support_stable(past: Sequence[Residuals], iterations: int) -> bool:

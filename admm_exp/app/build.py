@@ -14,12 +14,14 @@ from torch import nn
 
 from admm_exp.config import ExperimentConfig, config_hash, group_hash
 from admm_exp.errors import AdmmExpError, ConfigError
+from admm_exp.job_file import Job
 from admm_exp.materials import Materials
 from admm_exp.phases.parts import Observer
 from admm_exp.preflight import check_plan
 from admm_exp.previous import read_previous
 from admm_exp.schema import check_arguments
 from admm_exp.tracking import NullTracker, open_tracker
+from admm_exp.tracking.spool import origin_of, read_entries
 from admm_exp.training.device import resolve_device
 
 
@@ -48,6 +50,7 @@ def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
         dataset=dataset,
         build_model=previous.network if previous else build_original,
         builder=builder,
+        granularity=build("granularity", config.granularity),
         metric=build("metric", config.metric),
         method=build("method", config.method),
         rho_policy=build("rho_policy", config.rho_policy),
@@ -60,8 +63,16 @@ def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
     return materials
 
 
-def open_tracking(config: ExperimentConfig, materials: Materials, run_dir: Path) -> Materials:
-    """Start the MLflow run, unless tracking=none.
+def open_tracking(
+    config: ExperimentConfig,
+    materials: Materials,
+    run_dir: Path,
+    job: Job | None = None,
+    is_resumed: bool = False,
+) -> Materials:
+    """Start the MLflow run, or go on with that of the folder, unless tracking=none.
+
+    A sweep's job is shown under its parent, a later round under the first.
 
     Raises:
         TrackingError: If the store cannot be reached or used.
@@ -69,19 +80,24 @@ def open_tracking(config: ExperimentConfig, materials: Materials, run_dir: Path)
     if config.tracking.name == "none":
         return materials
     prefix = "" if config.method["name"] == "admm" else f"method={config.method['name']},"
+    plain = config.name or f"{prefix}rho={config.rho},sparsity={config.sparsity}"
+    earlier = materials.previous.first_run_id if materials.previous else None
+    spool = run_dir / "metrics.jsonl"
+    origin = origin_of(read_entries(spool)) if is_resumed else None
     tracker = open_tracker(
         config.tracking_uri,
         config.experiment_name,
-        config.name or f"{prefix}rho={config.rho},sparsity={config.sparsity}",
+        job.name if job and job.name else plain,
         Path("outputs/artifacts").absolute(),
-        run_dir / "metrics.jsonl",
+        spool,
         tags={
             "kind": "run",
             "config_hash": config_hash(config),
             "group": group_hash(config),
             "run_dir": str(run_dir),
         },
-        parent_run_id=materials.previous.first_run_id if materials.previous else None,
+        parent_run_id=job.parent_run_id if job else earlier,
+        run_id=None if origin is None else origin[1],
     )
     return replace(materials, tracker=tracker)
 

@@ -37,6 +37,11 @@ def explain(error: BaseException, schema: type = ExperimentConfig) -> str:
     return f"{text}error: {type(error).__name__}: {error}"
 
 
+def sentence(error: BaseException) -> str:
+    """Word an error in one line, whatever it is."""
+    return explain(error).splitlines()[-1].removeprefix("error: ")
+
+
 def _missing_option(error: MissingConfigException) -> str:
     group, _, option = (error.missing_cfg_file or "").rpartition("/")
     options = sorted(error.options or [])

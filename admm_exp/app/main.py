@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +14,19 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from admm_exp.app.errors import explain
+from admm_exp.app.earlier import RESUME, asked_for, is_finished, settings_of
+from admm_exp.app.errors import explain, sentence
 from admm_exp.config import ExperimentConfig
+from admm_exp.errors import StoppedError
+from admm_exp.job_file import Job, begin_job, end_job, job_path
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 WANTS_TRACEBACK = "ADMM_EXP_TRACEBACK"
+PLUGINS = str(Path(__file__).parent.parent / "_plugins")
+
+# Hydra looks for sweepers and launchers in the package hydra_plugins alone, in every process.
+if PLUGINS not in sys.path:
+    sys.path.append(PLUGINS)
 
 
 def conf_dir() -> Path:
@@ -29,28 +38,40 @@ def conf_dir() -> Path:
     raise FileNotFoundError(f"conf/config.yaml is neither in {package} nor beside it: reinstall")
 
 
+# Lets a preset name a file that lies beside it: ${conf:experiment/lenet5_71x.layers.yml}
+OmegaConf.register_new_resolver("conf", lambda name: str(conf_dir() / name), replace=True)
+
+
 def main() -> None:
     """Run `admm-exp`."""
-    run_command("config", ExperimentConfig, _task)
+    run_command("config", ExperimentConfig, _task, _resume)
 
 
-def run_command(config_name: str, schema: type, task: Callable[[DictConfig], Any]) -> None:
+def run_command(
+    config_name: str,
+    schema: type,
+    task: Callable[[DictConfig], Any],
+    shortcut: Callable[[list[str]], bool] = lambda arguments: False,
+) -> None:
     """Compose the settings of a command and run its task; say in one sentence what goes wrong.
 
     Args:
         config_name: File in conf/, which starts from `schema`.
         schema: Dataclass of the settings.
         task: What to do with them.
+        shortcut: Looks at the arguments first; True if that was all.
     """
     # Hydra raises instead of printing, so that every error is worded in one place.
     wants_traceback = os.environ.setdefault(WANTS_TRACEBACK, os.environ.get(FULL_ERROR, "0"))
     os.environ[FULL_ERROR] = "1"
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # a user's own parts by _target_ from the current folder
+    _look_for_parts_here()
     ConfigStore.instance().store(name="schema", node=schema)
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
+        if not shortcut(sys.argv[1:]):
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
+                task
+            )()
     except KeyboardInterrupt:
         sys.exit("interrupted")
     except Exception as error:
@@ -74,17 +95,59 @@ def _task(composed: DictConfig) -> float:
     """Run one job and return the finetuned network's validation accuracy."""
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
+    if hydra_config.mode == RunMode.RUN:
+        with one_sentence():
+            return _run(composed, run_dir)
+    start = Path(hydra_config.runtime.cwd)
+    os.chdir(start)  # a cluster's process begins elsewhere, and relative paths mean the user's
+    _look_for_parts_here()
+    sweep_dir = start / hydra_config.sweep.dir
+    return _run_job(composed, run_dir, job_path(sweep_dir, hydra_config.job.num))
+
+
+def _look_for_parts_here() -> None:
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a user's own parts by _target_ from the current folder
+
+
+def _run_job(composed: DictConfig, run_dir: Path, path: Path) -> float:
+    """Run one job of a sweep, quietly; its file tells the sweep how it goes."""
+    job = begin_job(path, run_dir)
     try:
-        return _run(composed, run_dir)
-    except Exception as error:
-        is_single = hydra_config.mode == RunMode.RUN
-        if is_single and os.environ[WANTS_TRACEBACK] != "1":
-            sys.exit(explain(error))  # past Hydra, which would add lines of its own
+        score = _run(composed, run_dir, job)
+    except StoppedError as error:
+        end_job(path, "stopped", str(error))
         raise
+    except Exception as error:
+        (run_dir / "error.txt").write_text("".join(traceback.format_exception(error)))
+        end_job(path, "failed", sentence(error))
+        raise
+    except BaseException:
+        end_job(path, "killed")
+        raise
+    end_job(path, "finished")
+    return score
 
 
-def _run(composed: DictConfig, run_dir: Path) -> float:
+def _resume(arguments: list[str]) -> bool:
+    """Go on where a run stopped, if that is what the user asks for."""
+    asked = asked_for(RESUME, arguments)
+    if asked is None:
+        return False
+    run_dir, changes = asked
+    settings = settings_of(run_dir, RESUME, changes)
+    if is_finished(run_dir):
+        print(f"{run_dir} is finished: its results are in {run_dir / 'report.md'}")
+    else:
+        _run(settings, run_dir.absolute(), is_resumed=True)
+    return True
+
+
+def _run(
+    composed: DictConfig, run_dir: Path, job: Job | None = None, is_resumed: bool = False
+) -> float:
     from admm_exp.app.build import build_materials, open_tracking
+    from admm_exp.hopeless import Hopeless
     from admm_exp.schema import check_config
     from admm_exp.terminal import Terminal
 
@@ -92,21 +155,27 @@ def _run(composed: DictConfig, run_dir: Path) -> float:
     try:
         settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
         config = check_config(settings)
-        materials = build_materials(config, terminal)
-        materials = open_tracking(config, materials, run_dir)
+        materials = build_materials(config, terminal if job is None else Hopeless(job.limits))
+        from admm_exp.experiment import find_checkpoint, run_experiment
+
+        earlier = find_checkpoint(config, materials, run_dir) if is_resumed else None
+        materials = open_tracking(config, materials, run_dir, job, is_resumed)
     except Exception:
-        _remove_unused(run_dir)
+        if job is None and not is_resumed:
+            _remove_unused(run_dir)
         raise
-    from admm_exp.experiment import run_experiment
     from admm_exp.tracking import tracked
 
+    cache_dir = Path("outputs/cache/dense")
     try:
         with tracked(materials.tracker):
-            terminal.started(config)
-            report = run_experiment(config, materials, run_dir, Path("outputs/cache/dense"))
+            if job is None:
+                terminal.started(config)
+            report = run_experiment(config, materials, run_dir, cache_dir, earlier)
     finally:
         terminal.close()
-    terminal.finished(report, _short(run_dir))
+    if job is None:
+        terminal.finished(report, _short(run_dir))
     return float(report["models"]["finetuned"]["val_accuracy"])
 
 

@@ -34,7 +34,7 @@ def heatmaps(rows: Sequence[Row], path: Path) -> None:
     is_grid = max(len(rhos), len(sparsities)) <= MAX_CELLS and len(series) <= MAX_SERIES
     if not is_grid:
         series = [""]
-    columns = 3 if is_grid and len(rhos) <= 3 else 1
+    columns = 3 if is_grid and len(rhos) <= 4 else 1
     lines = len(series) * (1 if columns == 3 else 3)
     has_seeds = any(len(setting.rows) > 1 for setting in settings)
     height = (0.7 if has_seeds else 0.5) * len(sparsities) + 1.3 if is_grid else 3.4

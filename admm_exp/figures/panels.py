@@ -80,7 +80,8 @@ def kept_channels(rows: Sequence[Row], path: Path) -> None:
             axes.set_xlabel("kept")
         for axes in panels[len(best) :]:
             axes.set_visible(False)
-        title = "Channels kept, best setting of each sparsity"
+        units = {row.get("unit", "channels") for each in layers for row in each}
+        title = f"{' and '.join(sorted(units)).capitalize()} kept, best setting of each sparsity"
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
 
 

@@ -90,7 +90,9 @@ def residuals(report: Report, path: Path) -> None:
 def _draw_accuracies(axes: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
     steps = column(rows, "iteration")
     trained, projected = column(rows, "val_accuracy"), column(rows, "projected_val_accuracy")
-    axes.fill_between(steps, trained, projected, color=LIGHT, label="a cut now costs")
+    lost = [a > b for a, b in zip(trained, projected, strict=True)]
+    style: Any = {"where": lost, "interpolate": True, "color": LIGHT}
+    axes.fill_between(steps, trained, projected, **style, label="a cut now costs")
     axes.plot(steps, trained, color=GREY, marker="o", label="as trained")
     axes.plot(steps, projected, color=BLUE, marker="s", label="if cut now")
     axes.set_ylabel("val accuracy")
@@ -112,7 +114,7 @@ def layers(report: Report, path: Path) -> None:
     """
     rows = report["layers"]
     before, kept = [row["channels"] for row in rows], [row["kept"] for row in rows]
-    places = range(len(rows))
+    places, unit = range(len(rows)), rows[0].get("unit", "channels")
     with figure_at(path, 1.5 + 0.26 * len(rows)) as figure:
         axes = figure.subplots()
         axes.barh(places, before, color=LIGHT, height=0.74, label="before")
@@ -125,10 +127,8 @@ def layers(report: Report, path: Path) -> None:
         axes.set_xlim(0, 1.15 * max(before))
         axes.grid(visible=False, axis="y")
         removed = 1 - sum(kept) / sum(before)
-        axes.set_title(
-            f"{sum(kept)} of {sum(before)} channels kept ({100 * removed:.0f} % removed)"
-        )
-        axes.set_xlabel("channels")
+        axes.set_title(f"{sum(kept)} of {sum(before)} {unit} kept ({100 * removed:.3g} % removed)")
+        axes.set_xlabel(unit)
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 

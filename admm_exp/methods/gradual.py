@@ -67,4 +67,12 @@ class Gradual(Finetuned):
             with constrained.masked_training(optimizer):
                 yield
 
-        train_at(constrained.model, "gradual", task.parts, lrs, task.offset, around_epoch=pruned)
+        train_at(
+            constrained.model,
+            "gradual",
+            task.parts,
+            lrs,
+            task.offset,
+            around_epoch=pruned,
+            constrained=constrained,
+        )

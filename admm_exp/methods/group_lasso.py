@@ -5,7 +5,10 @@ from contextlib import contextmanager
 
 from torch.optim import Optimizer
 
+from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.admm.state import initial_state
+from admm_exp.config import ExperimentConfig
+from admm_exp.errors import ConfigError
 from admm_exp.methods.method import Finetuned, Task
 from admm_exp.methods.schedules import pruning_lrs
 from admm_exp.phases.plain import train_at
@@ -35,11 +38,19 @@ class GroupLasso(Finetuned):
             raise ValueError(f"strength must be greater than 0, got {strength}")
         self.strength = strength
 
+    def check(self, config: ExperimentConfig, rho_policy: RhoPolicy, steps_per_epoch: int) -> None:
+        """Refuse units that are no channels."""
+        if config.granularity["name"] != "channel":
+            raise ConfigError(
+                f"method=group_lasso shrinks whole channels: granularity must be channel, "
+                f"got {config.granularity['name']}"
+            )
+
     def sparsify(self, constrained: ConstrainedModel, task: Task) -> None:
         """Train for A epochs, then rank the channels."""
         lrs = pruning_lrs(task.config.schedule)
         path = sum(lrs) * task.steps_per_epoch
-        norms = threshold_norms(constrained.weights(), constrained.constraint.groups)
+        norms = threshold_norms(constrained.weights(), constrained.channel_groups)
         strengths = [self.strength * norm / path for norm in norms]
 
         @contextmanager

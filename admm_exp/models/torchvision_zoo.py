@@ -8,6 +8,8 @@ from torch import nn
 from admm_exp.errors import ModelError
 
 WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+SMALLEST_INPUT = {"inception_v3": 96, "vit_h": 224, "vit": 224, "maxvit": 224, "swin": 64}
+"""Pixels by the beginning of a name where 64 are too few or the size is fixed."""
 
 
 def torchvision_model(
@@ -28,9 +30,7 @@ def torchvision_model(
         ModelError: Unknown architecture or weights, weights for 3 channels asked for other
             images, or weights that cannot be loaded.
     """
-    from torchvision import models
-
-    known = models.list_models(module=models)
+    known = classifier_names()
     if architecture not in known:
         raise ModelError(
             f"model.name={architecture!r} is no classifier of torchvision"
@@ -44,6 +44,21 @@ def torchvision_model(
             "set model.weights=null or load the images in color"
         )
     return _pretrained(architecture, num_classes, weights)
+
+
+def classifier_names() -> list[str]:
+    """List torchvision's classifiers."""
+    from torchvision import models
+
+    return list(models.list_models(module=models))
+
+
+def smallest_input(architecture: str) -> int:
+    """Pixels of a small square image that the network accepts, a multiple of its windows."""
+    for name, pixels in SMALLEST_INPUT.items():
+        if architecture.startswith(name):
+            return pixels
+    return 64
 
 
 def _untrained(architecture: str, num_classes: int, in_channels: int) -> nn.Module:

@@ -15,7 +15,7 @@ FIGURES = {
     "pareto": ("Accuracy against cost", "Points are settings, lines their std over seeds."),
     "heatmaps": ("rho and sparsity", "Mean over seeds; empty cells were not run."),
     "residuals": ("Residuals", "Per ADMM iteration, one line a seed."),
-    "channels": ("Channels", "Channels that each group keeps."),
+    "channels": ("What is kept", "Channels, or finer units, that each group keeps."),
 }
 
 
@@ -46,8 +46,8 @@ def comparison_page(
     sections = [_best(settings), *(pictures.get(name, "") for name in ("pareto", "heatmaps"))]
     if any(len(setting.rows) > 1 for setting in settings):
         sections.append("<h2>Settings</h2>" + settings_table(settings))
-    sections.append("<h2>Runs</h2>" + runs_table(settings, links or {}))
     sections += [pictures.get(name, "") for name in ("residuals", "channels")]
+    sections.append("<h2>Runs</h2>" + runs_table(settings, links or {}))
     if unfinished:
         sections.append("<h2>Without a result</h2>" + unfinished_table(unfinished))
     body = "\n".join(section for section in sections if section)
@@ -77,7 +77,8 @@ def _best(settings: Sequence[Setting]) -> str:
     chosen_on = "validation" if judged_by(settings) == "val_accuracy" else "test"
     return (
         "<h2>Best of each sparsity</h2>"
-        f'<p class="quiet">Chosen on {chosen_on} accuracy; test accuracy is what it then reaches. '
+        f'<p class="quiet">Chosen on {chosen_on} accuracy, among equals by the smaller primal '
+        "residual; test accuracy is what it then reaches. "
         "“After the cut” is test accuracy before any finetuning; one MAC is two FLOPs.</p>"
         + settings_table(best_per_sparsity(settings))
     )

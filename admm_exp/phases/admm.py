@@ -1,7 +1,7 @@
 """The ADMM phase: W-steps with the user's train function, Z- and U-steps between them."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields, replace
 from time import perf_counter
 
 from admm_exp.admm.projection import NotANumberError
@@ -35,33 +35,41 @@ def train_admm(
         TrainingError: If the train function never steps the optimizer, or a loss is not finite.
     """
     start, first_rho = perf_counter(), constrained.rho
-    past: list[Residuals] = []
     seen = History()
-    observers = Observers((parts.observer, seen))
-    observers.phase_started("admm", len(plan.lrs))
+    parts = replace(parts, observer=Observers((parts.observer, seen)))
+    parts.observer.phase_started("admm", len(plan.lrs))
     optimizer = parts.optimizer_fn(constrained.model.parameters(), plan.lrs[0])
     momentum = momentum_of(optimizer)
     if plan.sparsity_ramp > 0.0:
         constrained.loosen(plan.share_of(0))
-    reason = capped = complaint = None
+    log = parts.begin("admm", constrained.model, optimizer, constrained)
+    past = [_residuals(record) for record in log.iterations]
+    n_trained, n_steps = len(log.epochs), log.steps_per_epoch
+    reason = plan.stop_reason(past)
+    rounds = range(len(past))
+    capped = _first(plan.cap_notice(first_rho, past[:i], momentum) for i in rounds)
+    complaint = _first(plan.complaint(past[: i + 1], n_steps, momentum) for i in rounds)
     while reason is None and len(past) < plan.admm_iterations:
         iteration = len(past)
         constrained.rho = plan.next_rho(first_rho, past, momentum)
         capped = capped or plan.cap_notice(first_rho, past, momentum)
-        with constrained.penalty(optimizer, plan.w_step) as steps:
-            run_epochs(
-                constrained.model,
-                optimizer,
-                plan.lrs_of(iteration),
-                train_fn=parts.train_fn,
-                validate_fn=parts.validate_fn,
-                phase="admm",
-                on_epoch=observers.epoch_finished,
-                done=iteration * plan.admm_epoch,
-                offset=offset,
-            )
+        lrs = plan.lrs_of(iteration)[max(0, n_trained - iteration * plan.admm_epoch) :]
+        if lrs:  # none are left if the run stopped just before the update
+            with constrained.penalty(optimizer, plan.w_step) as steps:
+                run_epochs(
+                    constrained.model,
+                    optimizer,
+                    lrs,
+                    train_fn=parts.train_fn,
+                    validate_fn=parts.validate_fn,
+                    phase="admm",
+                    on_epoch=parts.observer.epoch_finished,
+                    done=(iteration + 1) * plan.admm_epoch - len(lrs),
+                    offset=offset,
+                )
+            n_steps = max(1, steps.n // len(lrs))
         past.append(_update(constrained, plan, past))
-        observers.iteration_finished(
+        parts.observer.iteration_finished(
             IterationRecord(
                 iteration=len(past),
                 **asdict(past[-1]),
@@ -69,14 +77,13 @@ def train_admm(
                 projected_val_accuracy=_projected_accuracy(constrained, parts),
             )
         )
-        steps_per_epoch = max(1, steps.n // plan.admm_epoch)
-        complaint = complaint or plan.complaint(past, steps_per_epoch, momentum)
+        complaint = complaint or plan.complaint(past, n_steps, momentum)
         for message in (capped, complaint):
             if message and message not in seen.warnings:  # once each
-                observers.warned(message)
+                parts.observer.warned(message)
         reason = plan.stop_reason(past)
     epochs = len(past) * plan.admm_epoch
-    observers.phase_finished(PhaseResult("admm", perf_counter() - start, epochs))
+    parts.observer.phase_finished(PhaseResult("admm", perf_counter() - start, epochs))
     return Stopped(reason or Stopping.budget, len(past), len(plan.lrs) - epochs)
 
 
@@ -104,3 +111,11 @@ def _projected_accuracy(constrained: ConstrainedModel, parts: Parts) -> float:
     accuracy = as_evaluation(parts.validate_fn(projected)).accuracy
     restore_rng_state(generators)
     return accuracy
+
+
+def _residuals(record: IterationRecord) -> Residuals:
+    return Residuals(**{field.name: getattr(record, field.name) for field in fields(Residuals)})
+
+
+def _first(messages: Iterable[str | None]) -> str | None:
+    return next((message for message in messages if message), None)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -36,11 +36,10 @@ def dense_network(
     """
     entry.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(entry.with_suffix(".lock")):
-        if result := _from_cache(model, entry, parts):
+        if not parts.progress.is_finished("dense") and (result := _from_cache(model, entry, parts)):
             return result
         history = History()
-        watched = Observers((parts.observer, history))
-        result = train(Parts(parts.train_fn, parts.validate_fn, parts.optimizer_fn, watched))
+        result = train(replace(parts, observer=Observers((parts.observer, history))))
         save_tensors(entry / WEIGHTS, model.state_dict())
         records = json.dumps([asdict(record) for record in history.epochs])
         write_atomically(entry / HISTORY, records.encode())
@@ -55,6 +54,7 @@ def _from_cache(model: nn.Module, entry: Path, parts: Parts) -> PhaseResult | No
     except (OSError, ValueError, TypeError, CheckpointError):
         return None
     parts.observer.phase_started("dense", 0)
+    parts.progress.keep("dense", model)
     for record in records:
         parts.observer.epoch_finished(record)
     result = PhaseResult("dense", perf_counter() - start, 0, cached=True)

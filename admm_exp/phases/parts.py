@@ -1,12 +1,14 @@
 """What every phase works with: the user's functions, and who watches."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import nn
 from torch.optim import Optimizer
 
+from admm_exp.phases.progress import NoProgress, PhaseLog, Progress
+from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
 from admm_exp.training.loop import TrainFn, ValidateFn
 
@@ -76,6 +78,7 @@ class Parts:
         observer: Sees the run.
         recalibrate_fn: Estimates the running statistics of norm layers anew, in place; None leaves
             those of a projected network as they were.
+        progress: Keeps what the phases do.
     """
 
     train_fn: TrainFn
@@ -83,3 +86,28 @@ class Parts:
     optimizer_fn: OptimizerFn
     observer: Observer
     recalibrate_fn: Callable[[nn.Module], None] | None = None
+    progress: Progress = field(default_factory=NoProgress)
+
+    def begin(
+        self,
+        phase: str,
+        model: nn.Module,
+        optimizer: Optimizer,
+        constrained: ConstrainedModel | None = None,
+    ) -> PhaseLog:
+        """Bring a phase to where it stopped and tell the observer what was done by then.
+
+        Args:
+            phase: Name of the phase.
+            model: The network that it trains.
+            optimizer: Its optimizer.
+            constrained: The constraint on the network, if the phase has one.
+        """
+        log = self.progress.begin(phase, model, optimizer, constrained)
+        for epoch in log.epochs:
+            self.observer.epoch_finished(epoch)
+        for iteration in log.iterations:
+            self.observer.iteration_finished(iteration)
+        for message in log.warnings:
+            self.observer.warned(message)
+        return log

@@ -8,11 +8,17 @@ from torch import nn
 from torch.optim import Optimizer
 
 from admm_exp.phases.parts import Parts
+from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import PhaseResult
 from admm_exp.training.learning_rate import epoch_lr
 from admm_exp.training.loop import run_epochs
 
 AroundEpoch = Callable[[Optimizer, int], AbstractContextManager[None]]
+
+
+def anything(optimizer: Optimizer, epoch: int) -> AbstractContextManager[None]:
+    """Put nothing around an epoch."""
+    return nullcontext()
 
 
 def train_plain(
@@ -25,6 +31,7 @@ def train_plain(
     decay: str,
     warmup_epochs: int,
     offset: int,
+    around_epoch: AroundEpoch = anything,
 ) -> PhaseResult:
     """Train a network in place for a number of epochs.
 
@@ -37,9 +44,10 @@ def train_plain(
         decay: "constant", "cosine" or "step".
         warmup_epochs: Epochs of a linear rise at the start.
         offset: Epochs of the run before this phase.
+        around_epoch: Called with the optimizer and the epoch, see `train_at`.
     """
     lrs = [epoch_lr(decay, lr, epoch, epochs, warmup_epochs) for epoch in range(epochs)]
-    return train_at(model, phase, parts, lrs, offset)
+    return train_at(model, phase, parts, lrs, offset, around_epoch=around_epoch)
 
 
 def train_at(
@@ -49,7 +57,8 @@ def train_at(
     lrs: Sequence[float],
     offset: int,
     *,
-    around_epoch: AroundEpoch = lambda optimizer, epoch: nullcontext(),
+    around_epoch: AroundEpoch = anything,
+    constrained: ConstrainedModel | None = None,
 ) -> PhaseResult:
     """Train a network in place for one epoch at each learning rate.
 
@@ -61,12 +70,14 @@ def train_at(
         offset: Epochs of the run before this phase.
         around_epoch: Called with the optimizer and the epoch, counted from 0 within the phase;
             the epoch is trained inside what it returns.
+        constrained: The constraint on the network, if `around_epoch` changes its state.
     """
     start = perf_counter()
     parts.observer.phase_started(phase, len(lrs))
     if lrs:
         optimizer = parts.optimizer_fn(model.parameters(), max(lrs))
-        for epoch, lr in enumerate(lrs):
+        done = len(parts.begin(phase, model, optimizer, constrained).epochs)
+        for epoch, lr in enumerate(lrs[done:], start=done):
             with around_epoch(optimizer, epoch):
                 run_epochs(
                     model,

@@ -17,12 +17,14 @@ class Cut:
     Args:
         model: The smaller network.
         max_abs_difference: Largest difference between the outputs of masked and cut network.
-        layers: Channels before and after, per group.
+        layers: Units before and after, per group.
+        is_cut: Whether the removed units are gone; they are zeros in the network otherwise.
     """
 
     model: nn.Module
     max_abs_difference: float
     layers: tuple[LayerResult, ...]
+    is_cut: bool
 
 
 def prune(constrained: ConstrainedModel, inputs: Tensor, observer: Observer) -> Cut:
@@ -38,13 +40,13 @@ def prune(constrained: ConstrainedModel, inputs: Tensor, observer: Observer) -> 
     """
     start = perf_counter()
     observer.phase_started("prune", 0)
-    small, difference = constrained.cut(inputs)
+    small, difference = constrained.finish(inputs)
     observer.phase_finished(PhaseResult("prune", perf_counter() - start, 0))
-    return Cut(small, difference, layer_results(constrained))
+    return Cut(small, difference, layer_results(constrained), constrained.is_cut)
 
 
 def layer_results(constrained: ConstrainedModel) -> tuple[LayerResult, ...]:
-    """List channels and kept channels of every prunable group."""
+    """List units and kept units of every prunable group."""
     return tuple(
         LayerResult(
             name=group.name,
@@ -52,6 +54,8 @@ def layer_results(constrained: ConstrainedModel) -> tuple[LayerResult, ...]:
             kept=int(kept.sum()),
             sparsity=1.0 - int(kept.sum()) / group.n_units,
             tied=group.producers,
+            unit=constrained.granularity.unit,
+            unit_size=constrained.unit_size(group),
         )
         for group, kept in zip(constrained.groups, constrained.state.support, strict=True)
     )

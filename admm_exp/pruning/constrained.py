@@ -1,8 +1,8 @@
-"""A network under channel constraints: what ADMM knows of it, step by step."""
+"""A network whose units are constrained: what ADMM knows of it, step by step."""
 
 import copy
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +10,16 @@ from torch.optim import Optimizer
 
 from admm_exp.admm.groups import ChannelGroup, Member, count_kept
 from admm_exp.admm.metrics import Metric
+from admm_exp.admm.partition import Layer, Partition, PartitionConstraint
+from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.progress import partial
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.state import State, initial_state, with_rho
 from admm_exp.admm.update import update
+from admm_exp.errors import ConfigError
 from admm_exp.pruning.groups import PrunableGroup, Slice, find_groups, slices_of
+from admm_exp.pruning.layers import find_layers
 from admm_exp.pruning.masked import masked
 from admm_exp.pruning.penalty import StepCount, penalty_hook
 from admm_exp.pruning.sparsities import group_sparsities, without_excluded
@@ -24,21 +28,23 @@ from admm_exp.pruning.w_step import Constrained
 
 
 class ConstrainedModel:
-    """A network, its channel groups and the ADMM state on them.
+    """A network, the units that are pruned in it, and the ADMM state on them.
 
     Args:
         model: The network; trained in place.
         example_input: (B, ...) input that the network accepts.
-        sparsity: Fraction of channels that every group loses, in [0, 1).
-        metric: Score of the channels.
+        sparsity: Fraction of units that every group loses, in [0, 1).
+        metric: Score of the units.
         rho: Penalty parameter, > 0.
         by_layer: Sparsity by layer name or wildcard, for the groups that differ.
+        granularity: What the units are; whole channels if None.
         exclude: Layers to keep whole: names, wildcards or types.
         channel_multiple: The kept channels of a group are rounded to a multiple of this.
 
     Raises:
         ModelError: If nothing can be pruned or the example input does not fit.
-        ConfigError: If `by_layer` or `exclude` names unknown layers or contradicts itself.
+        ConfigError: If `by_layer` or `exclude` names unknown layers or contradicts itself, or the
+            metric means nothing for the granularity.
     """
 
     def __init__(
@@ -50,22 +56,35 @@ class ConstrainedModel:
         metric: Metric,
         rho: float,
         by_layer: Mapping[str, float] | None = None,
+        granularity: Channel | Partition | None = None,
         exclude: Sequence[str] = (),
         channel_multiple: int = 1,
     ) -> None:
         self.model = model
         self.example_input = example_input
+        self.granularity = granularity or Channel()
         self.channel_multiple = channel_multiple
-        self.prunable = without_excluded(find_groups(model, example_input), model, exclude)
+        found = (
+            find_groups(model, example_input)
+            if isinstance(self.granularity, Channel)
+            else find_layers(model, example_input, self.granularity)
+        )
+        self.prunable = without_excluded(found, model, exclude)
         self.slices = slices_of(model, self.groups)
         self.sparsities = group_sparsities(self.prunable, sparsity, by_layer or {})
-        self.constraint = ChannelConstraint(self._channel_groups(), metric)
+        self.constraint = self._constraint(metric)
         self.state: State = initial_state(self.weights(), self.constraint, rho)
 
     @property
     def groups(self) -> tuple[PrunableGroup, ...]:
-        """Prunable channel groups."""
+        """Prunable channel groups, or layers of a finer granularity."""
         return self.prunable.groups
+
+    @property
+    def channel_groups(self) -> tuple[ChannelGroup, ...]:
+        """What the constraint knows of the channel groups; only granularity channel has them."""
+        assert isinstance(self.constraint, ChannelConstraint)
+        return self.constraint.groups
 
     @property
     def rho(self) -> float:
@@ -92,9 +111,18 @@ class ConstrainedModel:
 
     def masked_training(self, optimizer: Optimizer) -> AbstractContextManager[None]:
         """Hold every removed unit at exactly zero, inside the `with` block."""
-        parameters = [self.model.get_parameter(s.parameter) for s in self.slices]
-        masks = self.constraint.masks(self.state.targets, self.state.support)
-        return masked(optimizer, parameters, self.slices, masks)
+        return self._holding(optimizer, self.model)
+
+    def finished_training(
+        self, optimizer: Optimizer, network: nn.Module
+    ) -> AbstractContextManager[None]:
+        """Hold what `finish` masked at exactly zero, inside the `with` block.
+
+        Args:
+            optimizer: Optimizer that trains the network.
+            network: What `finish` or `shrink` returned; after a cut nothing needs to be held.
+        """
+        return nullcontext() if self.is_cut else self._holding(optimizer, network)
 
     def loosen(self, share: float) -> None:
         """Start anew at Z = projection of W, with a share of the units to be removed.
@@ -120,12 +148,46 @@ class ConstrainedModel:
         )
         return residuals
 
+    def unit_size(self, group: PrunableGroup) -> int:
+        """Count the weights of one unit; a channel counts as one, whatever hangs on it."""
+        if self.is_cut:
+            return 1
+        name, _, _ = group.parts[0]
+        return self.model.get_parameter(name).numel() // group.n_units
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether removed units are cut out of the network; they stay as zeros otherwise."""
+        return isinstance(self.granularity, Channel)
+
     def masked(self) -> nn.Module:
         """Copy the network with every removed unit set to zero."""
         copied = copy.deepcopy(self.model)
-        masks = self.constraint.masks(self.state.targets, self.state.support)
-        mask_(copied, self.slices, masks)
+        mask_(copied, self.slices, self._masks())
         return copied
+
+    def shrink(self, network: nn.Module) -> nn.Module:
+        """Copy another network of the same architecture without the removed units."""
+        if self.is_cut:
+            return cut(network, self.groups, self.state.support)
+        copied = copy.deepcopy(network)
+        mask_(copied, self.slices, self._masks())
+        return copied
+
+    def finish(self, inputs: Tensor) -> tuple[nn.Module, float]:
+        """Cut the removed channels out, or mask the removed units of a finer granularity.
+
+        Args:
+            inputs: (B, ...) real inputs on which masked and cut network are compared.
+
+        Returns:
+            The network without the removed units, and the largest absolute difference to the masked
+            one: 0 where it is the masked one.
+
+        Raises:
+            SurgeryError: If masked and cut network differ by more than 1e-3.
+        """
+        return self.cut(inputs) if self.is_cut else (self.masked(), 0.0)
 
     def cut(self, inputs: Tensor) -> tuple[nn.Module, float]:
         """Remove the channels outside the support of Z and prove that nothing was lost.
@@ -140,8 +202,36 @@ class ConstrainedModel:
             SurgeryError: If they differ by more than 1e-3.
         """
         masked = self.masked()
-        small = cut(masked, self.example_input, self.groups, self.state.support)
+        small = cut(masked, self.groups, self.state.support)
         return small, max_abs_difference(masked, small, inputs)
+
+    def _masks(self) -> list[Tensor]:
+        return self.constraint.masks(self.state.targets, self.state.support)
+
+    def _holding(self, optimizer: Optimizer, network: nn.Module) -> AbstractContextManager[None]:
+        parameters = [network.get_parameter(s.parameter) for s in self.slices]
+        return masked(optimizer, parameters, self.slices, self._masks())
+
+    def _constraint(self, metric: Metric) -> ChannelConstraint | PartitionConstraint:
+        if isinstance(self.granularity, Channel):
+            return ChannelConstraint(self._channel_groups(), metric)
+        layers = tuple(
+            Layer(
+                group.name,
+                group.n_units,
+                count_kept(group.n_units, sparsity, group.n_blocks),
+                group.n_blocks,
+                position,
+                part.dim,
+            )
+            for position, (group, part, sparsity) in enumerate(
+                zip(self.groups, self.slices, self.sparsities, strict=True)
+            )
+        )
+        try:
+            return PartitionConstraint(self.granularity, layers, metric)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
 
     def _channel_groups(self) -> tuple[ChannelGroup, ...]:
         where = {(s.parameter, s.dim, r): i for i, s in enumerate(self.slices) for r in _rows(s)}

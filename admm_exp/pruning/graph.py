@@ -1,202 +1,247 @@
-"""Torch-Pruning's only home: the dependency graph of a network and the cut."""
+"""The channel groups of a network, read off its flow of labels."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from math import lcm
 
 import torch
-import torch_pruning as tp
 from torch import Tensor, nn
-from torch_pruning.pruner import function
 
 from admm_exp.errors import AdmmExpError, ModelError
+from admm_exp.pruning.flow import Flow
+from admm_exp.pruning.operation_rules import operation
+from admm_exp.pruning.rules import LAYER_RULES
+from admm_exp.pruning.running import follow
 
-OPTYPE = tp.ops.OPTYPE
-PRODUCER_TYPES = {OPTYPE.CONV, OPTYPE.DEPTHWISE_CONV, OPTYPE.LINEAR}
-UNIT_TYPES = PRODUCER_TYPES | {OPTYPE.BN, OPTYPE.IN, OPTYPE.PRELU}
-PARAMETERISED_TYPES = UNIT_TYPES | {
-    OPTYPE.LN,
-    OPTYPE.GN,
-    OPTYPE.EMBED,
-    OPTYPE.PARAMETER,
-    OPTYPE.MHA,
-    OPTYPE.LSTM,
-}
+NOWHERE = -1
 
 
 @dataclass(frozen=True)
 class Site:
-    """One layer that a group of channels passes through.
+    """Rows of one parameter or buffer that the channels of a group own or read.
 
     Args:
-        module: Name of the layer in the network.
-        type: Torch-Pruning's operation type.
-        is_producer_side: Whether the channels are the layer's output (or pass through it), so
-            that its scalars belong to the units; otherwise the layer only consumes them.
-        rows: (n_units, m) int64, the layer's channels owned by each unit.
-        is_identity: Whether unit c is channel c and the layer has no other channels.
+        layer: Name of the layer.
+        tensor: Name of its parameter or buffer.
+        dim: Dimension of the rows.
+        is_unit: Whether the rows are scalars of the units; otherwise they only read them.
+        units: (n,) the unit of every row, -1 for rows of other groups.
+        n_blocks: Blocks of a grouped convolution whose columns these are.
     """
 
-    module: str
-    type: int
-    is_producer_side: bool
-    rows: Tensor
-    is_identity: bool
+    layer: str
+    tensor: str
+    dim: int
+    is_unit: bool
+    units: Tensor
+    n_blocks: int
+
+    @property
+    def name(self) -> str:
+        """Name of the tensor in the network."""
+        return f"{self.layer}.{self.tensor}" if self.layer else self.tensor
 
 
 @dataclass(frozen=True)
 class TracedGroup:
-    """Channels that can only be removed together, as the dependency graph sees them.
+    """Channels that can only be removed together.
 
     Args:
-        root: Name of the producer by which the group is cut.
+        name: Name of the first producer, with its parameter if it makes channels twice.
+        producers: Layers that make the channels, in the order of the network.
         n_units: Number of channels.
-        sites: Layers the channels pass through; empty if the rows could not be told.
+        n_blocks: Blocks of channels that must keep the same count each.
+        sites: Everything that is cut with the channels.
+        splits: Layers, with their kind, that take the channels apart by a reshape or a split.
         reason: Why the group has to stay whole, or None.
     """
 
-    root: str
+    name: str
+    producers: tuple[str, ...]
     n_units: int
+    n_blocks: int
     sites: tuple[Site, ...]
+    splits: tuple[str, ...] = ()
     reason: str | None = None
 
 
 def trace_groups(model: nn.Module, example_input: Tensor) -> list[TracedGroup]:
     """Find the channel groups of a network.
 
+    Labels run beside the numbers, one per channel that a layer makes: operations that move
+    entries move labels, element-wise ones unite them, layers read and make them. Layers that run
+    in training mode alone (auxiliary heads) are seen in a second pass.
+
     Args:
-        model: The network; left in the mode it was in.
+        model: The network; left in the mode and with the buffers it had.
         example_input: (B, ...) input that the network accepts.
 
     Raises:
-        ModelError: If the network does not accept the example input or cannot be traced.
+        ModelError: If the network does not accept the example input or cannot be followed.
     """
-    with _graph_of(model, example_input) as graph:
-        groups = graph.get_all_groups(root_module_types=(tp.ops.TORCH_CONV, tp.ops.TORCH_LINEAR))
-        return [_describe(graph, group) for group in groups]
+    with _untouched(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        flow = Flow(model)
+        try:
+            follow(flow, example_input, LAYER_RULES, operation)
+        except Exception as error:  # whatever breaks on an unknown network
+            _check_forward(model, example_input)
+            raise ModelError(
+                f"the channels of the model cannot be followed "
+                f"({type(error).__name__}: {_first_line(error)})"
+            ) from error
+        if any(name not in flow.met for name, _ in model.named_parameters()):
+            _follow_training(flow, example_input)
+    flow.element_rows()
+    return _Groups(flow).describe()
 
 
-def remove_channels(
-    model: nn.Module, example_input: Tensor, removed: Sequence[tuple[str, Sequence[int]]]
-) -> None:
-    """Remove channels in place, with everything that depends on them.
-
-    Args:
-        model: The network; changed in place.
-        example_input: (B, ...) input that the network accepts.
-        removed: Per group the name of its root layer and the channels to remove.
-    """
-    with _graph_of(model, example_input) as graph:
-        for root, channels in removed:
-            if channels:
-                layer = model.get_submodule(root)
-                cut = graph.get_pruner_of_module(layer).prune_out_channels
-                graph.get_pruning_group(layer, cut, list(channels)).prune()
+def _follow_training(flow: Flow, example_input: Tensor) -> None:
+    flow.model.train()
+    try:
+        follow(flow, example_input, LAYER_RULES, operation)
+    except Exception:  # branches that cannot run stay unseen, as they do in evaluation mode
+        flow.model.eval()
 
 
-class _BlockConvPruner(function.ConvPruner):
-    """Cuts the inputs of a grouped convolution block by block.
+class _Groups:
+    """Units and groups from the rows that layers share."""
 
-    Torch-Pruning keeps the first kept columns of all blocks, which is right only when every block
-    keeps the same positions; here each block keeps its own.
-    """
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self.reasons = flow.labels.reasons()
+        order = {name: i for i, (name, _) in enumerate(flow.model.named_modules())}
+        self.makers = sorted(flow.makers, key=lambda maker: order[maker[0]])
+        self.roots = {key: flow.labels.find(r.codes) >> 1 for key, r in flow.rows.items()}
+        self.groups = self._tied_makers()
+        size = (int(flow.labels.fresh(1)) >> 1) + 1
+        self.group_of = torch.full((size,), NOWHERE)
+        self.unit_of = torch.full((size,), NOWHERE)
+        for position, makers in enumerate(self.groups):
+            units = list(dict.fromkeys(label for m in makers for label in self._free(m)))
+            index = torch.tensor(units, dtype=torch.int64)
+            self.group_of[index] = position
+            self.unit_of[index] = torch.arange(len(units))
 
-    def prune_in_channels(self, layer: Any, idxs: Sequence[int]) -> nn.Module:
-        if layer.groups == 1 or layer.transposed:
-            return super().prune_in_channels(layer, idxs)
-        kept = torch.ones(layer.in_channels, dtype=torch.bool)
-        kept[list(idxs)] = False
-        blocks = zip(layer.weight.chunk(layer.groups), kept.chunk(layer.groups), strict=True)
-        columns = [weight[:, keep.nonzero().flatten().to(weight.device)] for weight, keep in blocks]
-        layer.weight = nn.Parameter(torch.cat(columns).detach().clone())
-        layer.in_channels -= len(idxs)
-        return layer
+    def describe(self) -> list[TracedGroup]:
+        sites = self._sites()
+        splits = self._splits()
+        n_units_of = self.group_of[self.group_of != NOWHERE].bincount(minlength=len(self.groups))
+        names: set[str] = set()
+        described = []
+        for position, makers in enumerate(self.groups):
+            producers = tuple(dict.fromkeys(layer for layer, _, _ in makers))
+            layer, tensor, _ = makers[0]
+            name = f"{layer}.{tensor}" if layer in names else layer
+            names.add(name)
+            n_units = int(n_units_of[position])
+            n_blocks, reason = self._blocks(position, n_units)
+            reason = self._kept(makers) or _uneven(sites[position], n_units) or reason
+            if reason is not None:
+                n_units = self.flow.makers[makers[0]]
+            described.append(
+                TracedGroup(
+                    name=name,
+                    producers=producers,
+                    n_units=n_units,
+                    n_blocks=n_blocks,
+                    sites=tuple(sites[position]),
+                    splits=tuple(splits[position]),
+                    reason=reason,
+                )
+            )
+        return described
+
+    def _free(self, maker: tuple[str, str, int]) -> list[int]:
+        rows, roots = self.flow.rows[maker], self.roots[maker]
+        return list(dict.fromkeys(roots[~self.flow.labels.is_fixed(rows.codes)].tolist()))
+
+    def _tied_makers(self) -> list[list[tuple[str, str, int]]]:
+        groups: list[list[tuple[str, str, int]]] = []
+        where: dict[int, list[tuple[str, str, int]]] = {}
+        for maker in self.makers:
+            labels = self._free(maker)
+            group = [maker]
+            for other in {id(where[x]): where[x] for x in labels if x in where}.values():
+                group += other
+                groups.remove(other)
+            group.sort(key=self.makers.index)
+            groups.append(group)
+            for tied in group:
+                where.update(dict.fromkeys(self._free(tied), group))
+        return sorted(groups, key=lambda group: self.makers.index(group[0]))
+
+    def _sites(self) -> list[list[Site]]:
+        sites: list[list[Site]] = [[] for _ in self.groups]
+        for key, rows in self.flow.rows.items():
+            groups, units = self.group_of[self.roots[key]], self.unit_of[self.roots[key]]
+            for position in groups[groups != NOWHERE].unique().tolist():
+                own = torch.where(groups == position, units, NOWHERE)
+                sites[position].append(
+                    Site(rows.layer, rows.tensor, rows.dim, rows.is_unit, own, rows.n_blocks)
+                )
+        return sites
+
+    def _splits(self) -> list[list[str]]:
+        splits: list[list[str]] = [[] for _ in self.groups]
+        for codes, where in self.flow.splits:
+            groups = self.group_of[self.flow.labels.find(codes) >> 1]
+            for position in groups[groups != NOWHERE].unique().tolist():
+                if where not in splits[position]:
+                    splits[position].append(where)
+        return splits
+
+    def _kept(self, makers: list[tuple[str, str, int]]) -> str | None:
+        for maker in makers:
+            codes = self.flow.rows[maker].codes
+            for label in self.roots[maker].unique().tolist():
+                if label in self.reasons:
+                    return self.reasons[label]
+            if self.flow.labels.is_fixed(codes).any():
+                return self.flow.labels.reason_of(codes)
+        return None
+
+    def _blocks(self, position: int, n_units: int) -> tuple[int, str | None]:
+        n_blocks = 1
+        for codes, count, layer in self.flow.blocks:
+            labels = self.flow.labels.find(codes) >> 1
+            is_own = self.group_of[labels] == position
+            if is_own.any():
+                units = self.unit_of[labels]
+                if not is_own.all() or not torch.equal(units, torch.arange(n_units)):
+                    return 1, f"{layer} groups channels that come from several layers"
+                n_blocks = lcm(n_blocks, count)
+        if n_units % n_blocks or n_units == n_blocks > 1:
+            return 1, f"its {n_units} channels form {n_blocks} blocks that cannot shrink alike"
+        return n_blocks, None
 
 
-class _Input(nn.Module):
-    """Stands for the network's input, which the graph, read off autograd, would leave out.
-
-    Without it, channels behind a concatenation with the input are taken for their neighbours.
-    """
-
-    def __init__(self, example_input: Tensor) -> None:
-        super().__init__()
-        self.channels = example_input.shape[1] if example_input.dim() > 1 else None
-        self.one = nn.Parameter(torch.ones(()))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return inputs * self.one if inputs.is_floating_point() else inputs
-
-
-class _InputPruner(function.BasePruningFunc):
-    def prune_out_channels(self, layer: Any, idxs: Sequence[int]) -> nn.Module:
-        return layer
-
-    prune_in_channels = prune_out_channels
-
-    def get_out_channels(self, layer: Any) -> int | None:
-        return layer.channels
-
-    get_in_channels = get_out_channels
-
-
-class _Traced(nn.Module):
-    def __init__(self, network: nn.Module, example_input: Tensor) -> None:
-        super().__init__()
-        self.network = network
-        self.input = _Input(example_input)
-
-    def forward(self, inputs: Tensor) -> Any:
-        return self.network(self.input(inputs))
-
-
-class _Graph(tp.DependencyGraph):
-    def __init__(self, model: nn.Module, example_input: Tensor) -> None:
-        super().__init__()
-        pruner = _BlockConvPruner()
-        self.REGISTERED_PRUNERS[OPTYPE.CONV] = pruner
-        self.register_customized_layer(_Input, _InputPruner())
-        self.build_dependency(_Traced(model, example_input), (example_input,), verbose=False)
-        self.model = model
-        self._module2name = {module: name for name, module in model.named_modules()}
-        self._param_to_name = {parameter: name for name, parameter in model.named_parameters()}
-
-    def name(self, node: tp.dependency.Node) -> str:
-        """Name the layer or parameter of a node as the network does."""
-        names = self._param_to_name if node.type == OPTYPE.PARAMETER else self._module2name
-        return names.get(node.module, type(node.module).__name__)
+def _uneven(sites: list[Site], n_units: int) -> str | None:
+    if n_units == 1:
+        return "all its channels are tied together"
+    for site in sites:
+        counts = site.units[site.units != NOWHERE].bincount(minlength=n_units)
+        if site.is_unit and counts.min() != counts.max():
+            return f"its channels are spread unevenly over {site.layer}"
+    return None
 
 
 @contextmanager
-def _graph_of(model: nn.Module, example_input: Tensor) -> Iterator[_Graph]:
+def _untouched(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
-    frozen = [name for name, p in model.named_parameters() if not p.requires_grad]
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     model.eval()
     try:
-        _check_forward(model, example_input)
-        for name in frozen:  # the graph is read off autograd
-            model.get_parameter(name).requires_grad_(True)
-        with torch.enable_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield _trace(model, example_input)
+        with torch.random.fork_rng(devices=[]):
+            yield
     finally:
-        for name in frozen:  # by name: a cut replaces parameters
-            model.get_parameter(name).requires_grad_(False)
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
         for module, mode in modes.items():
             module.training = mode
-
-
-def _trace(model: nn.Module, example_input: Tensor) -> _Graph:
-    try:
-        return _Graph(model, example_input)
-    except Exception as error:  # whatever breaks on an unknown network
-        raise ModelError(
-            f"the channels of the model cannot be followed "
-            f"({type(error).__name__}: {_first_line(error)}); a reshape or shuffle across channels "
-            f"is the usual cause"
-        ) from error
 
 
 def _check_forward(model: nn.Module, example_input: Tensor) -> None:
@@ -214,66 +259,3 @@ def _check_forward(model: nn.Module, example_input: Tensor) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _describe(graph: _Graph, group: tp.dependency.Group) -> TracedGroup:
-    root = graph.name(group[0].dep.target)
-    n_units = len(group[0].idxs)
-    sites, reasons = [], []
-    for item in group.items:
-        node, handler = item.dep.target, item.dep.handler
-        is_output = graph.is_out_channel_pruning_fn(handler)
-        if node.type == OPTYPE.OUTPUT or (is_output and not node.outputs):
-            reasons.append("its channels are the output of the network")
-        reasons += _obstacles(node)
-        if node.type not in PARAMETERISED_TYPES:
-            continue
-        site = _site(graph, item, n_units, is_output)
-        if site is None:
-            reasons.append(f"its channels cannot be followed through {graph.name(node)}")
-        elif is_output and node.type not in UNIT_TYPES:
-            kind = type(node.module).__name__
-            reasons.append(f"it passes through {site.module} ({kind}), which mixes channels")
-        else:
-            sites.append(site)
-    return TracedGroup(root, n_units, tuple(sites), reasons[0] if reasons else None)
-
-
-def _obstacles(node: tp.dependency.Node) -> list[str]:
-    if isinstance(node.module, _Input):
-        return ["its channels are tied to the input of the network"]
-    if node.grad_fn is None:
-        return []
-    if node.type == OPTYPE.CONCAT:
-        if any(source is None for source, _ in node.grad_fn.next_functions):
-            return ["its channels are concatenated with a constant"]
-        if node.module.offsets is None:
-            return ["its channels cannot be followed through a concatenation"]
-    shape = node.grad_fn._input_metadata[0].shape
-    pad: Sequence[int] = getattr(node.grad_fn, "_saved_pad", ())
-    if any(pad[2 * len(shape[2:]) :]):
-        return ["its channels are padded"]
-    before: Sequence[int] = getattr(node.grad_fn, "_saved_self_sym_sizes", ())
-    is_split = len(before) > 3 and 2 < len(shape) != len(before) and before[1] != shape[1]
-    if node.type == OPTYPE.RESHAPE and is_split:
-        return ["its channels are rearranged by a reshape"]
-    return []
-
-
-def _site(graph: _Graph, item: tp._helpers.GroupItem, n_units: int, is_output: bool) -> Site | None:
-    node = item.dep.target
-    rows = torch.tensor(list(item.idxs), dtype=torch.int64)
-    if None in item.root_idxs:
-        return None
-    units = torch.tensor(list(item.root_idxs), dtype=torch.int64)
-    counts = units.bincount(minlength=n_units)
-    if len(counts) != n_units or counts.min() != counts.max():
-        return None
-    channels = graph.get_out_channels(node) if is_output else graph.get_in_channels(node)
-    is_owned_once = len(rows) == len(rows.unique())
-    if not is_owned_once or (channels is not None and int(rows.max()) >= channels):
-        return None
-    order = (units * (int(rows.max()) + 1) + rows).argsort()
-    rows = rows[order].view(n_units, -1)
-    is_identity = rows.shape == (channels, 1) and bool((rows[:, 0] == torch.arange(n_units)).all())
-    return Site(graph.name(node), int(node.type), is_output, rows, is_identity)

@@ -8,15 +8,19 @@ from typing import Any
 import yaml
 
 from admm_exp.errors import ConfigError
+from admm_exp.pruning.channels import KeptGroup, Prunable
 from admm_exp.pruning.plan import Plan
 from admm_exp.pruning.sparsities import LayerSettings
 
-HEAD = """\
-# Sparsity of every channel group, by the name of its first layer; tied layers share one, and a
-# group of n channels loses floor(sparsity * n) of them. Edit and run: admm-exp layers=THIS_FILE
-# Wildcards: `layer1.*: 0.3`; of all entries that match a group the most specific decides, a name
-# before a wildcard. `exclude` keeps layers whole, by name, wildcard or type: [fc1, Linear]
-"""
+CHANNELS = (
+    "# Sparsity of every channel group, by the name of its first layer; tied layers share one, and",
+    "# a group of n channels loses floor(sparsity * n) of them.",
+)
+SYNTAX = (
+    "# Edit and run: admm-exp layers=THIS_FILE",
+    "# Wildcards: `layer1.*: 0.3`; of all entries that match the most specific decides, a name",
+    "# before a wildcard. `exclude` keeps layers whole, by name, wildcard or type: [fc1, Linear]",
+)
 
 
 class _Names(yaml.SafeLoader):
@@ -70,22 +74,44 @@ def layers_text(plan: Plan, layers: LayerSettings) -> str:
         plan: Groups with their channels and costs, which become comments.
         layers: The default and the exclusions to write.
     """
-    lines = [
+    cost = (
         f"# {plan.dense.macs:,} -> {plan.planned.macs:,} MACs a sample, "
-        f"{plan.dense.params:,} -> {plan.planned.params:,} parameters",
-        "sparsity:",
-        f"  default: {layers.default}",
-    ]
+        f"{plan.dense.params:,} -> {plan.planned.params:,} parameters"
+    )
+    lines = []
     for group in plan.groups:
         if group.tied:
             tied = f"tied with {', '.join(group.tied)}:"
             lines += textwrap.wrap(tied, 96, initial_indent="  # ", subsequent_indent="  #   ")
         size = f"{group.channels} channels, {group.params:,} params, {group.macs:,} MACs"
         lines.append(f"  {group.name}: {group.sparsity} # {size}")
-    lines.append(f"exclude: {_listed(layers.exclude)}")
-    lines += [f"# kept whole: {group.name}: {group.reason}" for group in plan.kept]
-    return HEAD + "\n".join(lines) + "\n"
+    return _worded([*CHANNELS, *SYNTAX, cost], lines, layers, plan.kept)
 
 
-def _listed(entries: Sequence[str]) -> str:
-    return yaml.safe_dump(list(entries), default_flow_style=True, width=float("inf")).strip()
+def unit_layers_text(
+    prunable: Prunable, sparsities: Sequence[float], layers: LayerSettings, unit: str
+) -> str:
+    """Word the layers file of a granularity below the channel, where nothing is cut.
+
+    Args:
+        prunable: Layers with their units, and those that stay whole.
+        sparsities: Sparsity of every prunable layer.
+        layers: The default and the exclusions to write.
+        unit: What the units are called, in the plural.
+    """
+    head = f"# Sparsity of every layer: of its n {unit} floor(sparsity * n) become zero."
+    lines = [
+        f"  {group.name}: {sparsity} # {group.n_units} {unit}"
+        for group, sparsity in zip(prunable.groups, sparsities, strict=True)
+    ]
+    return _worded([head, *SYNTAX], lines, layers, prunable.kept)
+
+
+def _worded(
+    head: Sequence[str], lines: Sequence[str], layers: LayerSettings, kept: Sequence[KeptGroup]
+) -> str:
+    exclude = yaml.safe_dump(list(layers.exclude), default_flow_style=True, width=float("inf"))
+    default = f"  default: {layers.default}"
+    told = [f"# kept whole: {group.name}: {group.reason}" for group in kept]
+    body = ["sparsity:", default, *lines, f"exclude: {exclude.strip()}", *told]
+    return "\n".join([*head, *body]) + "\n"

@@ -63,7 +63,7 @@ class Planner:
 
     Args:
         model: The network; left as it is.
-        example_input: (B, ...) input that the network accepts.
+        example_input: (B, ...) input that the network accepts, on any device.
         exclude: Layers to keep whole: names, wildcards or types.
 
     Raises:
@@ -74,9 +74,10 @@ class Planner:
     def __init__(
         self, model: nn.Module, example_input: Tensor, exclude: Sequence[str] = ()
     ) -> None:
+        example_input = example_input.to(next(model.parameters()).device)
+        found = find_groups(model, example_input)
+        self.prunable: Prunable = without_excluded(found, model, exclude)
         self.model, self.example_input = _without_numbers(model, example_input[:1])
-        found = find_groups(self.model, self.example_input)
-        self.prunable: Prunable = without_excluded(found, self.model, exclude)
         self.dense = count_cost(self.model, self.example_input)
 
     def cut(self, kept: Sequence[int]) -> nn.Module:
@@ -89,7 +90,7 @@ class Planner:
             _first_of_each_block(group, n)
             for group, n in zip(self.prunable.groups, kept, strict=True)
         ]
-        return cut(self.model, self.example_input, self.prunable.groups, support)
+        return cut(self.model, self.prunable.groups, support)
 
     def cost(self, kept: Sequence[int]) -> Cost:
         """Count what a network with so many channels per group costs."""
@@ -113,7 +114,7 @@ class Planner:
         rows = tuple(
             GroupPlan(
                 name=group.name,
-                tied=tuple(name for name in group.producers if name != group.name),
+                tied=group.producers[1:],
                 channels=group.n_units,
                 kept=n,
                 sparsity=_unrounded(group, sparsity, n),
@@ -167,14 +168,21 @@ def _unrounded(group: PrunableGroup, sparsity: float, n_kept: int) -> float:
 
 def _without_numbers(model: nn.Module, example_input: Tensor) -> tuple[nn.Module, Tensor]:
     """Copy network and input to the meta device, or as they are where that cannot run."""
-    copied = copy.deepcopy(model).eval()
+    tensors = [*model.parameters(), *model.buffers()]
     try:
-        on_meta, blank = copied.to("meta"), example_input.to("meta")
+        # `.to("meta")` would give every place of a shared parameter one of its own
+        on_meta = copy.deepcopy(model, {id(tensor): _blank(tensor) for tensor in tensors}).eval()
+        blank = example_input.to("meta")
         with torch.no_grad():
             on_meta(blank)
     except Exception:  # what is wrong with the model itself is said where it runs with numbers
         return copy.deepcopy(model), example_input
     return on_meta, blank
+
+
+def _blank(tensor: Tensor) -> Tensor:
+    blank = torch.empty_like(tensor, device="meta")
+    return nn.Parameter(blank, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else blank
 
 
 def _first_of_each_block(group: PrunableGroup, n_kept: int) -> Tensor:

@@ -67,7 +67,7 @@ def shrinking(
     def shrink(*_: Any) -> None:
         lr = float(optimizer.param_groups[0]["lr"])
         amounts = [lr * strength for strength in strengths]
-        shrink_(constrained.weights(), constrained.constraint.groups, amounts)
+        shrink_(constrained.weights(), constrained.channel_groups, amounts)
 
     handle = optimizer.register_step_post_hook(shrink)
     try:

@@ -69,6 +69,7 @@ def group_sparsities(
 
     Of all entries that match a layer of the group the most specific decides: a name before a
     wildcard, then the wildcard with more characters of its own. Equally specific ones must agree.
+    A group that is named by a tensor of its layer obeys that name before the layer's.
 
     Args:
         prunable: Groups of the network.
@@ -84,10 +85,13 @@ def group_sparsities(
             raise ConfigError(f"sparsity of {name} must be a number in [0, 1), got {value!r}")
     for name in by_layer:
         _check_name(name, prunable)
-    return tuple(_of_group(group.producers, default, by_layer) for group in prunable.groups)
+    return tuple(_of_group(group, default, by_layer) for group in prunable.groups)
 
 
-def _of_group(producers: tuple[str, ...], default: float, by_layer: Mapping[str, float]) -> float:
+def _of_group(group: PrunableGroup, default: float, by_layer: Mapping[str, float]) -> float:
+    if group.name not in group.producers and group.name in by_layer:
+        return float(by_layer[group.name])
+    producers = group.producers
     asked = [name for name in by_layer if _matches(producers, name)]
     best = max(map(_specificity, asked), default=0)
     decisive = {name: by_layer[name] for name in asked if _specificity(name) == best}
@@ -119,7 +123,8 @@ def _types(model: nn.Module, name: str) -> set[str]:
 
 
 def _check_name(name: str, prunable: Prunable) -> None:
-    known = [name for group in prunable.groups for name in group.producers]
+    named = [name for group in prunable.groups for name in (group.name, *group.producers)]
+    known = list(dict.fromkeys(named))
     kept = {name: group.reason for group in prunable.kept for name in group.producers}
     if _matches(known, name):
         return

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from admm_exp.errors import SurgeryError
-from admm_exp.pruning.graph import remove_channels
-from admm_exp.pruning.groups import PrunableGroup, Slice
+from admm_exp.pruning.channels import PrunableGroup, Slice
+from admm_exp.pruning.removal import remove_channels_
 
 MAX_ABS_DIFFERENCE = 1e-3
 
@@ -28,17 +29,32 @@ def mask_(model: nn.Module, slices: Sequence[Slice], masks: Sequence[Tensor]) ->
         slice_.of(model.get_parameter(slice_.parameter)).mul_(mask)
 
 
-def cut(
-    model: nn.Module,
-    example_input: Tensor,
-    groups: Sequence[PrunableGroup],
-    support: Sequence[Tensor],
+@torch.no_grad()
+def zero_(
+    model: nn.Module, groups: Sequence[PrunableGroup], support: Sequence[Tensor]
 ) -> nn.Module:
+    """Set the scalars of all removed units to zero, in place, group by group.
+
+    Args:
+        model: The network.
+        groups: Prunable groups.
+        support: (n_units,) bool per group, True = kept.
+
+    Returns:
+        The model.
+    """
+    for group, kept in zip(groups, support, strict=True):
+        for name, dim, rows in group.parts:
+            parameter = model.get_parameter(name)
+            parameter.index_fill_(dim, rows[~kept].flatten().to(parameter.device), 0.0)
+    return model
+
+
+def cut(model: nn.Module, groups: Sequence[PrunableGroup], support: Sequence[Tensor]) -> nn.Module:
     """Build the smaller network: a copy of the model without the removed channels.
 
     Args:
         model: The network; left as it is.
-        example_input: (B, ...) input that the network accepts.
         groups: Prunable groups.
         support: (n_units,) bool per group, True = kept.
 
@@ -46,18 +62,13 @@ def cut(
         SurgeryError: If a layer cannot be cut.
     """
     small = copy.deepcopy(model)
-    removed = [
-        (group.root, (~kept).nonzero().flatten().tolist())
-        for group, kept in zip(groups, support, strict=True)
-    ]
     try:
-        remove_channels(small, example_input, removed)
+        remove_channels_(small, groups, support)
     except Exception as error:  # whatever breaks on an unknown network
         raise SurgeryError(f"the channels cannot be removed: {_describe(error)}") from error
     return small
 
 
-@torch.inference_mode()
 def max_abs_difference(masked: nn.Module, small: nn.Module, inputs: Tensor) -> float:
     """Compare the masked and the cut network on the same inputs, both in evaluation mode.
 
@@ -67,6 +78,30 @@ def max_abs_difference(masked: nn.Module, small: nn.Module, inputs: Tensor) -> f
     Raises:
         SurgeryError: If the networks disagree by more than 1e-3 or the cut one does not run.
     """
+    difference, _ = _compared(masked, small, inputs)
+    if not difference <= MAX_ABS_DIFFERENCE:
+        raise SurgeryError(
+            f"the cut network differs from the masked one by {difference:.2g}, more than "
+            f"{MAX_ABS_DIFFERENCE:g}: a removed channel was not zero everywhere"
+        )
+    return difference
+
+
+def relative_difference(masked: nn.Module, small: nn.Module, inputs: Tensor) -> float:
+    """Compare the masked and the cut network on the same inputs, both in evaluation mode.
+
+    Returns:
+        The largest absolute difference over all outputs as a fraction of the largest output.
+
+    Raises:
+        SurgeryError: If the cut network does not run.
+    """
+    difference, largest = _compared(masked, small, inputs)
+    return difference / largest if largest else difference
+
+
+@torch.inference_mode()
+def _compared(masked: nn.Module, small: nn.Module, inputs: Tensor) -> tuple[float, float]:
     modes = {m: m.training for network in (masked, small) for m in network.modules()}
     try:
         with _full_precision():
@@ -80,12 +115,7 @@ def max_abs_difference(masked: nn.Module, small: nn.Module, inputs: Tensor) -> f
     finally:
         for module, mode in modes.items():
             module.training = mode
-    if not difference <= MAX_ABS_DIFFERENCE:
-        raise SurgeryError(
-            f"the cut network differs from the masked one by {difference:.2g}, more than "
-            f"{MAX_ABS_DIFFERENCE:g}: a removed channel was not zero everywhere"
-        )
-    return difference
+    return difference, max(float(t.abs().max()) for t in tree_leaves(expected))
 
 
 def _difference(expected: Any, got: Any) -> float:

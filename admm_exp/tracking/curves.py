@@ -21,15 +21,7 @@ class Curves:
 
     def epoch_finished(self, record: EpochRecord) -> None:
         """Log the numbers of an epoch at its number within the phase."""
-        numbers = {
-            "lr": record.lr,
-            "train_loss": record.train_loss,
-            "val_accuracy": record.val_accuracy,
-            "val_loss": record.val_loss,
-            "epoch_seconds": record.seconds,
-        }
-        known = {f"{record.phase}/{k}": v for k, v in numbers.items() if v is not None}
-        self._tracker.log_metrics(known, step=record.epoch)
+        self._tracker.log_metrics(epoch_metrics(record), step=record.epoch)
 
     def iteration_finished(self, record: IterationRecord) -> None:
         """Log residuals and diagnostics of an ADMM iteration at its number; groups stay out."""
@@ -45,3 +37,19 @@ class Curves:
     def warned(self, message: str) -> None:
         """Keep the last warning as the tag `warning`."""
         self._tracker.set_tags({"warning": message})
+
+
+def epoch_metrics(record: EpochRecord) -> dict[str, float]:
+    """Name the numbers of an epoch as they stand in MLflow.
+
+    Args:
+        record: one epoch of a phase.
+    """
+    numbers = {
+        "lr": record.lr,
+        "train_loss": record.train_loss,
+        "val_accuracy": record.val_accuracy,
+        "val_loss": record.val_loss,
+        "epoch_seconds": record.seconds,
+    }
+    return {f"{record.phase}/{k}": v for k, v in numbers.items() if v is not None}

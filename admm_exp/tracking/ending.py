@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from admm_exp.errors import StoppedError
 from admm_exp.tracking.address import without_password
 from admm_exp.tracking.tracker import Tracker
 
@@ -18,8 +19,9 @@ class Terminated(KeyboardInterrupt):
 def tracked(tracker: Tracker) -> Iterator[Tracker]:
     """Finish `tracker` with the status that fits how the body ends.
 
-    The body's end is FINISHED, an interrupt or SIGTERM is KILLED, any other exception is FAILED
-    with the tag `error`; `sys.exit(0)` counts as the end. Exceptions pass on unchanged.
+    The body's end is FINISHED, an interrupt, SIGTERM or a `StoppedError` is KILLED, any other
+    exception is FAILED with the tag `error`; `sys.exit(0)` counts as the end. Exceptions
+    pass on unchanged.
 
     Args:
         tracker: an open tracker; finished on return.
@@ -32,6 +34,9 @@ def tracked(tracker: Tracker) -> Iterator[Tracker]:
             yield tracker
         except KeyboardInterrupt:
             tracker.finish("KILLED")
+            raise
+        except StoppedError as error:
+            tracker.finish("KILLED", str(error))
             raise
         except BaseException as error:
             if isinstance(error, SystemExit) and not error.code:

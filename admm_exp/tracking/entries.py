@@ -1,7 +1,5 @@
-"""The shape that MLflow and the spool file ask of names and values."""
+"""The shape that MLflow asks of names and values."""
 
-import json
-import math
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,18 +43,6 @@ def legal_key(key: str) -> str:
     """
     path = posixpath.normpath(re.sub(r"[^\w./\- ]", "_", key))
     return path.lstrip("./")[:MAX_KEY_LENGTH] or "_"
-
-
-def spool_line(step: int, timestamp_ms: int, metrics: Mapping[str, float]) -> str:
-    """Return one strict JSON line; NaN and infinities are the texts "nan", "inf", "-inf".
-
-    Args:
-        step: position on the curve.
-        timestamp_ms: milliseconds since the epoch.
-        metrics: values at that step.
-    """
-    values = {key: value if math.isfinite(value) else str(value) for key, value in metrics.items()}
-    return json.dumps({"step": step, "timestamp_ms": timestamp_ms, "metrics": values}) + "\n"
 
 
 def chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -3,19 +3,28 @@
 import getpass
 import json
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from admm_exp.errors import TrackingError
 from admm_exp.tracking import entries
 from admm_exp.tracking.address import absolute_uri, contact, require_reachable, without_password
+from admm_exp.tracking.baseline import share_baseline
+from admm_exp.tracking.processes import owner_tags
+from admm_exp.tracking.queries import close_lost
+from admm_exp.tracking.spool import (
+    DELIVERED,
+    Spool,
+    metrics_entry,
+    metrics_of,
+    origin_entry,
+    read_entries,
+)
 from admm_exp.tracking.store import brief_requests, experiment_id, opened
-from admm_exp.tracking.tracker import RunStatus, Tracker
+from admm_exp.tracking.tracker import Baseline, RunStatus, Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -45,7 +54,8 @@ def open_tracker(
         experiment_name: experiment of a new run, created if missing.
         run_name: name of a new run.
         artifact_root: folder for artifacts; a tracking server chooses its own.
-        spool: file to which every metric is appended as well, one JSON line per call.
+        spool: file that keeps every entry as well; an earlier run's is begun anew, that of the
+            run to go on with is gone on with, and what it holds is sent again.
         tags: the run's tags.
         parent_run_id: run under which a new run is shown.
         run_id: run to go on with; it keeps its experiment, name and parent.
@@ -55,17 +65,23 @@ def open_tracker(
     """
     uri = absolute_uri(tracking_uri)
     require_reachable(uri)
-    spool.parent.mkdir(parents=True, exist_ok=True)
     all_tags = _short(_own_tags() | dict(tags))
     parent = {} if parent_run_id is None else {"mlflow.parentRunId": parent_run_id}
     with opened(uri, artifact_root) as client:
         if run_id is None:
             experiment = experiment_id(client, experiment_name, artifact_root)
+            if parent_run_id is None:  # a sweep has looked already
+                close_lost(client, experiment)
             run = client.create_run(experiment, run_name=run_name, tags=all_tags | parent)
         else:
             run = _reopened(client, run_id)
-    tracker = MlflowTracker(client, run, uri, spool)
-    if run_id is not None:
+    if run_id is None:
+        spool.unlink(missing_ok=True)
+    tracker = MlflowTracker(client, run, uri, Spool(spool))
+    if run_id is None:
+        tracker.spool.append(origin_entry(without_password(uri), run.info.run_id))
+    else:
+        tracker.take_metrics(read_entries(spool))
         tracker.set_tags(all_tags)
     return tracker
 
@@ -74,8 +90,9 @@ class MlflowTracker:
     """A tracker that buffers metrics and keeps what a failing server does not take.
 
     Everything waits in an outbox until the server has it. While the server fails, tries are spaced
-    further and further apart, and the metrics are in the spool file in any case. A metric sent
-    twice is stored once, because it keeps its timestamp.
+    further and further apart, and all entries are in the spool file in any case. A metric sent
+    twice is stored once, because it keeps its timestamp; a point that the spool file holds is not
+    logged anew.
     """
 
     def __init__(
@@ -83,16 +100,17 @@ class MlflowTracker:
         client: "MlflowClient",
         run: "Run",
         tracking_uri: str,
-        spool: Path,
+        spool: Spool,
         flush_seconds: float = FLUSH_SECONDS,
     ) -> None:
+        self.spool = spool
         self.run_id: str | None = run.info.run_id
         self.experiment_id: str | None = run.info.experiment_id
         self.tracking_uri: str | None = tracking_uri
         self._client = client
         self._run_id = str(run.info.run_id)
         self._uri = tracking_uri
-        self._spool = spool
+        self._known_points: set[tuple[str, int]] = set()
         self._known_params = set(run.data.params)
         self._metrics: list[Metric] = []
         self._outbox: list[Callable[[], object]] = []
@@ -106,20 +124,29 @@ class MlflowTracker:
         from mlflow.entities import Param
 
         flat = entries.flatten(params)
+        self.spool.append({"params": flat})
         missing = [Param(key, flat[key]) for key in flat if key not in self._known_params]
         self._known_params.update(flat)
         for part in entries.chunks(missing, entries.PARAMS_PER_CALL):
             self._send_soon(partial(self._client.log_batch, self._run_id, params=part))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Spool the metrics and buffer them for the next flush."""
-        from mlflow.entities import Metric
-
+        """Spool the points that are new and buffer them for the next flush."""
         now_ms = time.time_ns() // 1_000_000
         values = {entries.legal_key(key): float(value) for key, value in metrics.items()}
-        with self._spool.open("a", encoding="utf-8") as spool:
-            spool.write(entries.spool_line(step, now_ms, values))
-        self._metrics += [Metric(key, value, now_ms, step) for key, value in values.items()]
+        new = {key: v for key, v in values.items() if (key, step) not in self._known_points}
+        if new:
+            entry = metrics_entry(step, now_ms, new)
+            self.spool.append(entry)
+            self.take_metrics([entry])
+
+    def take_metrics(self, spooled: list[dict[str, Any]]) -> None:
+        """Buffer the points of spooled entries for the next flush."""
+        from mlflow.entities import Metric
+
+        points = list(metrics_of(spooled))
+        self._known_points.update((key, step) for key, _, _, step in points)
+        self._metrics += [Metric(*point) for point in points]
         self._flush_if(len(self._metrics) >= entries.METRICS_PER_CALL)
 
     def log_dataset(
@@ -130,6 +157,8 @@ class MlflowTracker:
 
         if len(digest) > entries.MAX_DIGEST_LENGTH:
             raise ValueError(f"digest must have at most 36 characters, got {len(digest)}")
+        facts = {"name": name, "digest": digest, "context": context, "profile": dict(profile)}
+        self.spool.append({"dataset": facts})
         source = json.dumps({"tags": {"mlflow.source.name": "admm-exp"}})
         dataset = Dataset(name, digest, "code", source, profile=json.dumps(dict(profile)))
         data_input = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
@@ -139,14 +168,21 @@ class MlflowTracker:
         """Copy a file or folder to the run's artifacts."""
         if not path.exists():
             raise FileNotFoundError(f"no artifact at {path}")
+        self.spool.append({"artifact": {"path": str(path), "folder": folder}})
         self._send_soon(partial(self._client.log_artifact, self._run_id, str(path), folder))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, all in one call."""
         from mlflow.entities import RunTag
 
+        self.spool.append({"tags": dict(tags)})
         entities = [RunTag(key, value) for key, value in _short(tags).items()]
         self._send_soon(partial(self._client.log_batch, self._run_id, tags=entities))
+
+    def share_baseline(self, baseline: Baseline) -> None:
+        """Point to the baseline run of a dense network, created if the store lacks it."""
+        own = (self._client, str(self.experiment_id), self._run_id)
+        self._send_soon(partial(share_baseline, *own, baseline))
 
     def flush(self) -> None:
         """Send what waits; if the server fails, keep it and warn once."""
@@ -166,12 +202,15 @@ class MlflowTracker:
         self._finished = self._warned = True
         if error is not None:
             self.set_tags({"error": error})
+        self.spool.append({"status": status})
         self._outbox.append(partial(self._client.set_terminated, self._run_id, status))
         failure = self._deliver()
-        if failure is not None:
+        if failure is None:
+            self.spool.append({DELIVERED: True})
+        else:
             logger.warning(
                 "MLflow at %s did not take the end of the run (%s): its status there may be wrong, "
-                "its metrics are in %s",
+                "deliver %s with admm-exp-sync",
                 *self._circumstances(failure),
             )
 
@@ -220,7 +259,7 @@ class MlflowTracker:
 
     def _circumstances(self, failure: Exception) -> tuple[str, str, Path]:
         reason = (str(failure).strip() or type(failure).__name__).splitlines()[0]
-        return without_password(self._uri), reason, self._spool
+        return without_password(self._uri), reason, self.spool.path
 
 
 def _reopened(client: "MlflowClient", run_id: str) -> "Run":
@@ -241,8 +280,7 @@ def _own_tags() -> dict[str, str]:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         user = "unknown"
-    host, pid = socket.gethostname(), str(os.getpid())
-    return {"mlflow.source.name": "admm-exp", "mlflow.user": user, "host": host, "pid": pid}
+    return {"mlflow.source.name": "admm-exp", "mlflow.user": user} | owner_tags()
 
 
 def _short(tags: Mapping[str, str]) -> dict[str, str]:

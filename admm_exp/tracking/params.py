@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from math import log10
 from typing import Any
 
-PARTS = ("dataset", "model", "metric", "method", "rho_policy", "schedule")
-WHERE = ("tracking", "tracking_uri")
+PARTS = ("dataset", "model", "granularity", "metric", "method", "rho_policy", "schedule")
+WHERE = ("tracking", "tracking_uri", "force")
 
 
 def run_params(settings: Mapping[str, Any], rho: float) -> dict[str, Any]:

@@ -1,10 +1,32 @@
 """What an experiment tells about itself, and the tracker that keeps none of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 RunStatus = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A dense network as a run of its own.
+
+    Args:
+        key: names all that the network depends on.
+        lock: file that keeps two processes from creating the run twice.
+        name: of the run.
+        params: settings that the network depends on.
+        curves: (step, metrics) of every epoch.
+        final: metrics of the trained network.
+    """
+
+    key: str
+    lock: Path
+    name: str
+    params: Mapping[str, object]
+    curves: Sequence[tuple[int, Mapping[str, float]]]
+    final: Mapping[str, float]
 
 
 class Tracker(Protocol):
@@ -49,6 +71,13 @@ class Tracker(Protocol):
             folder: where it goes among the run's artifacts.
         """
 
+    def share_baseline(self, baseline: Baseline) -> None:
+        """Point to the baseline run that all runs with this dense network share.
+
+        Args:
+            baseline: the dense network's name and numbers.
+        """
+
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, replacing older values.
 
@@ -87,6 +116,9 @@ class NullTracker:
         """Do nothing."""
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
+        """Do nothing."""
+
+    def share_baseline(self, baseline: Baseline) -> None:
         """Do nothing."""
 
     def set_tags(self, tags: Mapping[str, str]) -> None:

@@ -33,7 +33,7 @@ the fraction of channels that is gone.
 """
 PARAMS = ("rho", "sparsity")
 METRICS = ("final/accuracy", "final/accuracy_drop", "final/flops_ratio", "final/sparsity")
-WIDTHS = {"params.`sparsity`": 90, "metrics.`final/accuracy_drop`": 150}
+WIDTHS = {"metrics.`final/accuracy_drop`": 150, "metrics.`final/flops_ratio`": 125}
 CURVES = {
     "admm/primal_residual": "log",
     "admm/dual_residual": "log",

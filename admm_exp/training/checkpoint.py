@@ -1,5 +1,6 @@
 """Tensors on disk: safetensors, written atomically, read without pickle."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +13,40 @@ from admm_exp.errors import CheckpointError
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors so that the file is either whole or absent (write, fsync, rename)."""
+    write_atomically(path, packed(tensors))
+
+
+def packed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return the content of a safetensors file.
+
+    Args:
+        tensors: Copied, because safetensors refuses tensors that share memory (tied weights).
+        metadata: Texts that go into the file's header.
+    """
     from safetensors.torch import save
 
-    content = save(  # copies, because safetensors refuses tensors that share memory (tied weights)
-        {
-            name: tensor.detach().clone(memory_format=torch.contiguous_format)
-            for name, tensor in tensors.items()
-        }
-    )
-    write_atomically(path, content)
+    copies = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    return save(copies, dict(metadata) if metadata else None)
+
+
+def unpacked(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors and the metadata that `packed` wrote.
+
+    Raises:
+        ValueError: If the content is no safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    length = int.from_bytes(content[:8], "little")
+    return tensors, json.loads(content[8 : 8 + length]).get("__metadata__", {})
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -29,12 +55,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: If the file is missing or damaged.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
     try:
-        return load(path.read_bytes())
-    except (OSError, SafetensorError) as error:
+        return unpacked(path.read_bytes())[0]
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} is missing or damaged ({error}): delete it and run again"
         ) from error
@@ -46,15 +69,31 @@ def load_into(model: nn.Module, path: Path) -> None:
     Raises:
         CheckpointError: If the file is damaged or belongs to another network.
     """
-    tensors, own = load_tensors(path), model.state_dict()
-    for name in [*own, *tensors]:
-        found, expected = _shape(tensors, name), _shape(own, name)
-        if found != expected:
+    tensors = load_tensors(path)
+    require_fit(tensors, model.state_dict(), path)
+    model.load_state_dict(tensors)
+
+
+def require_fit(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path | str
+) -> None:
+    """Check that tensors have the names and shapes that the model needs.
+
+    Args:
+        tensors: As they stand in the file.
+        expected: As the model has them.
+        path: The file, for the message.
+
+    Raises:
+        CheckpointError: With the first difference.
+    """
+    for name in [*expected, *tensors]:
+        found, wanted = _shape(tensors, name), _shape(expected, name)
+        if found != wanted:
             raise CheckpointError(
-                f"{path} does not fit the model: {name} is {found} in the file and {expected} in "
+                f"{path} does not fit the model: {name} is {found} in the file and {wanted} in "
                 f"the model"
             )
-    model.load_state_dict(tensors)
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
@@ -65,8 +104,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that readers see either the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:  # such as a full disk
+        temporary.unlink(missing_ok=True)
+        raise

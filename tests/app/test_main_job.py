@@ -68,7 +68,7 @@ def test_the_job_ends_with_a_table_and_where_to_look_next(cold: Done) -> None:
     for words in ("dense", "after the cut", "finetuned", "test accuracy", "MACs", "latency"):
         assert words in cold.stdout
     assert "report   outputs/runs/" in cold.stdout
-    assert "mlflow ui --backend-store-uri" in cold.stdout
+    assert "admm-exp-ui experiment_name=" in cold.stdout
     assert cold.stderr == ""
 
 

@@ -54,6 +54,7 @@ def test_an_existing_file_is_never_overwritten(work: Path, planned: Done) -> Non
         ([], "error: output is missing: name the layers file"),
         (["output=x.yaml", "sparsity=2"], "sparsity must be in [0, 1), got 2"),
         (["output=x.yaml", "layers=no.yaml"], "layers=no.yaml cannot be read"),
+        (["output=x.yaml", "granularity=kernel"], "granularity must be channel, got kernel"),
     ],
 )
 def test_what_cannot_be_planned_is_one_sentence(
@@ -99,6 +100,7 @@ def test_help_names_the_command_and_loads_no_torch(tmp_path: Path) -> None:
     assert "admm-exp-plan output=layers.yaml" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allocation", ["uniform", "global"])
 def test_a_run_reaches_its_budget(work: Path, planned: Done, allocation: str) -> None:
     before = set((work / "outputs" / "runs").glob("*"))
@@ -115,7 +117,7 @@ def test_a_run_reaches_its_budget(work: Path, planned: Done, allocation: str) ->
     [
         (["budget.macs=1.5"], "budget.macs must be in (0, 1), got 1.5"),
         (["budget.macs=0.5", "budget.params=0.5"], "budget must be one of macs, params, got both"),
-        (["budget.macs=0.0001"], "budget.macs=0.0001 cannot be reached by whole channels"),
+        (["budget.macs=0.5", "channel_multiple=64"], "in multiples of 64: the nearest is 1.000"),
         (["budget.macs=0.5", "layers=layers.yaml"], "both choose the sparsity of layers"),
         (["budget.macs=0.5", "budget.allocation=global"], "ranks the channels of a trained"),
     ],

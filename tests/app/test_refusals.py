@@ -10,7 +10,7 @@ OWN = """
 from torch import nn
 def sigmoid_net(num_classes, in_channels):
     return nn.Sequential(
-        nn.Conv2d(in_channels, 8, 3), nn.Sigmoid(), nn.Conv2d(8, 8, 3), nn.ReLU(),
+        nn.Conv2d(in_channels, 8, 3), nn.Sigmoid(), nn.Conv2d(8, 8, 3), nn.Sigmoid(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
 class Two(nn.Module):
     def __init__(self, num_classes):
@@ -48,7 +48,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     {
-        "model._target_=own.sigmoid_net ~model.width": "differs from the masked one",
+        "model._target_=own.sigmoid_net ~model.width": "not zero behind sigmoid in 1 (Sigmoid)",
         "model._target_=own.Two ~model.width": "the model must return class scores of shape",
         "model._target_=own.wrong_head ~model.width": "of shape (2, 10)",
         "schedule.optimizer.name=adamw": "rho=auto is derived for sgd",

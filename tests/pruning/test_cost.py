@@ -165,9 +165,6 @@ def test_gpu_gives_the_same_count_and_a_latency():
     assert measure_latency_ms({"resnet8": model}, sample, [1], 0.05)["resnet8"]["1"] > 0
 
 
-def test_torchvision_and_torch_pruning_stay_unloaded():
-    code = (
-        "import sys, admm_exp.pruning.cost; "
-        "sys.exit(not {'torchvision', 'torch_pruning'}.isdisjoint(sys.modules))"
-    )
+def test_torchvision_stays_unloaded():
+    code = "import sys, admm_exp.pruning.cost; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

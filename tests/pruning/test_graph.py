@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from networks import NETWORKS, Residual, build, randomise_
 from torch import nn
-from torchvision.models.shufflenetv2 import InvertedResidual
 
 from admm_exp.errors import ModelError
 from admm_exp.models.lenet import small_cnn
-from admm_exp.pruning.graph import remove_channels, trace_groups
+from admm_exp.pruning.graph import trace_groups
+from admm_exp.pruning.groups import find_groups
+from admm_exp.pruning.removal import remove_channels_
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -36,20 +37,18 @@ def shuffle(features):
 
 def group_of(model, layer, inputs=IMAGES):
     """Trace the group in which the layer's outputs are."""
-    (group,) = [
-        group
-        for group in trace_groups(model, inputs)
-        if group.root == layer
-        or any(site.module == layer and site.is_producer_side for site in group.sites)
-    ]
+    (group,) = [g for g in trace_groups(model, inputs) if layer in g.producers]
     return group
 
 
-def site_of(group, layer, is_producer_side):
-    (site,) = [
-        s for s in group.sites if s.module == layer and s.is_producer_side == is_producer_side
-    ]
-    return site
+def units_read_by(group, layer):
+    """The unit that every column of a layer reads."""
+    (site,) = [s for s in group.sites if s.layer == layer and not s.is_unit]
+    return site.units.tolist()
+
+
+def layers_of(group, is_unit):
+    return {site.layer for site in group.sites if site.is_unit == is_unit}
 
 
 def is_prunable_up_to_the_head(model, layer):
@@ -57,30 +56,26 @@ def is_prunable_up_to_the_head(model, layer):
 
 
 def test_residual_chain_is_one_group_from_the_stem_to_all_its_consumers():
-    sites = group_of(Residual(), "stem.0").sites
-    produced = {site.module for site in sites if site.is_producer_side}
-    consumed = {site.module for site in sites if not site.is_producer_side}
-    assert produced == {"stem.0", "stem.1", "same.3", "same.4"}
-    assert consumed == {"same.0", "wider.0", "downsample.0"}
+    group = group_of(Residual(), "stem.0")
+    consumers = {"same.0", "wider.0", "downsample.0"}
+    assert layers_of(group, True) == {"stem.0", "stem.1", "same.3", "same.4"}
+    assert layers_of(group, False) == consumers | {"stem.1", "same.4"}, "running statistics"
 
 
 def test_projection_shortcut_is_tied_to_its_branch():
-    sites = group_of(Residual(), "downsample.0").sites
-    produced = {site.module for site in sites if site.is_producer_side}
-    assert produced == {"downsample.0", "downsample.1", "wider.3", "wider.4"}
+    group = group_of(Residual(), "downsample.0")
+    assert layers_of(group, True) == {"downsample.0", "downsample.1", "wider.3", "wider.4"}
 
 
 def test_flatten_gives_every_channel_its_pixels():
     model, inputs = build("flatten")
-    site = site_of(group_of(model, "0", inputs), "5", is_producer_side=False)
-    assert torch.equal(site.rows, torch.arange(8 * 16).view(8, 16))
-    assert not site.is_identity
+    units = units_read_by(group_of(model, "0", inputs), "5")
+    assert units == [channel for channel in range(8) for _ in range(16)]
 
 
 def test_concatenation_shifts_the_consumer_by_the_branches_before_it():
     model = Branches(lambda _, a, b: torch.cat([b, a], 1), 16)
-    rows = site_of(group_of(model, "a"), "head", is_producer_side=False).rows
-    assert rows.flatten().tolist() == list(range(8, 16))
+    assert units_read_by(group_of(model, "a"), "head") == [-1] * 8 + list(range(8))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -89,8 +84,7 @@ def test_concatenation_with_the_input_shifts_the_consumer_by_the_input(channels)
     model.a = nn.Conv2d(channels, 8, 3, padding=1)
     model.b = nn.Conv2d(channels, 8, 3, padding=1)
     group = group_of(model, "a", IMAGES[:, :channels])
-    rows = site_of(group, "head", is_producer_side=False).rows
-    assert rows.flatten().tolist() == list(range(channels, channels + 8))
+    assert units_read_by(group, "head") == [-1] * channels + list(range(8))
     assert group.reason is None
 
 
@@ -98,15 +92,21 @@ def test_concatenation_with_the_input_shifts_the_consumer_by_the_input(channels)
     ("join", "channels", "reason"),
     [
         (lambda x, a, b: x.repeat(1, 3, 1, 1)[:, :8] + a, 8, "tied to the input of the network"),
-        (lambda x, a, b: torch.cat([torch.ones(2, 2, 8, 8), a], 1), 10, "with a constant"),
+        (lambda x, a, b: torch.ones(1, 8, 1, 1) * a, 8, "combines it with a constant of its width"),
         (lambda x, a, b: F.pad(a, (0, 0, 0, 0, 4, 4)), 16, "channels are padded"),
-        (lambda x, a, b: a[:, 2:6], 4, "cannot be followed through head"),
-        (lambda x, a, b: F.glu(a, 1), 4, "cannot be followed through head"),
-        (lambda x, a, b: torch.cat([a, b], 2), 8, "cannot be followed through a concatenation"),
-        (lambda x, a, b: F.pixel_shuffle(a, 2), 2, "cannot be followed through head"),
-        (lambda x, a, b: shuffle(a), 8, "rearranged by a reshape"),
+        (lambda x, a, b: a[:, 2:6], 4, "picks its channels by position"),
+        (lambda x, a, b: a[:, [3, 1, 2, 0]], 4, "picks its channels by position"),
+        (lambda x, a, b: a.roll(1, 1), 8, "picks its channels by position"),
+        (lambda x, a, b: a.mean(1, keepdim=True), 1, "takes the mean over its channels"),
+        (lambda x, a, b: a.softmax(1), 8, "mixes its channels"),
+        (lambda x, a, b: a.sigmoid(), 8, "not zero behind sigmoid in the Branches once removed"),
+        (lambda x, a, b: a + b.cos(), 8, "not zero behind cos in the Branches once removed"),
+        (lambda x, a, b: F.pad(a, (1, 1), value=1.0), 8, "not zero behind the padding of"),
+        (lambda x, a, b: a.diff(dim=1), 7, "picks its channels by position"),
+        (lambda x, a, b: torch.fft.fft(a).real, 8, "cannot be followed through _fft_r2c"),
+        (lambda x, a, b: a + a.transpose(1, 2), 8, "all its channels are tied together"),
     ],
-    ids=["add_input", "constant", "pad", "slice", "glu", "cat_rows", "pixel_shuffle", "shuffle"],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_channels_that_cannot_be_followed_are_kept_with_the_reason(join, channels, reason):
     assert reason in group_of(Branches(join, channels), "a").reason
@@ -116,26 +116,43 @@ def test_channels_that_cannot_be_followed_are_kept_with_the_reason(join, channel
     "join",
     [
         lambda x, a, b: F.pad(a, (1, 1, 2, 2)),
+        lambda x, a, b: F.pad(a, (1, 1, 2, 2), mode="circular"),
         lambda x, a, b: F.interpolate(a, scale_factor=2) * 2.0 + 0.0,
         lambda x, a, b: F.max_pool2d(a, 2) - F.avg_pool2d(b, 2),
         lambda x, a, b: a.mean((2, 3), keepdim=True) * b,
+        lambda x, a, b: a * b.sigmoid(),
+        lambda x, a, b: torch.cat([a, b], 2),
+        lambda x, a, b: a.permute(0, 2, 3, 1).flip(3).permute(0, 3, 1, 2),
     ],
-    ids=["pad_rows", "upsample", "pool", "gate"],
+    ids=["pad", "circular", "upsample", "pool", "gate", "sigmoid_gate", "cat_rows", "flip"],
 )
 def test_operations_within_a_channel_do_not_stop_the_pruning(join):
     assert is_prunable_up_to_the_head(Branches(join, 8), "a")
 
 
-def test_concatenation_before_a_flatten_is_kept_and_not_taken_for_its_neighbour():
+@pytest.mark.parametrize(
+    ("join", "channels", "n_units"),
+    [
+        (lambda x, a, b: shuffle(a), 8, 4),
+        (lambda x, a, b: F.channel_shuffle(a, 4), 8, 2),
+        (lambda x, a, b: F.glu(a, 1), 4, 4),
+        (lambda x, a, b: a.chunk(2, 1)[0] * a.chunk(2, 1)[1], 4, 4),
+        (lambda x, a, b: a[:, :4] + a[:, 4:], 4, 4),
+        (lambda x, a, b: F.pixel_shuffle(a, 2), 2, 2),
+        (lambda x, a, b: F.pixel_unshuffle(a, 2), 32, 8),
+    ],
+    ids=["shuffle", "channel_shuffle", "glu", "chunk", "halves", "pixel_shuffle", "unshuffle"],
+)
+def test_channels_that_are_taken_apart_shrink_alike(join, channels, n_units):
+    group = group_of(Branches(join, channels), "a")
+    assert (group.reason, group.n_units) == (None, n_units)
+
+
+def test_concatenation_before_a_flatten_gives_every_branch_its_pixels():
     model = Branches(lambda _, a, b: torch.cat([a, b], 1).flatten(1), 1)
     model.head = nn.Linear(16 * 64, 5)
-    assert group_of(model, "b").reason == "its channels cannot be followed through a concatenation"
-
-
-def test_halves_gated_before_a_flatten_are_kept_and_not_taken_for_pixels():
-    model = Branches(lambda _, a, b: F.glu(a, 1).mean((2, 3), keepdim=True).flatten(1), 1)
-    model.head = nn.Linear(4, 5)
-    assert group_of(model, "a").reason == "its channels cannot be followed through head"
+    units = units_read_by(group_of(model, "b"), "head")
+    assert units == [-1] * 8 * 64 + [channel for channel in range(8) for _ in range(64)]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -157,7 +174,7 @@ def test_norm_across_channels_keeps_its_group(norm, kind):
 
 def test_layer_that_is_the_whole_network_has_the_empty_name():
     (group,) = trace_groups(nn.Linear(3, 4), torch.randn(2, 3))
-    assert (group.root, group.reason) == ("", "its channels are the output of the network")
+    assert (group.name, group.reason) == ("", "its channels are the output of the network")
 
 
 def test_tracing_leaves_modes_gradients_and_weights_alone():
@@ -179,7 +196,7 @@ def test_frozen_layers_are_seen_without_gradients_being_on():
     model.requires_grad_(False)
     with torch.no_grad():
         group = group_of(model, "0", inputs)
-    assert {site.module for site in group.sites} == {"0", "1", "3"}
+    assert {site.layer for site in group.sites} == {"0", "1", "3"}
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 8, 8), (2, 3), (3,)])
@@ -213,24 +230,43 @@ def test_sentence_of_our_own_network_is_passed_on():
         trace_groups(small_cnn(10), torch.randn(2, 1, 4, 4))
 
 
-def test_network_that_cannot_be_traced_is_one_sentence():
-    units = [InvertedResidual(8, 8, stride=1) for _ in range(3)]
-    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), *units, nn.Conv2d(8, 5, 1))
-    with pytest.raises(ModelError, match=r"^the channels of the model cannot be followed .+$"):
+class OutOfOrder(nn.Module):
+    """Runs twice and then no more, as a network that cannot be followed."""
+
+    def forward(self, features):
+        if torch.overrides._get_current_function_mode() is not None:
+            raise RuntimeError("no modes\nplease")
+        return features
+
+
+def test_network_that_cannot_be_followed_is_one_sentence():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), OutOfOrder(), nn.Conv2d(8, 5, 1))
+    sentence = r"^the channels of the model cannot be followed \(RuntimeError: no modes\)$"
+    with pytest.raises(ModelError, match=sentence):
         trace_groups(model, IMAGES)
+
+
+def remove(model, inputs, removed):
+    """Remove channels of the groups with these names."""
+    groups = {group.name: group for group in find_groups(model, inputs).groups}
+    chosen = [groups[name] for name in removed]
+    support = [torch.ones(group.n_units, dtype=torch.bool) for group in chosen]
+    for kept, channels in zip(support, removed.values(), strict=True):
+        kept[channels] = False
+    remove_channels_(model, chosen, support)
 
 
 def test_removing_no_channel_changes_nothing():
     model, inputs = build("plain_chain")
     before = copy.deepcopy(model.state_dict())
-    remove_channels(model, inputs, [("0", []), ("3", [])])
+    remove(model, inputs, {"0": [], "3": []})
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 def test_removed_channels_leave_producer_norm_and_consumer():
     model, inputs = build("plain_chain")
     before = copy.deepcopy(model)
-    remove_channels(model, inputs, [("0", [1, 6])])
+    remove(model, inputs, {"0": [1, 6]})
     kept = [0, 2, 3, 4, 5, 7]
     assert torch.equal(model[0].weight, before[0].weight[kept])
     assert torch.equal(model[1].bias, before[1].bias[kept])
@@ -240,7 +276,7 @@ def test_removed_channels_leave_producer_norm_and_consumer():
 def test_transposed_convolution_loses_columns_of_its_weight():
     model, inputs = build("transposed")
     before = copy.deepcopy(model)
-    remove_channels(model, inputs, [("2", [0]), ("0", [7])])
+    remove(model, inputs, {"2": [0], "0": [7]})
     assert torch.equal(model[2].weight, before[2].weight[:7, 1:])
     assert torch.equal(model[2].bias, before[2].bias[1:])
 
@@ -248,7 +284,7 @@ def test_transposed_convolution_loses_columns_of_its_weight():
 def test_depthwise_convolution_loses_whole_kernels():
     model, inputs = build("depthwise")
     before = copy.deepcopy(model)
-    remove_channels(model, inputs, [("0", [2])])
+    remove(model, inputs, {"0": [2]})
     kept = [0, 1, 3, 4, 5, 6, 7]
     assert torch.equal(model[3].weight, before[3].weight[kept])
     assert (model[3].in_channels, model[3].out_channels, model[3].groups) == (7, 7, 7)
@@ -266,6 +302,6 @@ def test_layer_used_twice_is_cut_once():
             return self.last(F.relu(self.again(F.relu(self.again(F.relu(self.first(x)))))))
 
     model = randomise_(Twice())
-    remove_channels(model, torch.randn(2, 6), [("first", [0, 5])])
+    remove(model, torch.randn(2, 6), {"first": [0, 5]})
     assert model.again.weight.shape == (6, 6)
     assert model(torch.randn(2, 6)).shape == (2, 5)

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from networks import NETWORKS, DenseBlock, Residual, build, grouped, randomise_
@@ -229,26 +231,21 @@ def test_frozen_consumer_does_not_keep_the_group_before_it():
     assert [group.name for group in found.kept] == ["2", "4"]
 
 
-def tracking_instance_norm():
-    return nn.InstanceNorm2d(8, affine=True, track_running_stats=True)
-
-
 @pytest.mark.parametrize(
     ("layer", "channels", "reason"),
     [
         (nn.BatchNorm2d(8, affine=False), 8, "1 has no gamma and beta that could be zero"),
-        (tracking_instance_norm(), 8, "1 normalizes single samples with running statistics"),
-        (nn.Conv2d(8, 4, 1, groups=4), 4, "1 merges 8 channels into 4"),
         (nn.ConvTranspose2d(8, 12, 1, groups=2), 12, "1 is a grouped transposed convolution"),
-        (
-            nn.Conv2d(8, 16, 1, groups=8),
-            16,
-            "its 8 channels form 8 blocks that cannot shrink alike",
-        ),
         (weight_norm(nn.Conv2d(8, 8, 1)), 8, "1 computes its weight from other parameters"),
-        (nn.GroupNorm(2, 8), 8, "it passes through 1 (GroupNorm), which mixes channels"),
+        (
+            nn.GroupNorm(2, 8),
+            8,
+            "it passes through 1 (GroupNorm), which mixes channels",
+        ),
+        (nn.Sigmoid(), 8, "its channels are not zero behind sigmoid in 1 (Sigmoid) once removed"),
+        (nn.Softmax(1), 8, "1 (Softmax) mixes its channels"),
     ],
-    ids=["affine", "tracking", "merge", "transposed", "multiplier", "weight_norm", "group_norm"],
+    ids=["affine", "transposed", "weight_norm", "group_norm", "sigmoid", "softmax"],
 )
 def test_layer_that_cannot_lose_channels_keeps_its_group(layer, channels, reason):
     model = randomise_(before_a_head(layer, channels=channels))
@@ -262,12 +259,28 @@ def test_norm_without_running_statistics_does_not_keep_its_group(layer):
     assert group_of(before_a_head(layer), "0").n_units == 8
 
 
-def test_layers_that_share_a_parameter_keep_their_groups():
+def test_single_channels_of_a_block_cannot_be_removed():
+    model = before_a_head(nn.Conv2d(8, 4, 1, groups=4), channels=4)
+    assert reason_of(model, "1") == "its 4 channels form 4 blocks that cannot shrink alike"
+
+
+def test_depthwise_convolution_with_a_multiplier_gives_every_unit_its_kernels():
+    model = before_a_head(nn.Conv2d(8, 16, 1, groups=8), channels=16)
+    rows = {name: rows for name, _, rows in group_of(model, "0").parts}
+    assert torch.equal(rows["1.weight"], torch.arange(16).view(8, 2))
+
+
+def test_instance_norm_with_running_statistics_belongs_to_its_channels():
+    model = before_a_head(nn.InstanceNorm2d(8, affine=True, track_running_stats=True))
+    assert {"1.weight", "1.bias"} < parameters_of(group_of(model, "0"))
+
+
+def test_layers_that_share_a_parameter_are_one_group():
     model = before_a_head(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
     model[3].weight = model[1].weight
-    for producer in ("0", "1", "3"):
-        assert "shares a parameter with another layer" in reason_of(model, producer)
-    assert [group.name for group in find_groups(model, IMAGES).groups] == ["5"]
+    group = group_of(model, "0")
+    assert group.producers == ("0", "1")
+    assert parameters_of(group) == {"0.weight", "0.bias", "1.weight", "1.bias", "3.bias"}
 
 
 def test_layer_under_two_names_shares_nothing():
@@ -298,8 +311,45 @@ def test_nothing_to_prune_is_one_sentence(model, reason):
         find_groups(model, IMAGES)
 
 
-def test_number_of_channels_is_that_of_the_root_layer():
+def test_number_of_channels_is_that_of_every_producer():
     model, inputs = build("residual")
     for group in find_groups(model, inputs).groups:
-        assert model.get_submodule(group.root).out_channels == group.n_units
+        for producer in group.producers:
+            assert model.get_submodule(producer).out_channels == group.n_units
         assert all(len(rows) == group.n_units for _, _, rows in group.parts)
+
+
+class FixedSize(nn.Module):
+    """Reshapes by numbers that somebody typed."""
+
+    def forward(self, features):
+        return features.view(-1, 2, 4, 8, 8).transpose(1, 2).reshape(-1, 8, 8, 8)
+
+
+def test_group_whose_cut_is_refuted_by_the_probe_stays_whole_and_the_others_do_not():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        FixedSize(),
+        nn.Conv2d(8, 6, 1),
+        nn.ReLU(),
+        nn.Conv2d(6, 5, 1),
+    )
+    found = find_groups(model, IMAGES)
+    assert [group.name for group in found.groups] == ["2"]
+    reason = found.kept[0].reason
+    assert reason.startswith("1 (FixedSize) takes its channels apart, and the network does not run")
+
+
+class Lookup(nn.Module):
+    """Returns other channels if the number of channels is not the one it was made for."""
+
+    def forward(self, features):
+        return features if features.shape[1] == 8 else features.flip(1)
+
+
+def test_group_whose_cut_changes_the_outputs_is_found_among_many():
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 1), Lookup()]
+    layers += [nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.ReLU(), nn.Conv2d(6, 5, 1)]
+    found = find_groups(nn.Sequential(*layers), IMAGES)
+    assert [group.name for group in found.groups] == ["0", "4", "6"]
+    assert re.fullmatch(r"its cut would change the outputs by [\d.e+]+ %", found.kept[0].reason)

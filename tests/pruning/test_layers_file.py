@@ -3,11 +3,13 @@ import torch
 from networks import build
 from torch import nn
 
+from admm_exp.admm.partitions.element import Element
 from admm_exp.errors import ConfigError
 from admm_exp.pruning.groups import find_groups
-from admm_exp.pruning.layers_file import layers_text, read_layers
+from admm_exp.pruning.layers import find_layers
+from admm_exp.pruning.layers_file import layers_text, read_layers, unit_layers_text
 from admm_exp.pruning.plan import plan_layers
-from admm_exp.pruning.sparsities import LayerSettings, group_sparsities
+from admm_exp.pruning.sparsities import LayerSettings, group_sparsities, without_excluded
 
 
 @pytest.fixture
@@ -54,6 +56,18 @@ def test_exclusions_survive_being_written_and_read(layers, entry):
     plan = plan_layers(*build("mlp"), LayerSettings(0.5, {}))
     text = layers_text(plan, LayerSettings(0.5, {}, (entry,)))
     assert read_layers(layers(text), 0.0).exclude == (entry,)
+
+
+def test_file_below_the_channel_names_its_units_and_reads_as_written(layers):
+    asked = LayerSettings(0.5, {"2": 0.25}, ("0",))
+    model, inputs = build("mlp")
+    prunable = without_excluded(find_layers(model, inputs, Element()), model, asked.exclude)
+    text = unit_layers_text(
+        prunable, group_sparsities(prunable, 0.5, asked.by_layer), asked, "weights"
+    )
+    assert "  2: 0.25 # 160 weights\n  4: 0.5 # 50 weights\n" in text
+    assert text.endswith("# kept whole: 0: excluded by '0'\n")
+    assert read_layers(layers(text), 0.9) == LayerSettings(0.5, {"2": 0.25, "4": 0.5}, ("0",))
 
 
 def test_file_may_hold_exclusions_alone(layers):

@@ -1,12 +1,13 @@
 import pytest
 import torch
 from networks import NETWORKS, build
+from torch import nn
 
 from admm_exp.admm.groups import count_kept
 from admm_exp.admm.metrics import L2Norm
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.cost import count_cost
-from admm_exp.pruning.plan import plan_layers, sparsity_of
+from admm_exp.pruning.plan import Planner, plan_layers, sparsity_of
 from admm_exp.pruning.sparsities import LayerSettings
 
 
@@ -19,6 +20,51 @@ def test_planned_cost_is_that_of_the_network_that_is_really_cut(name):
     cost = count_cost(small, inputs)
     assert (plan.planned.macs, plan.planned.params) == (cost.macs, cost.params)
     assert plan.dense.macs == count_cost(model, inputs).macs
+
+
+class Shared(nn.Module):
+    """Two layers with one weight, between two others."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Linear(n, m) for n, m in ((6, 8), (8, 8), (8, 8), (8, 3))))
+        self.layers[2].weight = self.layers[1].weight
+
+    def forward(self, inputs):
+        return self.layers(inputs)
+
+
+def test_shared_weight_is_counted_and_cut_once():
+    plan = plan_layers(Shared(), torch.randn(2, 6), LayerSettings(0.5, {}))
+    shared = {group.name: group for group in plan.groups}
+    assert plan.dense.params == 8 * 7 + 8 * 8 + 2 * 8 + 3 * 9
+    assert {group.kept for group in shared.values()} == {4}
+    assert plan.planned.params == 4 * 7 + 4 * 4 + 2 * 4 + 3 * 5
+
+
+def test_channels_that_a_layer_makes_twice_are_planned_as_the_file_says():
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.LSTM(6, 8, proj_size=4, batch_first=True)
+            self.fc = nn.Linear(4, 3)
+
+        def forward(self, inputs):
+            return self.fc(self.rnn(inputs)[0][:, -1])
+
+    by_layer = {"rnn": 0.5, "rnn.weight_hr_l0": 0.25}
+    plan = plan_layers(Network(), torch.randn(2, 5, 6), LayerSettings(0.0, by_layer))
+    assert {group.name: (group.kept, group.tied) for group in plan.groups} == {
+        "rnn": (4, ()),
+        "rnn.weight_hr_l0": (3, ()),
+    }
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_copies_that_are_cut_hold_no_numbers(name):
+    planner = Planner(*build(name))
+    small = planner.cut([group.n_units // 2 for group in planner.prunable.groups])
+    assert all(tensor.is_meta for tensor in small.parameters())
 
 
 def test_rows_of_a_plan_are_those_of_a_hand_count():

@@ -9,7 +9,7 @@ from admm_exp.pruning.sparsities import group_sparsities, without_excluded
 
 
 def group(*producers):
-    return PrunableGroup(producers[0], producers, 16, 1, (), producers[0])
+    return PrunableGroup(producers[0], producers, 16, 1, ())
 
 
 PRUNABLE = Prunable(
@@ -131,3 +131,11 @@ def test_excluding_everything_is_an_error():
     model, inputs = build("mlp")
     with pytest.raises(ModelError, match=r"exclude: Linear leaves nothing to prune"):
         without_excluded(find_groups(model, inputs), model, ("Linear",))
+
+
+def test_group_named_by_a_tensor_obeys_its_own_name_before_that_of_its_layer():
+    own = PrunableGroup("rnn.weight_hr_l0", ("rnn",), 4, 1, ())
+    prunable = Prunable((group("rnn"), own), ())
+    assert group_sparsities(prunable, 0.5, {"rnn": 0.1}) == (0.1, 0.1)
+    assert group_sparsities(prunable, 0.5, {"rnn.weight_hr_l0": 0.2}) == (0.5, 0.2)
+    assert group_sparsities(prunable, 0.5, {"rnn": 0.1, "rnn.weight_hr_l0": 0.2}) == (0.1, 0.2)

@@ -1,0 +1,1 @@
+"""Sweeper and launcher of admm_exp."""

@@ -1,0 +1,102 @@
+"""`admm-exp resume=RUN_DIR`: go on with a run from what it left in its folder."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from admm_exp.errors import ConfigError
+
+RESUME = "resume"
+ALLOWED = ("tracking_uri", "device")
+OWN_PARTS = "admm_exp."
+
+
+def asked_for(word: str, arguments: Sequence[str]) -> tuple[Path, list[str]] | None:
+    """Find WORD=RUN_DIR on the command line.
+
+    Args:
+        word: What is to be done with the run.
+        arguments: The command line.
+
+    Returns:
+        The run's folder and the other arguments; None if the word is absent.
+
+    Raises:
+        ConfigError: If the folder is missing.
+    """
+    given = [a for a in arguments if a.startswith(f"{word}=")]
+    if not given:
+        return None
+    run_dir = Path(given[-1].partition("=")[2])
+    if not (run_dir / ".hydra" / "config.yaml").is_file():
+        raise ConfigError(
+            f"{word} must name the folder of a run, which holds .hydra/config.yaml, got {run_dir}"
+        )
+    return run_dir, [a for a in arguments if a not in given]
+
+
+def settings_of(run_dir: Path, word: str, changes: Sequence[str]) -> DictConfig:
+    """Read the settings of a run, with the few changes that leave its result alone.
+
+    Args:
+        run_dir: Folder of the run.
+        word: What is to be done with the run.
+        changes: KEY=VALUE.
+
+    Raises:
+        ConfigError: If a change is not allowed, the settings are damaged, or they name code that is
+            neither this package's nor confirmed.
+    """
+    path = run_dir / ".hydra" / "config.yaml"
+    try:
+        settings = OmegaConf.load(path)
+    except (OSError, ValueError, OmegaConfBaseException, YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path} is damaged ({reason}): start a new run") from error
+    if not isinstance(settings, DictConfig):
+        raise ConfigError(f"{path} is damaged (it holds no settings): start a new run")
+    plain = OmegaConf.to_container(settings, resolve=False)
+    confirmed = set()
+    for change in changes:
+        key, is_set, value = change.partition("=")
+        if is_set and key.endswith("._target_") and dict(_targets(plain)).get(key) == value:
+            confirmed.add(key)
+        elif is_set and key in ALLOWED:
+            settings[key] = value
+        else:
+            raise ConfigError(
+                f"{word}={run_dir} takes its settings from that run and allows only "
+                f"{' and '.join(ALLOWED)} beside it, got {change}"
+            )
+    for key, target in _targets(plain):
+        if not target.startswith(OWN_PARTS) and key not in confirmed:
+            raise ConfigError(
+                f"{run_dir} names code that is not this package's: confirm it with {key}={target}"
+            )
+    return settings
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Tell whether a run has written its report."""
+    try:
+        return bool(json.loads((run_dir / "report.json").read_text())["status"] == "finished")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _targets(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    items: Any = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list | ListConfig):
+        items = enumerate(value)
+    for key, item in items:
+        if key == "_target_":
+            yield f"{prefix}{key}", str(item)
+        else:
+            yield from _targets(item, f"{prefix}{key}.")

@@ -1,0 +1,124 @@
+"""The command `admm-exp-search`: trials that Optuna chooses, under one parent run."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from admm_exp.app.main import main as run_admm_exp
+from admm_exp.app.story import Launch, Planned, open_story
+from admm_exp.config import digest, group_hash
+from admm_exp.job_file import Job
+from admm_exp.search import CURVE, SearchSettings, ask, dead_energy_limits, open_study
+from admm_exp.tracking import tracked
+from admm_exp.tracking.queries import close_lost_children
+
+Plan = Callable[[Mapping[str, Any]], Planned]
+
+
+def main() -> None:
+    """Run `admm-exp-search`."""
+    asks_only = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i"} & set(sys.argv)
+    sys.argv[1:1] = ["hydra/sweeper=search"] if asks_only else ["-m", "hydra/sweeper=search"]
+    run_admm_exp()
+
+
+def run_search(
+    title: str,
+    ranges: Mapping[str, Any],
+    settings: SearchSettings,
+    *,
+    plan: Plan,
+    master: DictConfig,
+    launch: Launch,
+) -> None:
+    """Run trials until the study has as many as asked for.
+
+    Args:
+        title: what is searched.
+        ranges: by key, a range as Hydra parses it.
+        settings: how to search.
+        plan: makes a job of the value of every key.
+        master: configuration of the search.
+        launch: runs jobs and returns when all are over.
+
+    Raises:
+        AdmmExpError: a setting is wrong, or the store cannot be used; nothing has run.
+        SystemExit: a trial failed.
+    """
+    settings.check()
+    base = plan({}).config
+    identity = digest([group_hash(base), title, list(settings.objectives)])
+    study = open_study(settings, settings.study_name or identity)
+    left = settings.trials - _told(study)
+    story = open_story(base, title, max(left, 0), identity, master)
+    with tracked(story.tracker):
+        try:
+            while (left := settings.trials - _told(study)) > 0:
+                trials = [ask(study, ranges) for _ in range(min(left, settings.batch))]
+                try:
+                    planned = [_limited(plan(values), study, settings) for _, values in trials]
+                    jobs = story.run(planned, launch)
+                except BaseException:
+                    for trial, _ in trials:
+                        study.tell(trial, state=_state("killed"))
+                    raise
+                for (trial, _), planned_job, job in zip(trials, planned, jobs, strict=True):
+                    _tell(study, trial, planned_job, job, settings.objectives)
+        finally:
+            close_lost_children(story.tracker)
+        story.jobs = _earlier_jobs(study, story.jobs) + story.jobs
+        story.conclude()
+
+
+def _told(study: Any) -> int:
+    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+
+
+def _limited(planned: Planned, study: Any, settings: SearchSettings) -> Planned:
+    """Compare with trials that cut at least as much; they have it no easier."""
+    if not settings.stops_hopeless:
+        return planned
+    config = planned.config
+    curves = [
+        trial.user_attrs[CURVE]
+        for trial in study.get_trials(deepcopy=False)
+        if trial.user_attrs.get(CURVE) and trial.user_attrs["sparsity"] >= config.sparsity
+    ]
+    return replace(planned, limits=dead_energy_limits(curves, config.schedule.admm_iterations))
+
+
+def _tell(study: Any, trial: Any, planned: Planned, job: Job, objectives: Sequence[str]) -> None:
+    if job.status not in ("finished", "reused") or job.run_dir is None:
+        study.tell(trial, state=_state(job.status))
+        return
+    report = json.loads((Path(job.run_dir) / "report.json").read_text())
+    small = report["models"]["finetuned"]
+    values = {"accuracy": small["val_accuracy"], "macs": small["macs"]}
+    trial.set_user_attr(CURVE, [row["dead_energy"] for row in report["admm"]["iterations"]])
+    trial.set_user_attr("sparsity", planned.config.sparsity)
+    trial.set_user_attr("name", job.name)
+    trial.set_user_attr("run_dir", job.run_dir)
+    study.tell(trial, [values[name] for name in objectives])
+
+
+def _state(status: str) -> Any:
+    from optuna.trial import TrialState
+
+    return TrialState.PRUNED if status == "stopped" else TrialState.FAIL
+
+
+def _earlier_jobs(study: Any, known: Sequence[Job]) -> list[Job]:
+    """Find the trials that earlier starts of the search have finished."""
+    folders = {job.run_dir for job in known}
+    attributes = [trial.user_attrs for trial in study.get_trials(deepcopy=False)]
+    return [
+        Job(found["name"], "", status="reused", run_dir=found["run_dir"])
+        for found in attributes
+        if found.get("run_dir") and found["run_dir"] not in folders
+        if (Path(found["run_dir"]) / "report.json").exists()
+    ]

@@ -1,0 +1,116 @@
+"""A sweep's jobs, each in a file that the sweep writes first and the job's process goes on with.
+
+The file is the one channel between them that works under every launcher.
+"""
+
+import json
+import os
+import time
+from collections.abc import Container, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+Status = Literal["waiting", "running", "finished", "reused", "stopped", "failed", "killed"]
+FOLDER = ".jobs"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep.
+
+    Args:
+        name: the swept settings, `rho=...,sparsity=...`.
+        config_hash: names the runs that must have the same result.
+        parent_run_id: MLflow run of the sweep.
+        status: how far it is.
+        run_dir: folder of its run, once it has begun.
+        started: seconds since the epoch.
+        seconds: how long it took.
+        error: one sentence, if it failed.
+        limits: dead energy, iteration by iteration, above which the job is hopeless and stops.
+    """
+
+    name: str
+    config_hash: str
+    parent_run_id: str | None = None
+    status: Status = "waiting"
+    run_dir: str | None = None
+    started: float = 0.0
+    seconds: float = 0.0
+    error: str | None = None
+    limits: tuple[float, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether nothing more will happen to it."""
+        return self.status not in ("waiting", "running")
+
+
+def job_path(sweep_dir: Path, number: int) -> Path:
+    """Return where job `number` of a sweep has its file."""
+    return sweep_dir / FOLDER / f"{number}.json"
+
+
+def write_job(path: Path, job: Job) -> None:
+    """Write a job's file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{os.getpid()}.tmp")
+    fresh.write_text(json.dumps(asdict(job)))
+    fresh.replace(path)
+
+
+def read_job(path: Path) -> Job:
+    """Read a job's file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    kept = json.loads(path.read_text())
+    return Job(**kept | {"limits": tuple(kept["limits"])})
+
+
+def begin_job(path: Path, run_dir: Path) -> Job:
+    """Note that a job's process has begun."""
+    job = replace(read_job(path), status="running", run_dir=str(run_dir), started=time.time())
+    write_job(path, job)
+    return job
+
+
+def end_job(path: Path, status: Status, error: str | None = None) -> None:
+    """Note how a job ended, unless that is known already.
+
+    Args:
+        path: the job's file.
+        status: how it ended.
+        error: one sentence, if it failed.
+    """
+    job = read_job(path)
+    if not job.is_over:
+        seconds = time.time() - job.started if job.started else 0.0
+        write_job(path, replace(job, status=status, seconds=seconds, error=error))
+
+
+def finished_reports(
+    folders: Iterable[Path], accepted: Container[str] | None = None
+) -> dict[str, Path]:
+    """Find the newest report of every configuration.
+
+    Args:
+        folders: folders of runs.
+        accepted: MLflow runs that count; None counts all reports.
+
+    Returns:
+        Configuration hash -> report.json.
+    """
+    found: dict[str, Path] = {}
+    reports = [path for folder in folders for path in folder.glob("report.json")]
+    for path in sorted(reports, key=lambda path: path.stat().st_mtime):
+        try:
+            report = json.loads(path.read_text())
+            run_id, key = report["mlflow"]["run_id"], report["config_hash"]
+        except (OSError, ValueError, KeyError, TypeError):  # cut off, or not ours
+            continue
+        if report["status"] == "finished" and (accepted is None or run_id in accepted):
+            found[str(key)] = path
+    return found

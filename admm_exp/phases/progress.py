@@ -1,0 +1,81 @@
+"""How far a run has come: what a phase finds when it begins anew where it stopped."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import nn
+from torch.optim import Optimizer
+
+from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
+
+
+@dataclass
+class PhaseLog:
+    """What a phase has done so far.
+
+    Args:
+        epochs: Its epochs.
+        iterations: Its ADMM iterations.
+        warnings: What it warned of.
+        steps_per_epoch: Optimizer steps of the last epoch.
+        seconds: Time it took, over all processes that worked on it.
+        result: How it ended; None while it lasts.
+    """
+
+    epochs: list[EpochRecord] = field(default_factory=list)
+    iterations: list[IterationRecord] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    steps_per_epoch: int = 0
+    seconds: float = 0.0
+    result: PhaseResult | None = None
+
+
+class Progress(Protocol):
+    """Keeps what a phase does, so that another process can go on with it."""
+
+    def begin(
+        self,
+        phase: str,
+        model: nn.Module,
+        optimizer: Optimizer,
+        constrained: ConstrainedModel | None = None,
+    ) -> PhaseLog:
+        """Bring everything to where the phase stopped, and keep it from now on after every epoch.
+
+        Args:
+            phase: Name of the phase, which has been told to the observer as started.
+            model: The network that the phase trains; changed in place.
+            optimizer: Its optimizer; changed in place.
+            constrained: The constraint on the network, if the phase has one; changed in place.
+
+        Returns:
+            What the phase has done by now, which is nothing in a new run.
+        """
+
+    def keep(self, phase: str, model: nn.Module) -> None:
+        """Remember the network of a phase that trained nothing."""
+
+    def is_finished(self, phase: str) -> bool:
+        """Tell whether an earlier process ended the phase."""
+
+
+class NoProgress:
+    """Keeps nothing: every phase begins at its beginning."""
+
+    def begin(
+        self,
+        phase: str,
+        model: nn.Module,
+        optimizer: Optimizer,
+        constrained: ConstrainedModel | None = None,
+    ) -> PhaseLog:
+        """Find nothing."""
+        return PhaseLog()
+
+    def keep(self, phase: str, model: nn.Module) -> None:
+        """Do nothing."""
+
+    def is_finished(self, phase: str) -> bool:
+        """Tell that it is not."""
+        return False

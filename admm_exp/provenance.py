@@ -1,0 +1,27 @@
+"""Which command of which version of this code is at work."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def command() -> list[str]:
+    """Return the words of the command line, the program by its name alone."""
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def ask_git(*arguments: str) -> str | None:
+    """Ask git about the checkout this package runs from.
+
+    Args:
+        arguments: what stands behind `git` on a command line.
+
+    Returns:
+        What git prints, None outside a checkout.
+    """
+    words = ["git", "-C", str(Path(__file__).parent), *arguments]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

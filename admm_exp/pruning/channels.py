@@ -1,0 +1,93 @@
+"""What can be pruned: channel groups with the scalars that belong to their units."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from admm_exp.pruning.graph import Site
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows [start, start + length) of one parameter along its channel dimension.
+
+    Args:
+        parameter: Name of the parameter in the network.
+        dim: Channel dimension.
+        start: First row.
+        length: Number of rows.
+        is_whole: Whether that is the whole parameter.
+    """
+
+    parameter: str
+    dim: int
+    start: int
+    length: int
+    is_whole: bool
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """View the slice in the parameter, or in a tensor shaped like it."""
+        return tensor if self.is_whole else tensor.narrow(self.dim, self.start, self.length)
+
+
+@dataclass(frozen=True)
+class PrunableGroup:
+    """A channel group that can be pruned.
+
+    Args:
+        name: Name of the first producer.
+        producers: Names of all layers that make the channels, tied into the group, in the order
+            in which the network holds them.
+        n_units: Number of channels.
+        n_blocks: Blocks of channels that must keep the same count each.
+        parts: (parameter name, channel dimension, (n_units, m) rows) of the units.
+        sites: Everything that is cut with the channels, also what only reads them.
+    """
+
+    name: str
+    producers: tuple[str, ...]
+    n_units: int
+    n_blocks: int
+    parts: tuple[tuple[str, int, Tensor], ...]
+    sites: tuple[Site, ...] = ()
+
+
+@dataclass(frozen=True)
+class KeptGroup:
+    """A channel group that stays whole, and why."""
+
+    name: str
+    producers: tuple[str, ...]
+    n_units: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Prunable:
+    """What of a network can be pruned, and what stays whole."""
+
+    groups: tuple[PrunableGroup, ...]
+    kept: tuple[KeptGroup, ...]
+
+
+def slices_of(model: nn.Module, groups: Sequence[PrunableGroup]) -> list[Slice]:
+    """List the slices of parameters that the groups constrain, each exactly once.
+
+    A parameter is split only where some of its rows belong to no group (a norm layer behind a
+    concatenation with an unprunable branch).
+    """
+    covered: dict[tuple[str, int], Tensor] = {}
+    for group in groups:
+        for name, dim, rows in group.parts:
+            size = model.get_parameter(name).shape[dim]
+            mask = covered.setdefault((name, dim), torch.zeros(size, dtype=torch.bool))
+            mask[rows.flatten()] = True
+    slices = []
+    for (name, dim), mask in covered.items():
+        edges = pad(mask.int(), (1, 1)).diff().nonzero().flatten().tolist()
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            slices.append(Slice(name, dim, start, stop - start, stop - start == len(mask)))
+    return slices

@@ -1,0 +1,116 @@
+"""Labels: which entries of which tensors live and die together."""
+
+import torch
+from torch import Tensor
+
+FIXED = 0
+"""Code of entries that nobody removes, for no reason that has to be told."""
+
+
+class Labels:
+    """A union-find structure on numbers, for whole tensors at once.
+
+    Entries of tensors carry codes, 2 * label + shifted: two entries with one label can only be
+    removed together, and `shifted` says that an entry is not zero when its unit is set to zero.
+    Fixed labels stand for what nobody can remove; they are never united with others, but keep
+    them, with their reason.
+    """
+
+    def __init__(self) -> None:
+        self._parent = torch.zeros(1, dtype=torch.int64)
+        self._fixed: dict[int, str] = {0: "its channels are tied to a constant"}
+        self._is_fixed = torch.ones(1, dtype=torch.bool)
+        self._kept: list[tuple[Tensor, str]] = []
+
+    def fresh(self, count: int) -> Tensor:
+        """Make labels that nothing carries yet.
+
+        Returns:
+            (count,) codes.
+        """
+        start = len(self._parent)
+        new = torch.arange(start, start + count)
+        self._parent = torch.cat([self._parent, new])
+        self._is_fixed = torch.cat([self._is_fixed, torch.zeros(count, dtype=torch.bool)])
+        return new << 1
+
+    def fixed(self, reason: str) -> Tensor:
+        """Make a label that keeps whatever it meets.
+
+        Returns:
+            (1,) code.
+        """
+        code = self.fresh(1)
+        self._is_fixed[-1] = True
+        self._fixed[int(code) >> 1] = reason
+        return code
+
+    def find(self, codes: Tensor) -> Tensor:
+        """Replace every label by the one that stands for all it was united with."""
+        return (self._parent[codes >> 1] << 1) | (codes & 1)
+
+    def is_fixed(self, codes: Tensor) -> Tensor:
+        """Tell which entries nobody can remove."""
+        return self._is_fixed[self._parent[codes >> 1]]
+
+    def unite(self, a: Tensor, b: Tensor) -> Tensor:
+        """Tie the entries of two broadcastable tensors of codes together.
+
+        Returns:
+            Codes of the result; an entry is shifted where one of the two is.
+        """
+        a, b = torch.broadcast_tensors(self.find(a), self.find(b))
+        fixed_a, fixed_b = self._is_fixed[a >> 1], self._is_fixed[b >> 1]
+        self._keep_by_fixed(b[fixed_a & ~fixed_b], a[fixed_a & ~fixed_b])
+        self._keep_by_fixed(a[fixed_b & ~fixed_a], b[fixed_b & ~fixed_a])
+        is_free = ~fixed_a & ~fixed_b
+        self._unite(a[is_free] >> 1, b[is_free] >> 1)
+        return self.find(torch.where(fixed_a, b, a)) | ((a | b) & 1)
+
+    def keep(self, codes: Tensor, reason: str) -> None:
+        """Note that the units of these entries cannot be removed."""
+        free = codes[~self.is_fixed(codes)]
+        if len(free):
+            self._kept.append(((free >> 1).unique(), reason))
+
+    def reason_of(self, codes: Tensor) -> str:
+        """Say why the first fixed entry cannot be removed."""
+        return self._fixed[int(codes[self.is_fixed(codes)][0]) >> 1]
+
+    def reasons(self) -> dict[int, str]:
+        """List the labels whose units cannot be removed, each with its first reason."""
+        found: dict[int, str] = {}
+        for labels, reason in self._kept:
+            for label in self._parent[labels].unique().tolist():
+                found.setdefault(label, reason)
+        return found
+
+    def _keep_by_fixed(self, codes: Tensor, fixed: Tensor) -> None:
+        for label in (fixed >> 1).unique().tolist():
+            self.keep(codes[fixed >> 1 == label], self._fixed[label])
+
+    def _unite(self, a: Tensor, b: Tensor) -> None:
+        while True:
+            a, b = self._parent[a], self._parent[b]
+            differ = a != b
+            if not differ.any():
+                return
+            a, b = a[differ], b[differ]
+            self._parent.scatter_reduce_(0, torch.maximum(a, b), torch.minimum(a, b), "amin")
+            while not torch.equal(above := self._parent[self._parent], self._parent):
+                self._parent = above
+
+
+def compact(codes: Tensor) -> Tensor:
+    """Shrink every dimension along which the codes do not change to size 1."""
+    for dim, size in enumerate(codes.shape):
+        if size > 1:
+            first = codes.narrow(dim, 0, 1)
+            if codes.stride(dim) == 0 or bool((codes == first).all()):
+                codes = first
+    return codes
+
+
+def varying(codes: Tensor) -> list[int]:
+    """List the dimensions along which compact codes change."""
+    return [dim for dim, size in enumerate(codes.shape) if size > 1]

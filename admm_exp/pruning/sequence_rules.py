@@ -1,0 +1,107 @@
+"""How channels go through recurrence and attention."""
+
+from typing import Any
+
+from torch import Tensor
+
+from admm_exp.pruning.flow import Flow
+from admm_exp.pruning.layer_rules import made_by
+from admm_exp.pruning.operation_rules import contract
+
+
+def recurrence(gates: int, flow: Flow, func: Any, *args: Any) -> Any:
+    """Follow LSTM, GRU and RNN: a unit is one row of every gate, in all layers and directions.
+
+    The layers and directions of one module have one hidden size (and one projection size), so
+    unit h of all of them lives and dies together. From a zero state a unit without weights stays
+    at zero.
+    """
+    outputs = func(*args)
+    place = next(
+        i
+        for i, arg in enumerate(args)
+        if isinstance(arg, list | tuple) and flow.is_parameter(arg[0])
+    )
+    inputs, states, parameters = args[0], args[place - 1], list(args[place])
+    has_bias, n_layers, bidirectional = args[place + 1], args[place + 2], args[place + 5]
+    n_directions = 2 if bidirectional else 1
+    size = len(parameters) // (n_layers * n_directions)
+    units = flow.labels.fresh(parameters[0].shape[0] // gates)
+    has_projection = size > (4 if has_bias else 2)
+    made = flow.labels.fresh(parameters[size - 1].shape[0]) if has_projection else units
+    read = flow.along(inputs, -1)
+    for layer in range(n_layers):
+        for direction in range(n_directions):
+            start = (layer * n_directions + direction) * size
+            w_ih, w_hh, *others = parameters[start : start + size]
+            flow.produces(w_ih, 0, units)
+            if read is not None:
+                flow.columns(w_ih, 1, read)
+            flow.columns(w_hh, 1, made)
+            if has_projection:  # from the hidden units to the output
+                projection = others.pop()
+                flow.columns(projection, 1, units)
+                made_by(flow, projection, 0, None, made)
+            for parameter in (w_ih, w_hh, *others):
+                flow.channels(parameter, 0, units.repeat(gates))
+        read = made.repeat(n_directions)
+    _states(flow, states, outputs, (made, units))
+    passed = made.repeat(n_directions)
+    flow.mark(outputs[0], passed.view([1] * (outputs[0].dim() - 1) + [-1]))
+    return outputs
+
+
+def _states(flow: Flow, states: Any, outputs: Any, own: tuple[Tensor, Tensor]) -> None:
+    given = [states] if isinstance(states, Tensor) else list(states)
+    for state, codes, after in zip(given, own[: len(given)], outputs[1:], strict=True):
+        known = flow.along(state, -1)
+        if known is not None:
+            flow.require_zero(flow.labels.unite(known, codes))
+        elif bool(state.any()):
+            flow.labels.keep(codes, f"{flow.here} starts from a state that is not zero")
+        flow.mark(after, codes.view([1] * (after.dim() - 1) + [-1]))
+
+
+def multi_head_attention(
+    flow: Flow, func: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+) -> Any:
+    """Keep the width of a MultiheadAttention: torch ties its heads to the embedding."""
+    reason = f"{flow.here} ties its heads to its width"
+    outputs = func(query, key, value, *args, **kwargs)
+    flow.keep_all([query, key, value], reason)
+    flow.mark(outputs[0], flow.labels.fixed(reason).view([1] * outputs[0].dim()))
+    if outputs[1] is not None:
+        flow.mark(outputs[1], None)
+    return outputs
+
+
+def attention(
+    flow: Flow,
+    func: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Follow scaled dot products: whole heads go through, head widths with an explicit scale."""
+    outputs = func(query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
+    if enable_gqa:
+        flow.keep_all([query, key, value], f"{flow.here} shares keys between heads")
+        return outputs
+    widths = flow.codes(query)
+    if scale is None and widths is not None and widths.shape[-1] > 1:
+        flow.labels.keep(widths, f"{flow.here} scales by the width of a head")
+    weights = contract(flow, flow.codes(query), _transposed(flow.codes(key)))
+    flow.mark(outputs, None)
+    result = contract(flow, weights, flow.codes(value))
+    if result is not None:
+        flow.mark(outputs, result)
+    return outputs
+
+
+def _transposed(codes: Tensor | None) -> Tensor | None:
+    return None if codes is None else codes.transpose(-1, -2)

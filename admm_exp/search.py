@@ -1,0 +1,146 @@
+"""Choosing experiments with Optuna, and telling early which ones are hopeless."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal
+
+from admm_exp.errors import ConfigError
+from admm_exp.tracking.processes import has_died, owner_tags
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+
+DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
+    "accuracy": "maximize",
+    "macs": "minimize",
+}
+CURVE = "dead_energy"
+ENOUGH = 4
+FACTOR = 3.0
+HARMLESS = 0.01
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How to search.
+
+    Args:
+        objectives: `accuracy` (validation, up), `macs` (a sample, down), or both.
+        trials: number of trials of the study, earlier starts counted in.
+        batch: trials that are chosen and run at once.
+        storage: Optuna's database.
+        study_name: of the study; None names it by what is searched.
+        stops_hopeless: ends trials whose ADMM diagnostics are hopeless.
+    """
+
+    objectives: Sequence[str]
+    trials: int
+    batch: int
+    storage: str
+    study_name: str | None
+    stops_hopeless: bool
+
+    def check(self) -> None:
+        """Check the values.
+
+        Raises:
+            ConfigError: a value is not allowed.
+        """
+        names = list(self.objectives)
+        if not names or len(set(names)) < len(names) or not set(names) <= set(DIRECTIONS):
+            raise ConfigError(
+                f"hydra.sweeper.objectives must be accuracy, macs, or both, got {names}"
+            )
+        for name in ("trials", "batch"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"hydra.sweeper.{name} must be at least 1, got {value}")
+
+
+def open_study(settings: SearchSettings, study_name: str) -> "Study":
+    """Open a study, or start it; trials whose process died count as failed.
+
+    Args:
+        settings: how to search.
+        study_name: of the study.
+
+    Raises:
+        ConfigError: Optuna is missing, or the study has other objectives.
+    """
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise ConfigError("a search needs Optuna: pip install 'admm-exp[search]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if settings.storage.startswith("sqlite:///"):
+        Path(settings.storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=settings.storage,
+        study_name=study_name,
+        directions=[DIRECTIONS[name] for name in settings.objectives],
+        load_if_exists=True,
+    )
+    if [d.name.lower() for d in study.directions] != [DIRECTIONS[n] for n in settings.objectives]:
+        raise ConfigError(f"the study {study_name!r} has other objectives: set another study_name")
+    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+        if has_died(trial.user_attrs):
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    return study
+
+
+def ask(study: "Study", ranges: Mapping[str, Any]) -> tuple["Trial", dict[str, Any]]:
+    """Let a study choose the next trial.
+
+    Args:
+        study: the study.
+        ranges: by key, a range as Hydra parses it.
+
+    Returns:
+        The trial and the value of every key.
+    """
+    trial = study.ask()
+    for key, value in owner_tags().items():
+        trial.set_user_attr(key, value)
+    return trial, {key: _chosen(trial, key, spanned) for key, spanned in ranges.items()}
+
+
+def dead_energy_limits(curves: Sequence[Sequence[float]], iterations: int) -> tuple[float, ...]:
+    """Say how much weight a trial may still be about to lose, iteration by iteration.
+
+    A trial is hopeless if, in the second half of its ADMM iterations, the fraction of its energy
+    outside the support is more than three times the median of other trials at the same point, and
+    more than one percent.
+
+    Args:
+        curves: dead energy per iteration of finished trials that cut at least as much.
+        iterations: ADMM iterations of the trial.
+
+    Returns:
+        One limit an iteration; none while there are fewer than four curves to compare with.
+    """
+    if len(curves) < ENOUGH:
+        return ()
+    limits = [math.inf] * iterations
+    for iteration in range(iterations // 2, iterations):
+        share = (iteration + 1) / iterations
+        there = [curve[math.ceil(share * len(curve)) - 1] for curve in curves]
+        limits[iteration] = max(FACTOR * median(there), HARMLESS)
+    return tuple(limits)
+
+
+def _chosen(trial: "Trial", key: str, spanned: Any) -> Any:
+    if hasattr(spanned, "list"):  # a,b or choice(a,b)
+        return trial.suggest_categorical(key, list(spanned.list))
+    if hasattr(spanned, "step"):  # range(start,stop,step), stop left out
+        start, step = spanned.start, spanned.step
+        last = start + (math.ceil((spanned.stop - start) / step) - 1) * step
+        if isinstance(start, int) and isinstance(step, int):
+            return trial.suggest_int(key, start, int(last), step=step)
+        return round(trial.suggest_float(key, start, last, step=step), 10)
+    low, high, is_log = spanned.start, spanned.end, "log" in spanned.tags
+    if isinstance(low, int) and isinstance(high, int):
+        return trial.suggest_int(key, low, high, log=is_log)
+    return float(f"{trial.suggest_float(key, low, high, log=is_log):.4g}")

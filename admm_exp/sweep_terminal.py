@@ -1,0 +1,95 @@
+"""What a person sees while a sweep goes on: one quiet line a job event, tables at the end."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from admm_exp.job_file import Job
+from admm_exp.sweep_report import Table as Rows
+from admm_exp.sweep_report import finished_rows, job_table, summary_tables
+
+STYLES = {
+    "finished": "green",
+    "reused": "cyan",
+    "failed": "red",
+    "killed": "yellow",
+    "stopped": "yellow",
+}
+
+
+class SweepTerminal:
+    """Show a sweep on standard output, failures on standard error.
+
+    Args:
+        total: number of jobs.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        self._errors = Console(highlight=False, soft_wrap=True, stderr=True)
+        self._total, self._over = total, 0
+
+    def started(self, title: str, folder: Path) -> None:
+        """Say what is about to run."""
+        self.console.print(f"{self._total} jobs: {title}", style="bold", markup=False)
+        self.console.print(f"folder {folder}", markup=False)
+
+    def job_changed(self, job: Job, accuracy: float | None) -> None:
+        """Show that a job began or ended.
+
+        Args:
+            job: the job.
+            accuracy: test accuracy of its network, if it has one.
+        """
+        console = self._errors if job.status == "failed" else self.console
+        if not job.is_over:
+            console.print(f"{'':>9} {'started':<9} {job.name}", style="dim", markup=False)
+            return
+        self._over += 1
+        count = f"[{self._over}/{self._total}]"
+        line = Text(f"{count:>9} ").append(f"{job.status:<9}", style=STYLES[job.status])
+        line.append(f" {job.name}")
+        if accuracy is not None:
+            line.append(f"  {accuracy:.2%}")
+        if job.seconds:
+            line.append(f"  {job.seconds:.1f} s")
+        if job.error:
+            line.append(f": {job.error}")
+        console.print(line)
+
+    def finished(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Show the tables."""
+        self._show("", job_table(rows))
+        for title, table in summary_tables(finished_rows(rows)).items():
+            self._show(title, table)
+        for row in rows:
+            if row.get("error"):
+                self._errors.print(f"{row['status']}: {row['run_name']}: {row['error']}")
+
+    def where(self, folder: Path, tracking_uri: str | None) -> None:
+        """Show where to look next."""
+        lines = ["", f"sweep    {folder / 'sweep.md'}", f"figures  {folder / 'figures'}"]
+        if tracking_uri:
+            is_server = tracking_uri.startswith("http")
+            view = f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
+            lines.append(f"curves   {tracking_uri if is_server else view}")
+        for line in lines:
+            self.console.print(line, markup=False)
+
+    def _show(self, title: str, rows: Rows) -> None:
+        table = Table(header_style="bold", box=None, pad_edge=False, title_justify="left")
+        header, *lines = rows
+        for index, name in enumerate(header):
+            is_first = index == 0
+            table.add_column(name, justify="left" if is_first else "right", no_wrap=is_first)
+        for line in lines:
+            table.add_row(*map(Text, line))
+        self.console.print()
+        if title:
+            self.console.print(title, style="bold")
+        self.console.print(table)

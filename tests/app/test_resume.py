@@ -1,0 +1,34 @@
+"""Runs that die by SIGKILL and go on as if nothing had been."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import clean_environment
+
+KILLS = Path(__file__).parent.parent / "kills.py"
+
+
+def kill(*arguments: str) -> list[str]:
+    environment = clean_environment() | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", str(KILLS), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout.strip().splitlines()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_run_that_is_killed_at_every_turn_ends_like_one_that_never_was() -> None:
+    verdict = json.loads(kill("chain")[-1])
+    assert verdict == {"kills": 7, "differing": []}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_30_kills_at_random_moments_change_nothing() -> None:
+    *lines, tally = kill("30")
+    assert tally.startswith("30 kills, 0 with another result")
+    assert len(lines) == 30

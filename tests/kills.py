@@ -1,0 +1,266 @@
+"""Kill runs with SIGKILL, resume them, compare: `python tests/kills.py 200` at random moments.
+
+`python tests/kills.py chain` kills one run at one chosen moment after another.
+
+Every run is a fork of this process, which has everything imported, so that a run takes seconds.
+"""
+
+import importlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+JOB = (
+    "schedule.dense.epochs=2",
+    "schedule.admm_iterations=2",
+    "schedule.admm_epoch=2",
+    "schedule.finetune.epochs=2",
+    "schedule.batch_size=128",
+    "sparsity=0.4",
+    "hydra.run.dir=outputs/runs/it",
+)
+RUN = Path("outputs/runs/it")
+TIMES = ("seconds", "latency_ms")
+LONGEST_SECONDS = 300
+
+
+def preload() -> None:
+    """Import what a run imports, before any thread is started."""
+    import warnings
+
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import matplotlib.pyplot  # noqa: F401
+        import mlflow
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+        import admm_exp.app.build
+        import admm_exp.experiment  # noqa: F401
+
+
+def start(folder: Path, *arguments: str, before: Callable[[], None] | None = None) -> int:
+    """Fork a process that runs the command in a folder; return its id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        os.chdir(folder)
+        with open("output.txt", "a") as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+        sys.argv = ["admm-exp", *arguments]
+        if before is not None:
+            before()
+        from admm_exp.app import main
+
+        main()
+        code = 0
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        code = 0 if end.code in (None, 0) else 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def die_at(name: str, call: int) -> Callable[[], None]:
+    """Make a process kill itself at a call of a function, counted from 1.
+
+    Args:
+        name: The function as `module:attribute`.
+        call: Which call is the last.
+    """
+
+    def arm() -> None:
+        module, _, attribute = name.partition(":")
+        owner = importlib.import_module(module)
+        original, calls = getattr(owner, attribute), 0
+
+        def deadly(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*arguments, **options)
+
+        setattr(owner, attribute, deadly)
+
+    return arm
+
+
+def wait(pid: int, seconds: float = LONGEST_SECONDS) -> int | None:
+    """Wait for a process; return its exit code, negative for a signal, None if it still runs."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    return None
+
+
+def kill(pid: int) -> None:
+    """Kill a process and bury it."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def finish(folder: Path, *arguments: str) -> None:
+    """Run the command to its end."""
+    code = wait(start(folder, *arguments))
+    assert code == 0, (code, (folder / "output.txt").read_text()[-3000:])
+
+
+def resume(folder: Path) -> None:
+    """Go on with the run of a folder, or start it if it was killed before it had a folder."""
+    started = (folder / RUN / ".hydra" / "config.yaml").is_file()
+    finish(folder, *([f"resume={RUN}"] if started else JOB))
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """Read all that must be the same: weights, report without times, curves."""
+    report = json.loads((folder / RUN / "report.json").read_text())
+    weights = (folder / RUN / "model.safetensors").read_bytes()
+    for origin in ("mlflow", "environment", "config"):
+        del report[origin]
+    return {"weights": weights, "report": timeless(report), "curves": curves(folder)}
+
+
+def timeless(value: Any) -> Any:
+    """Leave out times."""
+    if isinstance(value, dict):
+        return {k: timeless(v) for k, v in value.items() if k not in TIMES}
+    return [timeless(item) for item in value] if isinstance(value, list) else value
+
+
+def curves(folder: Path) -> list[tuple[Any, ...]]:
+    """Read the curves of the one run that MLflow shows as finished."""
+    with closing(sqlite3.connect(folder / "outputs" / "mlflow.db")) as database:
+        found = database.execute("SELECT run_uuid FROM runs WHERE status = 'FINISHED'").fetchall()
+        ((run_id,),) = found
+        points = database.execute(
+            "SELECT key, step, value FROM metrics WHERE run_uuid = ? ORDER BY key, step", (run_id,)
+        ).fetchall()
+    return [p for p in points if "seconds" not in p[0] and "latency" not in p[0]]
+
+
+def new_folder(parent: Path, name: str, store: Path | None) -> Path:
+    """Make a folder for runs, with a database whose tables are there."""
+    folder = parent / name
+    (folder / "outputs").mkdir(parents=True)
+    if store is not None:
+        shutil.copy(store, folder / "outputs" / "mlflow.db")
+    return folder
+
+
+def empty_store(folder: Path, path: Path) -> Path:
+    """Copy the database of a folder without its runs."""
+    with closing(sqlite3.connect(folder / "outputs" / "mlflow.db")) as source:
+        source.execute("VACUUM INTO ?", (str(path),))
+    with closing(sqlite3.connect(path)) as copy:
+        copy.execute("PRAGMA journal_mode=WAL")
+        copy.execute("PRAGMA foreign_keys=OFF")
+        for table in ("metrics", "latest_metrics", "params", "tags", "inputs", "runs"):
+            copy.execute(f"DELETE FROM {table}")
+        copy.commit()
+    return path
+
+
+def phase_of(folder: Path) -> str:
+    """Say how far a killed run had come."""
+    run_dir = folder / RUN
+    if (run_dir / "report.json").exists():
+        return "after the report"
+    if (run_dir / "model.json").exists():
+        return "report"
+    spool = run_dir / "metrics.jsonl"
+    text = spool.read_text() if spool.exists() else ""
+    for phase in ("finetune", "admm", "dense"):
+        if f'"{phase}/' in text:
+            return phase
+    return "before training"
+
+
+CHAIN = (
+    ("before any epoch", "admm_exp.stages:train_epoch", 1),
+    ("dense, end of epoch 2", "admm_exp.training.loop:as_evaluation", 2),
+    ("half a checkpoint", "os:fsync", 2),
+    ("Z and U update", "admm_exp.pruning.constrained:update", 2),
+    ("cut", "admm_exp.stages:prune", 1),
+    ("finetune, end of epoch 2", "admm_exp.training.loop:as_evaluation", 2),
+    ("report", "admm_exp.handover:write_report", 1),
+)
+"""Moments of death, each in the process that resumes after the one before."""
+
+
+def chain() -> None:
+    """Kill one run at all moments of the chain, resume it to its end, compare."""
+    preload()
+    with TemporaryDirectory() as name:
+        reference = new_folder(Path(name), "reference", None)
+        finish(reference, *JOB)
+        killed = new_folder(Path(name), "killed", empty_store(reference, Path(name) / "empty.db"))
+        for moment, function, call in CHAIN:
+            has_run = (killed / RUN).exists()
+            arguments = [f"resume={RUN}"] if has_run else JOB
+            code = wait(start(killed, *arguments, before=die_at(function, call)))
+            output = (killed / "output.txt").read_text()
+            assert code == -signal.SIGKILL, (moment, code, output[-3000:])
+        resume(killed)
+        found, expected = results(killed), results(reference)
+        differing = [key for key in expected if found[key] != expected[key]]
+    print(json.dumps({"kills": len(CHAIN), "differing": differing}))
+
+
+def main(count: int, seed: int) -> None:
+    """Kill that many runs, some of them several times, and print the tally."""
+    preload()
+    generator = random.Random(seed)
+    tally: Counter[str] = Counter()
+    differing = 0
+    with TemporaryDirectory() as name:
+        reference = new_folder(Path(name), "reference", None)
+        finish(reference, *JOB)  # makes the tables of the database as well
+        store = empty_store(reference, Path(name) / "empty.db")
+        reference = new_folder(Path(name), "timed", store)
+        begin = time.monotonic()
+        finish(reference, *JOB)
+        length = time.monotonic() - begin
+        expected = results(reference)
+        for index in range(count):
+            folder = new_folder(Path(name), f"killed-{index}", store)
+            pid = start(folder, *JOB)
+            if wait(pid, generator.uniform(0.0, length)) is None:
+                kill(pid)
+            phase = phase_of(folder)
+            resume(folder)
+            is_same = results(folder) == expected
+            differing += not is_same
+            tally[phase] += 1
+            verdict = "same" if is_same else "DIFFERS"
+            print(f"{index + 1:4d}  killed in: {phase:<17} {verdict}", flush=True)
+            shutil.rmtree(folder)
+    print(f"{count} kills, {differing} with another result; {dict(tally)}")
+    sys.exit(differing > 0)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["chain"]:
+        chain()
+        sys.exit()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200, seed=0)
