@@ -149,10 +149,12 @@ def timeless(value: Any) -> Any:
 
 
 def curves(folder: Path) -> list[tuple[Any, ...]]:
-    """Read the curves of the one run that MLflow shows as finished."""
+    """Read the curves of the one experiment that MLflow shows as finished."""
     with closing(sqlite3.connect(folder / "outputs" / "mlflow.db")) as database:
-        found = database.execute("SELECT run_uuid FROM runs WHERE status = 'FINISHED'").fetchall()
-        ((run_id,),) = found
+        ((run_id,),) = database.execute(
+            "SELECT run_uuid FROM runs JOIN tags USING (run_uuid) "
+            "WHERE status = 'FINISHED' AND key = 'kind' AND value = 'run'"
+        ).fetchall()
         points = database.execute(
             "SELECT key, step, value FROM metrics WHERE run_uuid = ? ORDER BY key, step", (run_id,)
         ).fetchall()
