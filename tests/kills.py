@@ -226,6 +226,11 @@ def chain() -> None:
         resume(killed)
         found, expected = results(killed), results(reference)
         differing = [key for key in expected if found[key] != expected[key]]
+        if differing:
+            from admm_exp.repetition import compare_runs
+
+            print("\n".join(compare_runs(reference / RUN, killed / RUN)))
+            print(set(found["curves"]) ^ set(expected["curves"]))
     print(json.dumps({"kills": len(CHAIN), "differing": differing}))
 
 

@@ -29,7 +29,7 @@ FLOORS = (
     ("phases", "saved_model"),
     ("methods", "previous"),
     ("report", "page", "pruner", "materials", "support_matrix", "result_row", "search", "hopeless"),
-    ("sweep_report",),
+    ("repetition", "sweep_report"),
     ("handover", "terminal", "sweep_terminal", "stages"),
     ("experiment", "preflight"),
     ("app",),
