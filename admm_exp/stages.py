@@ -169,6 +169,10 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
     """Build the functions that all phases train, validate and optimize with."""
     dataset, settings = materials.dataset, config.schedule.optimizer
 
+    def recalibrate(model: nn.Module) -> None:
+        dataset.set_epoch(0)  # the same batches, whatever this process has trained on before
+        recalibrate_(model, islice(dataset.train, CALIBRATION_BATCHES))
+
     return Parts(
         train_fn=_train_fn(dataset, cross_entropy),
         validate_fn=lambda model: evaluate(model, dataset.val),
@@ -181,9 +185,7 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
             nesterov=settings.nesterov,
         ),
         observer=observer,
-        recalibrate_fn=lambda model: recalibrate_(
-            model, islice(dataset.train, CALIBRATION_BATCHES)
-        ),
+        recalibrate_fn=recalibrate,
     )
 
 

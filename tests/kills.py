@@ -149,10 +149,12 @@ def timeless(value: Any) -> Any:
 
 
 def curves(folder: Path) -> list[tuple[Any, ...]]:
-    """Read the curves of the one run that MLflow shows as finished."""
+    """Read the curves of the one experiment that MLflow shows as finished."""
     with closing(sqlite3.connect(folder / "outputs" / "mlflow.db")) as database:
-        found = database.execute("SELECT run_uuid FROM runs WHERE status = 'FINISHED'").fetchall()
-        ((run_id,),) = found
+        ((run_id,),) = database.execute(
+            "SELECT run_uuid FROM runs JOIN tags USING (run_uuid) "
+            "WHERE status = 'FINISHED' AND key = 'kind' AND value = 'run'"
+        ).fetchall()
         points = database.execute(
             "SELECT key, step, value FROM metrics WHERE run_uuid = ? ORDER BY key, step", (run_id,)
         ).fetchall()
@@ -224,6 +226,11 @@ def chain() -> None:
         resume(killed)
         found, expected = results(killed), results(reference)
         differing = [key for key in expected if found[key] != expected[key]]
+        if differing:
+            from admm_exp.repetition import compare_runs
+
+            print("\n".join(compare_runs(reference / RUN, killed / RUN)))
+            print(set(found["curves"]) ^ set(expected["curves"]))
     print(json.dumps({"kills": len(CHAIN), "differing": differing}))
 
 
@@ -243,10 +250,15 @@ def main(count: int, seed: int) -> None:
         length = time.monotonic() - begin
         expected = results(reference)
         for index in range(count):
-            folder = new_folder(Path(name), f"killed-{index}", store)
-            pid = start(folder, *JOB)
-            if wait(pid, generator.uniform(0.0, length)) is None:
-                kill(pid)
+            while True:
+                folder = new_folder(Path(name), f"killed-{index}", store)
+                begin = time.monotonic()
+                pid = start(folder, *JOB)
+                if wait(pid, generator.uniform(0.0, length)) is None:
+                    kill(pid)
+                    break
+                length = min(length, time.monotonic() - begin)  # it had ended: no kill
+                shutil.rmtree(folder)
             phase = phase_of(folder)
             resume(folder)
             is_same = results(folder) == expected

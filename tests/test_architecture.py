@@ -39,7 +39,7 @@ FLOORS = (
         "search",
         "hopeless",
     ),
-    ("sweep_report",),
+    ("repetition", "sweep_report"),
     ("handover", "terminal", "sweep_terminal", "stages"),
     ("experiment", "preflight"),
     ("app",),

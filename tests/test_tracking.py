@@ -244,7 +244,8 @@ def test_the_spool_holds_every_metric(folder):
     tracker.log_metrics({"a": float("nan"), "b": 2.0}, 1)
     tracker.log_metrics({"a": float("inf")}, 2)
     text = (folder / "run" / "metrics.jsonl").read_text(encoding="utf-8")
-    first, *lines = [json.loads(line) for line in text.splitlines()]
+    first, tags, *lines = [json.loads(line) for line in text.splitlines()]
+    assert tags["tags"]["kind"] == "run"
     assert first["run"] == {"tracking_uri": tracker.tracking_uri, "run_id": tracker.run_id}
     assert [(line["step"], line["metrics"]) for line in lines] == [
         (1, {"a": "nan", "b": 2.0}),

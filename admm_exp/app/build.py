@@ -12,6 +12,7 @@ import torch
 from hydra.errors import InstantiationException
 from torch import nn
 
+from admm_exp.app.earlier import SPOOL
 from admm_exp.config import ExperimentConfig, config_hash, group_hash
 from admm_exp.errors import AdmmExpError, ConfigError
 from admm_exp.job_file import Job
@@ -82,7 +83,7 @@ def open_tracking(
     prefix = "" if config.method["name"] == "admm" else f"method={config.method['name']},"
     plain = config.name or f"{prefix}rho={config.rho},sparsity={config.sparsity}"
     earlier = materials.previous.first_run_id if materials.previous else None
-    spool = run_dir / "metrics.jsonl"
+    spool = run_dir / SPOOL
     origin = origin_of(read_entries(spool)) if is_resumed else None
     tracker = open_tracker(
         config.tracking_uri,

@@ -1,7 +1,10 @@
-"""`admm-exp resume=RUN_DIR`: go on with a run from what it left in its folder."""
+"""`admm-exp resume=RUN_DIR` and `repeat=RUN_DIR`: what a run left in its folder."""
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ from yaml import YAMLError
 from admm_exp.errors import ConfigError
 
 RESUME = "resume"
+REPEAT = "repeat"
+SPOOL = "metrics.jsonl"
 ALLOWED = ("tracking_uri", "device")
 OWN_PARTS = "admm_exp."
 
@@ -82,11 +87,13 @@ def settings_of(run_dir: Path, word: str, changes: Sequence[str]) -> DictConfig:
 
 
 def is_finished(run_dir: Path) -> bool:
-    """Tell whether a run has written its report."""
+    """Tell whether a run has written its report and told its tracker that it ended."""
+    spool = run_dir / SPOOL
     try:
-        return bool(json.loads((run_dir / "report.json").read_text())["status"] == "finished")
+        has_report = json.loads((run_dir / "report.json").read_text())["status"] == "finished"
     except (OSError, ValueError, KeyError, TypeError):
         return False
+    return has_report and (not spool.exists() or '"status": "FINISHED"' in spool.read_text())
 
 
 def _targets(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -100,3 +107,46 @@ def _targets(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield f"{prefix}{key}", str(item)
         else:
             yield from _targets(item, f"{prefix}{key}.")
+
+
+def require_finished(run_dir: Path) -> None:
+    """Check that a run has a result.
+
+    Raises:
+        ConfigError: If it has none.
+    """
+    if not is_finished(run_dir):
+        raise ConfigError(f"{run_dir} has no result to compare with: finish it with resume")
+
+
+def new_folder_like(run_dir: Path) -> Path:
+    """Make a folder for a run with the settings of another one.
+
+    Args:
+        run_dir: Folder of the other run.
+    """
+    folder = Path(f"outputs/runs/{datetime.now():%Y-%m-%d_%H-%M-%S.%f}").absolute()
+    shutil.copytree(run_dir / ".hydra", folder / ".hydra", ignore=shutil.ignore_patterns("lock"))
+    return folder
+
+
+@contextmanager
+def alone_in(run_dir: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder; a dead process keeps nobody out.
+
+    Raises:
+        ConfigError: If another process works there.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(run_dir / ".hydra" / "lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"another process works on {run_dir}: wait for its end, or stop it and try again"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

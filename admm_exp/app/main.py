@@ -14,7 +14,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from admm_exp.app.earlier import RESUME, asked_for, is_finished, settings_of
+from admm_exp.app.earlier import (
+    REPEAT,
+    RESUME,
+    alone_in,
+    asked_for,
+    is_finished,
+    new_folder_like,
+    require_finished,
+    settings_of,
+)
 from admm_exp.app.errors import explain, sentence
 from admm_exp.config import ExperimentConfig
 from admm_exp.errors import StoppedError
@@ -44,7 +53,7 @@ OmegaConf.register_new_resolver("conf", lambda name: str(conf_dir() / name), rep
 
 def main() -> None:
     """Run `admm-exp`."""
-    run_command("config", ExperimentConfig, _task, _resume)
+    run_command("config", ExperimentConfig, _task, _earlier)
 
 
 def run_command(
@@ -129,23 +138,43 @@ def _run_job(composed: DictConfig, run_dir: Path, path: Path) -> float:
     return score
 
 
-def _resume(arguments: list[str]) -> bool:
-    """Go on where a run stopped, if that is what the user asks for."""
-    asked = asked_for(RESUME, arguments)
-    if asked is None:
-        return False
-    run_dir, changes = asked
+def _earlier(arguments: list[str]) -> bool:
+    """Go on with a run or repeat it, if that is what the user asks for."""
+    if asked := asked_for(REPEAT, arguments):
+        _repeat(*asked)
+    elif asked := asked_for(RESUME, arguments):
+        _resume(*asked)
+    return asked is not None
+
+
+def _repeat(run_dir: Path, changes: list[str]) -> None:
+    """Run the settings of a run again and compare the results."""
+    settings = settings_of(run_dir, REPEAT, changes)
+    require_finished(run_dir)
+    again = new_folder_like(run_dir)
+    _run(settings, again)
+    from admm_exp.repetition import compare_runs
+
+    print("\n".join(compare_runs(run_dir, again)))
+
+
+def _resume(run_dir: Path, changes: list[str]) -> None:
+    """Go on where a run stopped."""
     settings = settings_of(run_dir, RESUME, changes)
     if is_finished(run_dir):
         print(f"{run_dir} is finished: its results are in {run_dir / 'report.md'}")
     else:
         _run(settings, run_dir.absolute(), is_resumed=True)
-    return True
 
 
 def _run(
     composed: DictConfig, run_dir: Path, job: Job | None = None, is_resumed: bool = False
 ) -> float:
+    with alone_in(run_dir):
+        return _run_alone(composed, run_dir, job, is_resumed)
+
+
+def _run_alone(composed: DictConfig, run_dir: Path, job: Job | None, is_resumed: bool) -> float:
     from admm_exp.app.build import build_materials, open_tracking
     from admm_exp.hopeless import Hopeless
     from admm_exp.schema import check_config
@@ -181,7 +210,7 @@ def _run(
 
 def _remove_unused(run_dir: Path) -> None:
     """Take back what Hydra wrote for a run that was refused before it began, and nothing else."""
-    for name in ("config.yaml", "hydra.yaml", "overrides.yaml"):
+    for name in ("config.yaml", "hydra.yaml", "overrides.yaml", "lock"):
         (run_dir / ".hydra" / name).unlink(missing_ok=True)
     for folder in (run_dir / ".hydra", run_dir, run_dir.parent, run_dir.parent.parent):
         try:

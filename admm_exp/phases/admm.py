@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from time import perf_counter
+from typing import Any
 
 from admm_exp.admm.projection import NotANumberError
-from admm_exp.admm.residuals import Residuals
+from admm_exp.admm.residuals import GroupResiduals, Residuals
 from admm_exp.config import Stopping
 from admm_exp.errors import TrainingError
 from admm_exp.phases.admm_plan import AdmmPlan
@@ -114,7 +115,9 @@ def _projected_accuracy(constrained: ConstrainedModel, parts: Parts) -> float:
 
 
 def _residuals(record: IterationRecord) -> Residuals:
-    return Residuals(**{field.name: getattr(record, field.name) for field in fields(Residuals)})
+    numbers = {field.name: getattr(record, field.name) for field in fields(Residuals)}
+    groups: Any = record.groups
+    return Residuals(**numbers | {"groups": tuple(GroupResiduals(**group) for group in groups)})
 
 
 def _first(messages: Iterable[str | None]) -> str | None:

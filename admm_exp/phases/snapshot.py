@@ -104,7 +104,10 @@ def _log(value: Mapping[str, Any]) -> PhaseLog:
     result = value["result"]
     return PhaseLog(
         [EpochRecord(**record) for record in value["epochs"]],
-        [IterationRecord(**record) for record in value["iterations"]],
+        [
+            IterationRecord(**record | {"groups": tuple(record["groups"])})
+            for record in value["iterations"]
+        ],
         [str(message) for message in value["warnings"]],
         int(value["steps_per_epoch"]),
         float(value["seconds"]),

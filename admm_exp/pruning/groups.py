@@ -1,5 +1,6 @@
 """Find what can be pruned, and prove it on random numbers."""
 
+import copy
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -20,11 +21,14 @@ def find_groups(model: nn.Module, example_input: Tensor) -> Prunable:
 
     Args:
         model: The network.
-        example_input: (B, ...) input that the network accepts.
+        example_input: (B, ...) input that the network accepts, on the network's device. A network
+            on another device than the CPU is followed as a copy on the CPU, where labels live.
 
     Raises:
         ModelError: If nothing can be pruned or the example input does not fit.
     """
+    if example_input.device.type not in {"cpu", "meta"}:
+        model, example_input = copy.deepcopy(model).cpu(), example_input.cpu()
     traced = trace_groups(model, example_input)
     reasons = {group.name: group.reason or _obstacle(model, group) for group in traced}
     groups = [_prunable(group) for group in traced if reasons[group.name] is None]

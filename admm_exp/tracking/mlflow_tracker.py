@@ -78,10 +78,13 @@ def open_tracker(
     if run_id is None:
         spool.unlink(missing_ok=True)
     tracker = MlflowTracker(client, run, uri, Spool(spool))
-    if run_id is None:
+    spooled = read_entries(spool)
+    if not spooled:
         tracker.spool.append(origin_entry(without_password(uri), run.info.run_id))
+    if run_id is None:
+        tracker.spool.append({"tags": all_tags})
     else:
-        tracker.take_metrics(read_entries(spool))
+        tracker.take_metrics(spooled)
         tracker.set_tags(all_tags)
     return tracker
 

@@ -27,6 +27,7 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.is_muted = False
         self._warned = False
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
@@ -37,7 +38,9 @@ class Spool:
                     file.truncate(whole)
 
     def append(self, entry: Mapping[str, object]) -> None:
-        """Write one entry; if that fails, warn once."""
+        """Write one entry, unless muted; if that fails, warn once."""
+        if self.is_muted:
+            return
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")

@@ -1,0 +1,62 @@
+"""`admm-exp-sync`: deliver what a tracking server did not take."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import MinLen
+from omegaconf import DictConfig, OmegaConf
+
+from admm_exp.app.main import one_sentence, run_command
+from admm_exp.errors import AdmmExpError, ConfigError
+
+
+@dataclass
+class SyncSettings:
+    """Which runs, and where they are kept."""
+
+    runs: Annotated[str, MinLen(1)]
+    tracking_uri: str | None
+
+
+def main() -> None:
+    """Run `admm-exp-sync`."""
+    run_command("sync", SyncSettings, _task)
+
+
+def _task(composed: DictConfig) -> None:
+    from admm_exp.schema import check_settings
+
+    settings: Any = OmegaConf.to_container(composed, resolve=True)
+    with one_sentence(SyncSettings):
+        checked = check_settings(settings, SyncSettings)
+        if not sync(Path(checked.runs), checked.tracking_uri):
+            sys.exit(1)
+
+
+def sync(runs: Path, tracking_uri: str | None) -> bool:
+    """Deliver the spool files of all runs in a folder, and say what became of each.
+
+    Args:
+        runs: Folder of runs, at any depth.
+        tracking_uri: Where the runs are kept; None for what each run says.
+
+    Returns:
+        Whether nothing is left to deliver, runs that still go on left out.
+
+    Raises:
+        ConfigError: If there is no such folder.
+    """
+    from admm_exp.tracking.delivery import deliver_spool
+
+    if not runs.is_dir():
+        raise ConfigError(f"runs must be a folder that holds runs, got {runs}")
+    is_complete = True
+    for path in sorted(runs.rglob("metrics.jsonl")):
+        try:
+            print(f"{path.parent}: {deliver_spool(path, tracking_uri)}")
+        except AdmmExpError as error:
+            print(f"{path.parent}: {error}", file=sys.stderr)
+            is_complete = False
+    return is_complete

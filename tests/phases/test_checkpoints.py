@@ -1,0 +1,204 @@
+import json
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from admm_exp.admm.metrics import L2Norm
+from admm_exp.admm.rho_policy import Geometric
+from admm_exp.errors import CheckpointError
+from admm_exp.phases.admm import train_admm
+from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.phases.checkpoints import Checkpoints
+from admm_exp.phases.parts import Parts
+from admm_exp.phases.plain import train_plain
+from admm_exp.phases.snapshot import read_newest
+from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.results import History
+from admm_exp.training.checkpoint import packed
+from tests.phases.toy import accuracy_of, batches, is_same, mlp, sgd, train_fn, weights_of
+
+ORIGIN = {"settings": "a"}
+PLAN = AdmmPlan(lrs=[0.05] * 6, admm_iterations=3, rho_policy=Geometric(1.3))
+
+
+class Death(BaseException):
+    """Stands for the end of the process."""
+
+
+def dropped(model, optimizer, epoch):
+    """Train with inputs that the global generator disturbs, as dropout does."""
+    for x, y in batches():
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x + 0.1 * torch.randn_like(x)), y).backward()
+        optimizer.step()
+
+
+def run(folder, deaths: Iterator[int], train=dropped, optimizer_fn=sgd):
+    """Run dense, ADMM and finetuning; die in the epochs, counted over all, that are due."""
+    due = next(deaths, None)
+    history = History()
+    progress = Checkpoints(folder, ORIGIN, history, read_newest(folder))
+
+    def mortal(model, optimizer, epoch):
+        if epoch == due:
+            raise Death
+        train(model, optimizer, epoch)
+
+    parts = Parts(mortal, accuracy_of, optimizer_fn, progress, progress=progress)
+    settings = {"lr": 0.1, "decay": "cosine", "warmup_epochs": 0}
+    try:
+        torch.manual_seed(1)
+        model = mlp()
+        train_plain(model, "dense", parts, epochs=3, offset=0, **settings)
+        constrained = ConstrainedModel(
+            model, torch.zeros(1, 6), sparsity=0.4, metric=L2Norm(), rho=0.1
+        )
+        train_admm(constrained, PLAN, parts, offset=3)
+        small, _ = constrained.cut(torch.ones(2, 6))
+        train_plain(small, "finetune", parts, epochs=2, offset=9, **settings)
+    except Death:
+        return run(folder, deaths, train, optimizer_fn)
+    return weights_of(small), timeless(history)
+
+
+def timeless(history):
+    rows = [*history.epochs, *history.iterations, *history.phases]
+    return [{k: v for k, v in vars(row).items() if k != "seconds"} for row in rows]
+
+
+def adamw(parameters, lr):
+    return torch.optim.AdamW(parameters, lr * 0.1)
+
+
+@pytest.mark.parametrize("optimizer_fn", [sgd, adamw])
+def test_death_in_every_epoch_changes_nothing(tmp_path, optimizer_fn):
+    never = run(tmp_path / "never", iter(()), optimizer_fn=optimizer_fn)
+    often = run(tmp_path / "often", iter(range(11)), optimizer_fn=optimizer_fn)
+    assert is_same(never[0], often[0])
+    assert never[1] == often[1]
+
+
+def test_no_epoch_is_trained_twice(tmp_path):
+    trained = []
+
+    def counted(model, optimizer, epoch):
+        trained.append(epoch)
+        train_fn(model, optimizer, epoch)
+
+    run(tmp_path, iter((2, 4, 7, 10)), counted)
+    assert trained == list(range(11))
+
+
+def test_two_checkpoints_are_kept_and_a_damaged_one_falls_back_with_a_warning(tmp_path, caplog):
+    never = run(tmp_path / "never", iter(()))
+    run(tmp_path / "run", iter(()))
+    older, newer = sorted((tmp_path / "run").iterdir())
+    content = bytearray(newer.read_bytes())
+    content[-3] ^= 1  # in a weight, where no format notices it
+    newer.write_bytes(content)
+    again = run(tmp_path / "run", iter(()))
+    assert is_same(never[0], again[0])
+    assert f"{newer} is damaged (its checksum differs): going on from the one before" in caplog.text
+    assert read_newest(tmp_path / "run").number == int(older.name[:6]) + 1
+
+
+@pytest.mark.parametrize("size", [0, 7, 100, -1])
+def test_a_cut_off_checkpoint_counts_as_damaged(tmp_path, size, caplog):
+    run(tmp_path, iter(()))
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:size])
+    assert read_newest(tmp_path) is None
+    assert caplog.text.count("is damaged") == 2
+
+
+def crafted(tensors, header):
+    import zlib
+
+    content = packed(tensors, header)
+    return f"000009-{zlib.crc32(content):08x}.safetensors", content
+
+
+@pytest.mark.parametrize(
+    "logs",
+    [
+        "[]",
+        "null",
+        '{"dense": 1}',
+        '{"dense": {"epochs": [{"nonsense": 1}]}}',
+        "__import__('os').system('touch owned')",
+    ],
+)
+def test_a_crafted_header_is_damage_and_runs_nothing(tmp_path, logs, caplog, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name, content = crafted({"x": torch.ones(1)}, {"origin": "{}", "logs": logs})
+    (tmp_path / name).write_bytes(content)
+    assert read_newest(tmp_path) is None
+    assert "is damaged" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_pickle_in_place_of_a_checkpoint_is_not_loaded(tmp_path):
+    import pickle
+    import zlib
+
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    content = pickle.dumps(Bomb())
+    (tmp_path / f"000001-{zlib.crc32(content):08x}.safetensors").write_bytes(content)
+    assert read_newest(tmp_path) is None
+    assert not (tmp_path / "owned").exists()
+
+
+def test_weights_of_another_network_are_refused_in_one_sentence(tmp_path):
+    run(tmp_path, iter(()))
+    newest = max(tmp_path.iterdir())
+    from safetensors import safe_open
+
+    with safe_open(newest, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = file.metadata()
+    name, content = crafted(tensors | {"dense/model/0.weight": torch.ones(9, 9)}, header)
+    (tmp_path / name.replace("000009", "000099")).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"0.weight is \[9, 9\] in the file and \[5, 6\]"):
+        run(tmp_path, iter(()))
+
+
+def test_the_time_of_all_processes_counts(tmp_path):
+    run(tmp_path, iter((10,)))
+    logs = read_newest(tmp_path).logs
+    epochs = sum(record.seconds for record in logs["admm"].epochs)
+    assert logs["admm"].result.seconds >= epochs
+
+
+def test_a_full_disk_stops_no_training_and_is_told_once(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("admm_exp.phases.checkpoints.write_snapshot", full)
+    history = History()
+    progress = Checkpoints(tmp_path, ORIGIN, history, None)
+    parts = Parts(train_fn, accuracy_of, sgd, progress, progress=progress)
+    train_plain(mlp(), "dense", parts, epochs=3, lr=0.1, decay="cosine", warmup_epochs=0, offset=0)
+    assert len(history.epochs) == 3
+    assert len(history.warnings) == 1
+    assert "No space left on device" in history.warnings[0]
+
+
+def test_a_new_run_removes_what_an_earlier_one_left(tmp_path):
+    run(tmp_path, iter(()))
+    (tmp_path / ".000003-abc.safetensors.77").write_bytes(b"half")
+    Checkpoints(tmp_path, ORIGIN, History(), None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_header_is_plain_json(tmp_path):
+    run(tmp_path, iter(()))
+    content = max(tmp_path.iterdir()).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])["__metadata__"]
+    assert json.loads(header["origin"]) == ORIGIN
+    assert len(json.loads(header["logs"])["admm"]["iterations"]) == 3

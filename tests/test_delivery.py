@@ -1,0 +1,188 @@
+"""What a server did not take is delivered later: in order, once, by the command."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+from test_tracking import curve, empty_store, folder, open_in, stored  # noqa: F401
+
+from admm_exp.app.sync_command import sync
+from admm_exp.errors import ConfigError
+from admm_exp.tracking import open_tracker
+from admm_exp.tracking.delivery import deliver_spool
+
+
+def tell(tracker, folder):  # noqa: F811
+    """Tell a tracker all that a run tells."""
+    path = folder / "report.md"
+    path.write_text("x", encoding="utf-8")
+    tracker.log_params({"rho": 0.1})
+    tracker.log_dataset("digits", "abc", "train", {"samples": 3})
+    for step in range(3):
+        tracker.log_metrics({"loss": float(step), "nan": float("nan")}, step)
+    tracker.log_artifact(path)
+
+
+def cut_off(tracker, monkeypatch):
+    """Take the server away."""
+
+    def gone(uri):
+        raise ConnectionError("server is down")
+
+    monkeypatch.setattr("admm_exp.tracking.mlflow_tracker.contact", gone)
+
+
+def test_all_that_a_dead_server_missed_is_delivered_once(folder, monkeypatch):  # noqa: F811
+    tracker = open_in(folder)
+    cut_off(tracker, monkeypatch)
+    tell(tracker, folder)
+    tracker.finish("FAILED", "out of memory")
+    monkeypatch.undo()
+    assert stored(tracker).info.status == "RUNNING"
+    spool = folder / "run" / "metrics.jsonl"
+    assert deliver_spool(spool) == "delivered"
+    run = stored(tracker)
+    assert (run.info.status, run.data.params["rho"]) == ("FAILED", "0.1")
+    assert run.data.tags["error"] == "out of memory"
+    assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["digits"]
+    assert curve(tracker, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+    assert len(curve(tracker, "nan")) == 3
+    files = folder / "artifacts" / tracker.run_id / "artifacts"
+    assert (files / "report.md").read_text(encoding="utf-8") == "x"
+    assert deliver_spool(spool) == "nothing to deliver"
+
+
+def test_half_delivered_curves_are_completed_without_duplicates(folder, monkeypatch):  # noqa: F811
+    tracker = open_in(folder)
+    tracker.log_metrics({"loss": 0.0}, 0)
+    tracker.flush()
+    cut_off(tracker, monkeypatch)
+    tracker.log_metrics({"loss": 1.0}, 1)
+    tracker.finish("FINISHED")
+    monkeypatch.undo()
+    assert deliver_spool(folder / "run" / "metrics.jsonl") == "delivered"
+    assert curve(tracker, "loss") == [(0, 0.0), (1, 1.0)]
+
+
+def test_a_run_that_goes_on_is_left_alone(folder):  # noqa: F811
+    tracker = open_in(folder)
+    assert deliver_spool(folder / "run" / "metrics.jsonl") == "still running"
+    assert stored(tracker).info.status == "RUNNING"
+
+
+def test_a_run_whose_process_died_is_delivered_as_killed(folder):  # noqa: F811
+    tracker = open_in(folder)
+    tracker.log_metrics({"loss": 1.0}, 1)
+    spool = folder / "run" / "metrics.jsonl"
+    pid = str(os.getpid())
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    spool.write_text(spool.read_text().replace(f'"pid": "{pid}"', f'"pid": "{process.pid}"'))
+    spool.write_text(spool.read_text() + '{"step": 2, "timesta')  # died in the middle of a line
+    assert deliver_spool(spool) == "delivered"
+    assert stored(tracker).info.status == "KILLED"
+    assert curve(tracker, "loss") == [(1, 1.0)]
+
+
+def test_points_of_the_spool_are_not_logged_again_and_lost_ones_are_sent(folder):  # noqa: F811
+    first = open_in(folder)
+    first.log_metrics({"loss": 1.0}, 1)  # buffered, then the process dies
+    second = open_in(folder, run_id=first.run_id)
+    second.log_metrics({"loss": 5.0}, 1)
+    second.log_metrics({"loss": 2.0}, 2)
+    second.finish("FINISHED")
+    assert curve(second, "loss") == [(1, 1.0), (2, 2.0)]
+
+
+def test_the_command_names_what_it_cannot_deliver_and_goes_on(folder, capsys):  # noqa: F811
+    broken = folder / "a" / "metrics.jsonl"
+    broken.parent.mkdir()
+    broken.write_text("no json\n", encoding="utf-8")
+    open_in(folder).finish("FINISHED")
+    assert not sync(folder, None)
+    out, err = capsys.readouterr()
+    assert f"{folder / 'run'}: nothing to deliver" in out
+    assert f"{broken} is damaged" in err
+    with pytest.raises(ConfigError, match="runs must be a folder"):
+        sync(folder / "nowhere", None)
+
+
+def test_a_disk_that_is_full_stops_no_run_and_is_told_once(folder, monkeypatch, caplog):  # noqa: F811
+    tracker = open_in(folder)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(tracker.spool.path), "open", full)
+    for step in range(3):
+        tracker.log_metrics({"loss": float(step)}, step)
+    monkeypatch.undo()
+    tracker.finish("FINISHED")
+    assert curve(tracker, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+    assert caplog.text.count("No space left on device") == 1
+
+
+@pytest.mark.slow
+def test_a_real_server_that_dies_in_mid_run_gets_everything_when_it_is_back(tmp_path, empty_store):  # noqa: F811
+    import shutil
+
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    server = serve(tmp_path, port)
+    try:
+        tracker = open_tracker(uri, "exp", "run", tmp_path, tmp_path / "metrics.jsonl", tags={})
+        tell(tracker, tmp_path)
+        tracker.flush()
+    finally:
+        stop(server)
+    for step in range(3, 6):
+        tracker.log_metrics({"loss": float(step)}, step)
+        tracker.flush()
+    tracker.finish("FINISHED")
+    assert "delivered" not in json.loads((tmp_path / "metrics.jsonl").read_text().split("\n")[-2])
+    server = serve(tmp_path, port)
+    try:
+        assert deliver_spool(tmp_path / "metrics.jsonl") == "delivered"
+        assert curve(tracker, "loss") == [(step, float(step)) for step in range(6)]
+        assert stored(tracker).info.status == "FINISHED"
+    finally:
+        stop(server)
+
+
+def serve(folder: Path, port: int) -> "subprocess.Popen[bytes]":  # noqa: F811
+    """Start an MLflow server on loopback and wait for it."""
+    command = [sys.executable, "-W", "ignore", "-m", "mlflow", "server", "--workers", "1"]
+    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--host", "127.0.0.1"]
+    files = ["--port", str(port), "--artifacts-destination", str(folder / "files")]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = subprocess.Popen(
+        [*command, *store, *files],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        with socket.socket() as trial, warnings.catch_warnings():
+            if trial.connect_ex(("127.0.0.1", port)) == 0:
+                return process
+        time.sleep(0.3)
+    stop(process)
+    raise AssertionError("the server did not start")
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a server with its workers."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
