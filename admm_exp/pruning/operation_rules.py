@@ -153,6 +153,7 @@ def _rule_of(name: str, func: Any) -> Callable[..., Any] | None:
         (name in REDUCTIONS, _reduce),
         (name in WITHIN, _within),
         (name.startswith(SPATIAL), _spatial),
+        (name == "as_strided_", _restride),
         (name in ("mm", "bmm", "addmm", "baddbmm"), _matrix_product),
         (name == "glu", _glu),
         (name == "native_layer_norm", _layer_norm),
@@ -221,6 +222,16 @@ def _spatial(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any
         if codes.shape[dim] > 1:
             codes = flow.tie_but(codes, codes.dim() - n_spatial - 1)
     return codes
+
+
+def _restride(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
+    """Pooling to one pixel in channels last rewrites the strides and moves no entry."""
+    codes = flow.codes(args[0])
+    is_pixel = outputs.dim() == 4 and outputs.shape[2:] == (1, 1)
+    if codes is None or (is_pixel and outputs.is_contiguous() and codes.dim() == 4):
+        return codes
+    flow.labels.keep(codes, f"its channels cannot be followed through as_strided_ in {flow.here}")
+    return None
 
 
 def _matrix_product(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:

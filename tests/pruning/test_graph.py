@@ -112,6 +112,23 @@ def test_channels_that_cannot_be_followed_are_kept_with_the_reason(join, channel
     assert reason in group_of(Branches(join, channels), "a").reason
 
 
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "conv3d"])
+def test_groups_of_a_network_do_not_depend_on_its_layout(name):
+    def traced(model):
+        return [(group.name, group.n_units, group.reason) for group in trace_groups(model, inputs)]
+
+    model, inputs = build(name)
+    expected = traced(model)
+    assert traced(model.to(memory_format=torch.channels_last)) == expected
+
+
+def test_strides_that_move_entries_are_not_followed():
+    reason = group_of(
+        Branches(lambda x, a, b: a.as_strided_(a.shape, (0, 64, 8, 1)), 8), "a"
+    ).reason
+    assert reason == "its channels cannot be followed through as_strided_ in the Branches"
+
+
 @pytest.mark.parametrize(
     "join",
     [
