@@ -156,10 +156,11 @@ def _loss(model: nn.Module, inputs: Tensor) -> Tensor:
 
 def examine_apart(name: str, limit_seconds: float, memory_bytes: float) -> Row:
     """Examine a network in a process of its own, with a limit on its processor time."""
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(
-        target=_send_row, args=(sender, name, limit_seconds, memory_bytes)
-    )
+    fresh = multiprocessing.get_context(
+        "spawn"
+    )  # a fork of a process with threads may wait for ever
+    receiver, sender = fresh.Pipe(duplex=False)
+    process = fresh.Process(target=_send_row, args=(sender, name, limit_seconds, memory_bytes))
     process.start()
     sender.close()
     try:
@@ -173,7 +174,8 @@ def examine_apart(name: str, limit_seconds: float, memory_bytes: float) -> Row:
 
 
 def _send_row(sender: Connection, name: str, limit_seconds: float, memory_bytes: float) -> None:
-    seconds = int(limit_seconds)
+    torch.set_num_threads(1)
+    seconds = int(process_time() + limit_seconds) + 1  # the imports do not count
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
@@ -215,7 +217,6 @@ def main() -> None:
     parser.add_argument("--limit-seconds", type=float, default=300.0)
     parser.add_argument("--memory-gb", type=float, default=2.5)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     rows = []
     for name in options.networks or classifier_names():
         rows.append(examine_apart(name, options.limit_seconds, options.memory_gb * 1e9))
