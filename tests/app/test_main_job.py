@@ -60,7 +60,8 @@ def client_of(work: Path) -> Any:
 def runs_of(work: Path, experiment: str) -> list[Any]:
     client = client_of(work)
     found = client.get_experiment_by_name(experiment)
-    return list(client.search_runs([found.experiment_id], order_by=["attributes.start_time"]))
+    order = ["attributes.start_time"]
+    return list(client.search_runs([found.experiment_id], "tags.kind = 'run'", order_by=order))
 
 
 def test_the_job_ends_with_a_table_and_where_to_look_next(cold: Done) -> None:

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
-NAMES = ["cifar10", "cifar100", "digits", "imagefolder", "imagenet"]
+NAMES = ["cifar10", "cifar100", "digits", "imagefolder", "imagenet", "shapes"]
 
 
 def test_every_yaml_is_tested():
