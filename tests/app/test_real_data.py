@@ -99,7 +99,7 @@ def test_a_torchvision_network_runs_the_whole_job(tmp_path: Path) -> None:
     done = run_command(
         tmp_path,
         "model=torchvision",
-        "model.name=mobilenet_v2",
+        "model.name=shufflenet_v2_x0_5",
         "dataset.img_size=32",
         *[o for o in SHORT if not o.startswith("model.")],
         "schedule.dense.epochs=1",
