@@ -35,7 +35,7 @@ def shapes(
 ) -> Dataset:
     """Draw ten kinds of shapes on cluttered colour images of 32x32 pixels.
 
-    A shape has a random place, size, angle, colour and contrast; bars, blobs of colour and pixel
+    A shape has a random place, size, angle, colour and contrast; a bar, blobs of colour and pixel
     noise lie over it. Every image is drawn anew, so no two are alike and test images are unseen.
 
     Args:
@@ -99,7 +99,7 @@ def _draw(labels: Tensor, noise: float, generator: torch.Generator) -> Tensor:
         return low + (high - low) * torch.rand(n, *shape, generator=generator)
 
     back, front = uniform(0.1, 0.9, 3, 1, 1), uniform(0.1, 0.9, 3, 1, 1)
-    contrast = uniform(0.5, 1.0, 1, 1, 1)
+    contrast = uniform(0.6, 1.0, 1, 1, 1)
     difference = front - back
     difference = difference / difference.norm(dim=1, keepdim=True).clamp_min(1e-3)
     cover = _outlines(labels, uniform(-0.2, 0.2, 2), uniform(0.5, 0.75), uniform(-0.4, 0.4))
@@ -108,9 +108,8 @@ def _draw(labels: Tensor, noise: float, generator: torch.Generator) -> Tensor:
         tint, size=(SIDE, SIDE), mode="bilinear", align_corners=True
     )
     image = image + contrast * cover.unsqueeze(1) * difference
-    for _ in range(2):
-        bar = _bars(uniform(-0.8, 0.8), uniform(-3.2, 3.2)).unsqueeze(1)
-        image = torch.lerp(image, uniform(0.0, 1.0, 3, 1, 1), 0.7 * bar)
+    bar = _bars(uniform(-0.8, 0.8), uniform(-3.2, 3.2)).unsqueeze(1)
+    image = torch.lerp(image, uniform(0.0, 1.0, 3, 1, 1), 0.7 * bar)
     image = image + noise * torch.randn(image.shape, generator=generator)
     return (image.clamp(0.0, 1.0) * 255.0).round().to(torch.uint8)
 

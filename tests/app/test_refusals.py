@@ -53,7 +53,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "model._target_=own.wrong_head ~model.width": "of shape (2, 10)",
         "schedule.optimizer.name=adamw": "rho=auto is derived for sgd",
         "schedule.optimizer.name=adamw schedule.w_step=folded rho=1": "w_step=folded needs",
-        "rho_policy.factor=0.9": "rho_policy.Geometric: factor must be at least 1, got 0.9",
+        "rho_policy.growth=0.9": "rho_policy.Ramp: growth must be at least 1, got 0.9",
         "schedule.sparsity_ramp=1.5": "schedule.sparsity_ramp must be at most 1.0, got 1.5",
         "schedule.optimizer.momentum=0": "needs schedule.optimizer.momentum greater than 0",
         "schedule.admm_iterations=60": "rho must stay below",
