@@ -281,7 +281,7 @@ class ADMMPruner:
                     "rho=auto is derived for sgd and means nothing to Adam-like optimizers, which "
                     "rescale the penalty: take w_step='proximal' or give rho a number"
                 )
-            self._constrained.rho = plan.auto_rho(steps_per_epoch, momentum or 0.0)
+            self._constrained.rho = plan.auto_rho(steps_per_epoch, momentum)
         plan.check_rho(self._constrained.rho, momentum)
 
 

@@ -107,7 +107,7 @@ def test_the_command_line_wins_over_a_schedule() -> None:
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [
-        ((), "geometric"),
+        ((), "ramp"),
         (("schedule=tinynn",), "constant"),
         (("schedule=cifar",), "ramp"),
         (("+experiment=mobilenet_v1_cifar10",), "constant"),

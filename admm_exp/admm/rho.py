@@ -1,7 +1,21 @@
 """Choosing the penalty parameter."""
 
+from typing import NamedTuple
+
 RHO_S_ONE_PERCENT = 9.2
 """rho * S that leaves 1 % of a coordinate with no task gradient: 2 ln(100)."""
+
+
+class Momentum(NamedTuple):
+    """What SGD adds of its past steps.
+
+    Attributes:
+        size: In [0, 1); 0 is none.
+        nesterov: Whether the gradient is looked up ahead.
+    """
+
+    size: float = 0.0
+    nesterov: bool = False
 
 
 def auto_rho(sum_lr: float, momentum: float) -> float:
@@ -26,16 +40,18 @@ def auto_rho(sum_lr: float, momentum: float) -> float:
     return RHO_S_ONE_PERCENT * (1.0 - momentum) / sum_lr
 
 
-def largest_stable_rho(lr: float, momentum: float) -> float:
+def largest_stable_rho(lr: float, momentum: Momentum) -> float:
     """Bound rho for which the explicit gradient step on rho/2 * ||W - T||^2 does not diverge.
 
-    Heavy-ball on a quadratic of curvature rho is stable iff lr * rho < 2 * (1 + momentum).
+    On a quadratic of curvature rho, heavy-ball with momentum m is stable iff lr * rho < 2 (1 + m),
+    Nesterov's form iff lr * rho < 2 (1 + m) / (1 + 2 m).
 
     Args:
         lr: Learning rate, > 0.
-        momentum: Momentum, in [0, 1).
+        momentum: Of the optimizer.
 
     References:
-        Polyak 1964, doi 10.1016/0041-5553(64)90137-5.
+        Polyak 1964, doi 10.1016/0041-5553(64)90137-5; Lessard et al. 2016, arXiv 1408.3595.
     """
-    return 2.0 * (1.0 + momentum) / lr
+    look_ahead = 1.0 + 2.0 * momentum.size if momentum.nesterov else 1.0
+    return 2.0 * (1.0 + momentum.size) / (look_ahead * lr)

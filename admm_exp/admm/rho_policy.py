@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from admm_exp.admm.residuals import Residuals
 
@@ -12,12 +12,7 @@ class RhoPolicy(Protocol):
 
     A policy is a pure function: with the residuals so far a run goes on where it stopped. The
     caller rescales U, so that the unscaled dual rho * U stays.
-
-    Attributes:
-        is_planned: Whether it reads no residuals, so that all its values are known beforehand.
     """
-
-    is_planned: ClassVar[bool]
 
     def __call__(self, start: float, past: Sequence[Residuals], iterations: int) -> float:
         """Choose rho of iteration len(past), counted from 0.
@@ -32,8 +27,6 @@ class RhoPolicy(Protocol):
 
 class Constant:
     """The same rho in every iteration."""
-
-    is_planned: ClassVar[bool] = True
 
     def __call__(self, start: float, past: Sequence[Residuals], iterations: int) -> float:
         """Choose rho of iteration len(past)."""
@@ -57,7 +50,6 @@ class Geometric:
     """
 
     factor: float
-    is_planned: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_at_least_1("factor", self.factor)
@@ -81,7 +73,6 @@ class Ramp:
     """
 
     growth: float
-    is_planned: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_at_least_1("growth", self.growth)
@@ -117,7 +108,6 @@ class Balancing:
     lowest: float
     highest: float
     freeze_after: int
-    is_planned: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name in ("ratio", "factor", "highest"):
@@ -162,7 +152,6 @@ class SupportDriven:
     fast: float
     middle: float
     slow: float
-    is_planned: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name in ("fast", "middle", "slow"):

@@ -1,5 +1,6 @@
 """ADMM training, then the cut and finetuning."""
 
+from admm_exp.admm.rho import Momentum
 from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.config import ExperimentConfig
 from admm_exp.methods.method import Finetuned, Task
@@ -44,11 +45,13 @@ def plan_of(config: ExperimentConfig, rho_policy: RhoPolicy) -> AdmmPlan:
 def starting_rho(config: ExperimentConfig, rho_policy: RhoPolicy, steps_per_epoch: int) -> float:
     """Read rho, or choose it from the learning rates of the ADMM phase."""
     if config.rho == "auto":
-        return plan_of(config, rho_policy).auto_rho(steps_per_epoch, _momentum(config) or 0.0)
+        return plan_of(config, rho_policy).auto_rho(steps_per_epoch, _momentum(config))
     return float(config.rho)
 
 
-def _momentum(config: ExperimentConfig) -> float | None:
+def _momentum(config: ExperimentConfig) -> Momentum | None:
     """Read the momentum of the optimizer; None for Adam-like ones."""
     optimizer = config.schedule.optimizer
-    return optimizer.momentum if optimizer.name == "sgd" else None
+    if optimizer.name != "sgd":
+        return None
+    return Momentum(optimizer.momentum, optimizer.nesterov)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from admm_exp.admm.progress import (
     count_ramped,
@@ -12,7 +11,7 @@ from admm_exp.admm.progress import (
     stop_reason,
 )
 from admm_exp.admm.residuals import Residuals
-from admm_exp.admm.rho import auto_rho, largest_stable_rho
+from admm_exp.admm.rho import Momentum, auto_rho, largest_stable_rho
 from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.config import Stopping, WStep
 from admm_exp.errors import ConfigError
@@ -76,11 +75,11 @@ class AdmmPlan:
         """Compute which share of the units to be removed an iteration, counted from 0, pulls on."""
         return ramped_share(iteration + 1, self.admm_iterations, self.sparsity_ramp)
 
-    def auto_rho(self, steps_per_epoch: int, momentum: float) -> float:
+    def auto_rho(self, steps_per_epoch: int, momentum: Momentum | None) -> float:
         """Choose rho from the learning rates of all optimizer steps."""
-        return auto_rho(sum(self.lrs) * steps_per_epoch, momentum)
+        return auto_rho(sum(self.lrs) * steps_per_epoch, momentum.size if momentum else 0.0)
 
-    def largest_rho(self, iteration: int, momentum: float | None) -> float:
+    def largest_rho(self, iteration: int, momentum: Momentum | None) -> float:
         """Bound rho of an iteration, counted from 0.
 
         Args:
@@ -91,19 +90,19 @@ class AdmmPlan:
             return float("inf")
         return largest_stable_rho(max(self.lrs_of(iteration)), momentum)
 
-    def next_rho(self, start: float, past: Sequence[Residuals], momentum: float | None) -> float:
+    def next_rho(self, start: float, past: Sequence[Residuals], momentum: Momentum | None) -> float:
         """Choose rho of the next iteration.
 
         Returns:
-            What the policy says; if it reads the residuals, at most half of the largest stable rho.
+            The start value, then what the policy says, at most half of the largest stable rho.
         """
         rho = self.rho_policy(start, past, self.admm_iterations)
-        if self.rho_policy.is_planned or not past:
+        if not past:
             return rho
         return min(rho, CAPPED_SHARE * self.largest_rho(len(past), momentum))
 
     def cap_notice(
-        self, start: float, past: Sequence[Residuals], momentum: float | None
+        self, start: float, past: Sequence[Residuals], momentum: Momentum | None
     ) -> str | None:
         """Say that the next rho is not what the policy asked for, or None if it is."""
         asked = self.rho_policy(start, past, self.admm_iterations)
@@ -115,28 +114,22 @@ class AdmmPlan:
             f"{got:.3g}, half of the largest stable one: w_step=proximal has no such bound"
         )
 
-    def check_rho(self, start: float, momentum: float | None) -> None:
-        """Check, before anything is trained, that no rho known by now is too large for its step.
+    def check_rho(self, start: float, momentum: Momentum | None) -> None:
+        """Check, before anything is trained, that the start value is not too large for its step.
 
         Args:
             start: Penalty parameter of the first iteration.
             momentum: Of the optimizer; None for Adam-like ones.
 
         Raises:
-            ConfigError: If an iteration would diverge, with the iteration and the bound.
+            ConfigError: If the first iteration would diverge, with the bound.
         """
-        n_known = self.admm_iterations if self.rho_policy.is_planned else 1
-        for iteration in range(n_known):
-            unread: Any = [None] * iteration  # a planned policy counts them and reads nothing
-            bound = self.largest_rho(iteration, momentum)
-            rho = self.rho_policy(start, unread, self.admm_iterations)
-            if rho >= bound:
-                lr = max(self.lrs_of(iteration))
-                raise ConfigError(
-                    f"rho must stay below {bound:.3g} at learning rate {lr:.3g}, got {rho:.3g} in "
-                    f"iteration {iteration + 1}: lower rho, take another rho_policy, or w_step="
-                    f"proximal, which is stable for every rho"
-                )
+        bound = self.largest_rho(0, momentum)
+        if start >= bound:
+            raise ConfigError(
+                f"rho must stay below {bound:.3g} at learning rate {max(self.lrs_of(0)):.3g}, got "
+                f"{start:.3g}: lower rho, or take w_step=proximal, which is stable for every rho"
+            )
 
     def is_frozen(self, past: Sequence[Residuals]) -> bool:
         """Tell whether the next update keeps the support."""
@@ -148,7 +141,7 @@ class AdmmPlan:
         return stop_reason(self._settled(past), self.stopping, self.stable_iterations)
 
     def complaint(
-        self, past: Sequence[Residuals], steps_per_epoch: int, momentum: float | None
+        self, past: Sequence[Residuals], steps_per_epoch: int, momentum: Momentum | None
     ) -> str | None:
         """Say what goes wrong and what to try, or None.
 
@@ -159,7 +152,7 @@ class AdmmPlan:
         """
         if not is_support_flipping(self._settled(past)):
             return None
-        last, auto = past[-1], self.auto_rho(steps_per_epoch, momentum or 0.0)
+        last, auto = past[-1], self.auto_rho(steps_per_epoch, momentum)
         try_rho = auto if last.rho < auto else 10.0 * last.rho
         return (
             f"rho is too small: {last.support_change:.0%} of the support was exchanged in "

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from admm_exp.admm.rho import Momentum
+
 
 def build_optimizer(
     name: str,
@@ -38,8 +40,9 @@ def build_optimizer(
     raise ValueError(f"optimizer must be sgd or adamw, got {name!r}")
 
 
-def momentum_of(optimizer: Optimizer) -> float | None:
+def momentum_of(optimizer: Optimizer) -> Momentum | None:
     """Read the momentum that lengthens every step; None for Adam-like optimizers."""
     if "betas" in optimizer.defaults:
         return None
-    return float(optimizer.param_groups[0].get("momentum", 0.0))
+    group = optimizer.param_groups[0]
+    return Momentum(float(group.get("momentum", 0.0)), bool(group.get("nesterov", False)))

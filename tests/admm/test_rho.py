@@ -1,20 +1,21 @@
 import pytest
 import torch
 
-from admm_exp.admm.rho import auto_rho, largest_stable_rho
+from admm_exp.admm.rho import Momentum, auto_rho, largest_stable_rho
 from admm_exp.admm.update import pull_
 
 
-def remaining(rho, iterations, steps, lr, momentum):
-    """Simulate heavy-ball W-steps on one unit to be cut, without task gradient.
+def remaining(rho, iterations, steps, lr, momentum, nesterov=False):
+    """Simulate W-steps of SGD on one unit to be cut, without task gradient.
 
     It swings around zero: returns its size at the end and the largest of the last iteration.
     """
     w, u, velocity, sizes = 1.0, 0.0, 0.0, []
     for _ in range(iterations):
         for _ in range(steps):
-            velocity = momentum * velocity + rho * (w + u)
-            w -= lr * velocity
+            gradient = rho * (w + u)
+            velocity = momentum * velocity + gradient
+            w -= lr * (gradient + momentum * velocity if nesterov else velocity)
             sizes.append(abs(w))
         u += w
     return sizes[-1], max(sizes[-steps:])
@@ -59,10 +60,11 @@ def test_auto_rho_leaves_about_one_percent_in_the_proximal_form_too(iterations, 
     assert float(w) != 0.0
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
-def test_heavy_ball_converges_just_below_the_largest_stable_rho_and_not_above(momentum):
+def test_steps_converge_just_below_the_largest_stable_rho_and_not_above(momentum, nesterov):
     lr = 0.05
-    bound = largest_stable_rho(lr, momentum)
-    below, _ = remaining(0.99 * bound, 1, 600, lr, momentum)
-    above, _ = remaining(1.01 * bound, 1, 600, lr, momentum)
-    assert abs(below) < 1e-3 < 1e3 < abs(above)
+    bound = largest_stable_rho(lr, Momentum(momentum, nesterov))
+    below, _ = remaining(0.99 * bound, 1, 600, lr, momentum, nesterov)
+    above, _ = remaining(1.01 * bound, 1, 600, lr, momentum, nesterov)
+    assert abs(below) < 1e-2 < 1e2 < abs(above)

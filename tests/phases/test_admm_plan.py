@@ -1,7 +1,6 @@
-import math
-
 import pytest
 
+from admm_exp.admm.rho import Momentum
 from admm_exp.admm.rho_policy import Constant, Geometric, SupportDriven
 from admm_exp.errors import ConfigError
 from admm_exp.phases.admm_plan import AdmmPlan
@@ -20,38 +19,33 @@ def test_learning_rates_are_shared_out_among_the_iterations():
     assert [tuple(plan.lrs_of(i)) for i in (0, 1)] == [(0.4, 0.3), (0.2, 0.1)]
 
 
-def test_a_planned_rho_that_passes_stability_is_refused_with_its_iteration():
-    # 0.1 * 10 ** 2 = 10 is the first at or above 2 (1 + 0) / 0.2 = 10
-    with pytest.raises(ConfigError, match=r"below 10 at learning rate 0\.2, got 10 in iteration 3"):
-        plan_of(policy=Geometric(10.0)).check_rho(0.1, momentum=0.0)
+PLAIN = Momentum()
 
 
-def test_a_falling_learning_rate_leaves_room_for_rho():
-    plan_of((0.2, 0.02, 0.002), 3, Geometric(10.0)).check_rho(0.9, momentum=0.0)
+@pytest.mark.parametrize("policy", [Constant(), RISING])
+def test_start_value_that_passes_stability_is_refused(policy):
+    # 2 (1 + 0) / 0.2 = 10
+    with pytest.raises(ConfigError, match=r"below 10 at learning rate 0\.2, got 10"):
+        plan_of(policy=policy).check_rho(10.0, PLAIN)
+    plan_of(policy=policy).check_rho(9.9, PLAIN)
 
 
 @pytest.mark.parametrize(
-    ("momentum", "settings"), [(0.0, {"w_step": "proximal"}), (None, {"w_step": "gradient"})]
+    ("momentum", "settings"), [(PLAIN, {"w_step": "proximal"}), (None, {"w_step": "gradient"})]
 )
 def test_no_bound_is_asked_where_none_is_known(momentum, settings):
     plan = plan_of(policy=Geometric(10.0), **settings)
     plan.check_rho(1e6, momentum)
-    assert plan.largest_rho(0, momentum) == math.inf
+    assert plan.next_rho(1e6, [measured()], momentum) == 1e7
 
 
-def test_start_value_of_a_policy_that_reads_residuals_is_checked():
-    with pytest.raises(ConfigError, match="got 10 in iteration 1"):
-        plan_of(policy=RISING).check_rho(10.0, momentum=0.0)
-
-
-def test_policy_that_reads_residuals_gets_at_most_half_of_the_stable_rho():
-    plan = plan_of((0.2, 0.2, 0.1, 0.1), 2, RISING)
-    assert plan.next_rho(1.0, [measured(rho=1.0)], momentum=0.0) == 0.5 * 2 / 0.1
-    assert plan.next_rho(1e-4, [measured(rho=1e-4)], momentum=0.0) == pytest.approx(1e-2)
-
-
-def test_planned_policy_keeps_to_its_plan():
-    assert plan_of(policy=Geometric(9.0)).next_rho(1.0, [measured()], momentum=0.0) == 9.0
+@pytest.mark.parametrize("policy", [RISING, Geometric(100.0)])
+def test_policy_gets_at_most_half_of_the_stable_rho_and_says_so(policy):
+    plan = plan_of((0.2, 0.2, 0.1, 0.1), 2, policy)
+    assert plan.next_rho(1.0, [measured(rho=1.0)], PLAIN) == 0.5 * 2 / 0.1
+    assert "held at 10, half of" in plan.cap_notice(1.0, [measured(rho=1.0)], PLAIN)
+    assert plan.next_rho(1e-4, [measured(rho=1e-4)], PLAIN) == pytest.approx(1e-2)
+    assert plan.cap_notice(1e-4, [measured(rho=1e-4)], PLAIN) is None
 
 
 def test_support_freezes_only_where_asked_and_after_the_ramp():

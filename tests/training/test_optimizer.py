@@ -40,9 +40,10 @@ def test_adamw_without_gradient_only_decays():
     assert steps_of("adamw", [0.0], weight_decay=0.5) == pytest.approx([2.0 * (1 - 0.1 * 0.5)])
 
 
-@pytest.mark.parametrize(("name", "momentum"), [("sgd", 0.9), ("adamw", None)])
+@pytest.mark.parametrize(("name", "momentum"), [("sgd", (0.9, True)), ("adamw", None)])
 def test_momentum_is_read_from_the_optimizer(name, momentum):
-    optimizer = build_optimizer(name, [nn.Parameter(torch.zeros(1))], 0.1, **SETTINGS)
+    settings = SETTINGS | {"nesterov": True}
+    optimizer = build_optimizer(name, [nn.Parameter(torch.zeros(1))], 0.1, **settings)
     assert momentum_of(optimizer) == momentum
 
 
