@@ -1,14 +1,15 @@
 """Running the command as a user does."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from warm import Done, Warm
 
-Done = subprocess.CompletedProcess[str]
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side
+
+WARM = Warm()
 SHORT = (
     "schedule.dense.epochs=2",
     "schedule.admm_iterations=2",
@@ -19,15 +20,7 @@ SHORT = (
 
 def run_command(folder: Path, *overrides: str, env: Mapping[str, str] | None = None) -> Done:
     """Run `python -m admm_exp` in a folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "admm_exp", *overrides],
-        cwd=folder,
-        env=clean_environment() | dict(env or {}),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return WARM.run(folder, overrides, clean_environment() | dict(env or {}))
 
 
 def clean_environment() -> dict[str, str]:
