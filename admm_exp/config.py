@@ -146,6 +146,11 @@ class BudgetSettings:
     params: float | None
     allocation: Allocation
 
+    def given(self) -> dict[str, float]:
+        """Read what was asked for, by its name."""
+        values = {name: getattr(self, name) for name in ("macs", "params")}
+        return {name: value for name, value in values.items() if value is not None}
+
 
 @dataclass
 class ExperimentConfig:
@@ -166,6 +171,7 @@ class ExperimentConfig:
     sparsity: Annotated[float, Ge(0.0), Lt(1.0)]
     rho: float | int | str
     layers: str | None
+    pretrained: str | None
     from_run: str | None
     channel_multiple: Annotated[int, Ge(1)]
     budget: BudgetSettings
@@ -194,6 +200,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def content_hash(path: str | Path | None) -> str | None:
+    """Hash what a file holds; None where no file is given."""
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 def config_hash(config: ExperimentConfig) -> str:
     """Name the runs that must have the same result."""
     return digest(_decisive(config))
@@ -212,9 +223,9 @@ def dataset_settings(config: ExperimentConfig) -> dict[str, Any]:
 def _decisive(config: ExperimentConfig) -> dict[str, Any]:
     settings = {key: value for key, value in asdict(config).items() if key not in INCIDENTAL}
     settings["layers"] = Path(config.layers).read_text() if config.layers else None
+    settings["pretrained"] = content_hash(config.pretrained)
     if config.from_run:
-        weights = (Path(config.from_run) / "model.safetensors").read_bytes()
-        settings["from_run"] = hashlib.sha256(weights).hexdigest()
+        settings["from_run"] = content_hash(Path(config.from_run) / "model.safetensors")
     return settings | {"dataset": dataset_settings(config)}
 
 

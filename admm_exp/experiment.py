@@ -18,7 +18,8 @@ from admm_exp.phases.snapshot import Snapshot, read_newest
 from admm_exp.pruning.cost import measure_latency_ms
 from admm_exp.report import build_report
 from admm_exp.results import History
-from admm_exp.stages import STAGES, Artifacts, Run, parts_of
+from admm_exp.run_parts import parts_of
+from admm_exp.stages import STAGES, Artifacts, Run
 from admm_exp.tracking.curves import Curves
 
 CHECKPOINTS = "checkpoints"

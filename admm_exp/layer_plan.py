@@ -60,10 +60,7 @@ def settle_layers(
 
 
 def _budget_of(config: ExperimentConfig) -> Budget | None:
-    for quantity in ("macs", "params"):
-        if (fraction := getattr(config.budget, quantity)) is not None:
-            return Budget(quantity, fraction)
-    return None
+    return next((Budget(*item) for item in config.budget.given().items()), None)
 
 
 def _asked_of_layers(config: ExperimentConfig) -> LayerSettings:

@@ -9,6 +9,7 @@ from admm_exp.materials import Materials
 from admm_exp.pruning.plan import Plan
 from admm_exp.pruning.sparsities import LayerSettings
 from admm_exp.stages import constrain
+from admm_exp.training.pretrained import load_pretrained
 from admm_exp.training.seeding import seed_everything
 
 
@@ -20,6 +21,7 @@ def check_plan(config: ExperimentConfig, materials: Materials) -> None:
 
     Raises:
         ModelError: If nothing can be pruned or the network does not fit the data.
+        CheckpointError: If the pretrained weights do not fit the network.
         ConfigError: If the layers file does not fit the network, or rho is too large for the step.
         SurgeryError: If masked and cut network differ.
     """
@@ -27,6 +29,8 @@ def check_plan(config: ExperimentConfig, materials: Materials) -> None:
     materials.method.check(config, materials.rho_policy, len(dataset.train))
     seed_everything(config.seed)
     model = materials.build_model()
+    if config.pretrained is not None:
+        load_pretrained(model, config.pretrained)
     _, layers = settle_layers(
         config, model, materials.example_input(), materials.granularity, materials.metric
     )

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
 from admm_exp.config import ExperimentConfig, OptimizerName, WStep
@@ -15,11 +16,12 @@ Settings = TypeVar("Settings")
 PLAIN_TYPES = (int, float, bool, str, int | None, float | None, str | None)
 
 
-def check_config(settings: Mapping[str, Any]) -> ExperimentConfig:
+def check_config(settings: Mapping[str, Any], given: Iterable[str] = ()) -> ExperimentConfig:
     """Check composed settings and turn them into an ExperimentConfig.
 
     Args:
         settings: Nested plain containers, interpolations resolved.
+        given: Overrides as the user typed them; one that would not be used is refused.
 
     Raises:
         ConfigError: One sentence a finding, each naming the key, its value and what is allowed.
@@ -28,7 +30,7 @@ def check_config(settings: Mapping[str, Any]) -> ExperimentConfig:
     config, others = _bound(settings, ExperimentConfig)
     findings += others
     if config is not None:
-        findings += _check_together(config)
+        findings += [*_check_together(config), *_unused(config, given)]
     if findings or config is None:
         raise ConfigError("; ".join(findings))
     return config
@@ -181,10 +183,16 @@ def _check_together(config: ExperimentConfig) -> Iterator[str]:
             "schedule.optimizer.nesterov=true needs schedule.optimizer.momentum greater than 0, "
             "got 0.0"
         )
-    given = {name: getattr(config.budget, name) for name in ("macs", "params")}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = config.budget.given()
     if len(given) > 1:
-        yield f"budget must be one of {', '.join(given)}, got both"
+        yield f"budget must be one of {', '.join(given)}, got {len(given)} of them"
+    if config.pretrained is not None and config.from_run is not None:
+        yield (
+            f"pretrained={config.pretrained} and from_run={config.from_run} both give the network "
+            f"to start from: give one"
+        )
+    if config.pretrained is not None and not Path(config.pretrained).is_file():
+        yield f"pretrained must be a file with the weights of a network, got {config.pretrained}"
     granularity = config.granularity["name"]
     asked = [f"budget.{name}={value}" for name, value in given.items()]
     if config.channel_multiple > 1:
@@ -194,6 +202,21 @@ def _check_together(config: ExperimentConfig) -> Iterator[str]:
     for name, value in given.items():
         if not 0.0 < value < 1.0:
             yield f"budget.{name} must be in (0, 1), got {value}"
+
+
+def _unused(config: ExperimentConfig, given: Iterable[str]) -> Iterator[str]:
+    """Find what a user typed beside another setting that takes its place."""
+    keys = {override.lstrip("+").partition("=")[0] for override in given}
+    budget = config.budget.given()
+    if budget and "sparsity" in keys:
+        name, value = next(iter(budget.items()))
+        yield f"budget.{name}={value} chooses the sparsities: leave sparsity={config.sparsity} out"
+    dense = sorted(key for key in keys if key.startswith("schedule.dense."))
+    if config.pretrained is not None and dense:
+        yield (
+            f"pretrained={config.pretrained} is not trained before it is pruned: leave "
+            f"{', '.join(dense)} out"
+        )
 
 
 def _sentence(key: str, item: Any) -> str:

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from admm_exp.config import (
-    DistillationSettings,
     ExperimentConfig,
     TrainingSettings,
+    content_hash,
     dataset_settings,
     digest,
 )
@@ -22,7 +22,7 @@ from admm_exp.layer_plan import settle_layers
 from admm_exp.materials import Materials
 from admm_exp.methods.method import Task
 from admm_exp.phases.dense import dense_network
-from admm_exp.phases.parts import Observer, Parts
+from admm_exp.phases.parts import Parts
 from admm_exp.phases.plain import train_plain
 from admm_exp.phases.prune import Cut, prune
 from admm_exp.pruning.constrained import ConstrainedModel
@@ -30,16 +30,15 @@ from admm_exp.pruning.cost import count_cost
 from admm_exp.pruning.layers_file import layers_text, unit_layers_text
 from admm_exp.pruning.sparsities import LayerSettings
 from admm_exp.results import PhaseResult
+from admm_exp.run_parts import taught
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.checkpoint import write_atomically
-from admm_exp.training.distillation import Distillation
 from admm_exp.training.layout import suited_layout
-from admm_exp.training.loop import LossFn, TrainFn, cross_entropy, evaluate, train_epoch
-from admm_exp.training.optimizer import build_optimizer
+from admm_exp.training.loop import evaluate
+from admm_exp.training.pretrained import load_pretrained
 from admm_exp.training.seeding import seed_everything
 
 FRESH_SEED = 1_000_003
-CALIBRATION_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ class Artifacts:
 
 
 def dense(made: Artifacts, run: Run) -> None:
-    """Train the dense network, or take it from the cache or from the run before."""
+    """Train the dense network, or take it from a file, the cache or the run before."""
     config, materials = run.config, run.materials
     seed_everything(config.seed)
     model = materials.build_model().to(materials.device)
@@ -118,7 +117,7 @@ def sparsify(made: Artifacts, run: Run) -> None:
         )
     )
     write_atomically(run.run_dir / "layers.yaml", text.encode())
-    parts = _taught(made.dense, config.schedule.admm_distillation, run)
+    parts = taught(run.parts, made.dense, config.schedule.admm_distillation, materials.dataset)
     steps, offset = len(materials.dataset.train), config.schedule.dense.epochs
     task = Task(config, materials.rho_policy, parts, steps, offset)
     stopped = materials.method.sparsify(constrained, task)
@@ -145,7 +144,7 @@ def finetune(made: Artifacts, run: Run) -> None:
     """Train the small network."""
     seed_everything(run.config.seed)
     last = run.materials.method.last_training(run.config.schedule)
-    parts = _taught(made.dense, last.settings.distillation, run)
+    parts = taught(run.parts, made.dense, last.settings.distillation, run.materials.dataset)
     train_plain(
         made.small,
         last.phase,
@@ -163,30 +162,6 @@ def finetune(made: Artifacts, run: Run) -> None:
 STAGES = (dense, sparsify, cut, finetune)
 """In order. Each seeds the random generators anew where it draws from them, so that a stage needs
 the artifacts of those before it and nothing else."""
-
-
-def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer) -> Parts:
-    """Build the functions that all phases train, validate and optimize with."""
-    dataset, settings = materials.dataset, config.schedule.optimizer
-
-    def recalibrate(model: nn.Module) -> None:
-        dataset.set_epoch(0)  # the same batches, whatever this process has trained on before
-        recalibrate_(model, islice(dataset.train, CALIBRATION_BATCHES))
-
-    return Parts(
-        train_fn=_train_fn(dataset, cross_entropy),
-        validate_fn=lambda model: evaluate(model, dataset.val),
-        optimizer_fn=lambda parameters, lr: build_optimizer(
-            settings.name,
-            parameters,
-            lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            nesterov=settings.nesterov,
-        ),
-        observer=observer,
-        recalibrate_fn=recalibrate,
-    )
 
 
 def constrain(
@@ -211,11 +186,15 @@ def _train_or_reuse(model: nn.Module, run: Run) -> str:
     """Fill the dense network; return what names all that it depends on."""
     config, materials = run.config, run.materials
     settings = config.schedule.dense
+    if config.pretrained is not None:
+        load_pretrained(model, config.pretrained)
+        settings = replace(settings, epochs=0)
     key = digest(
         {
             "data": materials.dataset.fingerprint,
             "dataset": dataset_settings(config),
             "model": config.model,
+            "pretrained": content_hash(config.pretrained),
             "code": source_digest(model),
             "torch": torch.__version__,
             "schedule": asdict(settings),
@@ -232,22 +211,6 @@ def _train_or_reuse(model: nn.Module, run: Run) -> str:
         lambda watched: _train(model, "dense", settings, watched, 0),
     )
     return key
-
-
-def _train_fn(dataset: Dataset, loss_fn: LossFn) -> TrainFn:
-    def train_fn(model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> float:
-        dataset.set_epoch(epoch)
-        return train_epoch(model, optimizer, dataset.train, loss_fn)
-
-    return train_fn
-
-
-def _taught(teacher: nn.Module, settings: DistillationSettings, run: Run) -> Parts:
-    """Let the dense network teach, if it is asked to."""
-    if settings.weight == 0.0:
-        return run.parts
-    loss_fn = Distillation(teacher, settings.weight, settings.temperature)
-    return replace(run.parts, train_fn=_train_fn(run.materials.dataset, loss_fn))
 
 
 def _fresh(made: Artifacts, run: Run) -> nn.Module:

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -21,11 +22,15 @@ def hydra_at_conf() -> Iterator[None]:
         yield
 
 
-def config_of(*overrides: str) -> ExperimentConfig:
+def settings_of(*overrides: str) -> dict[str, Any]:
     config = compose("config", overrides=list(overrides))
     settings = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
     assert isinstance(settings, dict)
-    return check_config(settings)  # type: ignore[arg-type]
+    return settings  # type: ignore[return-value]
+
+
+def config_of(*overrides: str) -> ExperimentConfig:
+    return check_config(settings_of(*overrides))
 
 
 @pytest.mark.parametrize(
@@ -70,3 +75,33 @@ def test_what_counts_channels_is_refused_below_them(override: str) -> None:
     config_of(override)
     with pytest.raises(ConfigError, match=rf"^{override} counts whole channels: .* got element$"):
         config_of(override, "granularity=element")
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (["budget.macs=0.5", "sparsity=0.3"], r"^budget.macs=0.5 chooses the sparsities: leave "),
+        (["pretrained=FILE", "schedule.dense.epochs=3"], r"leave schedule.dense.epochs out$"),
+    ],
+)
+def test_what_would_not_be_used_is_refused_if_it_was_typed(
+    tmp_path: Path, typed: list[str], sentence: str
+) -> None:
+    (tmp_path / "w.pt").touch()
+    overrides = [word.replace("FILE", str(tmp_path / "w.pt")) for word in typed]
+    check_config(settings_of(*overrides), overrides[:1])  # the other one may be a preset's
+    with pytest.raises(ConfigError, match=sentence):
+        check_config(settings_of(*overrides), overrides)
+
+
+def test_pretrained_weights_change_the_hash_by_what_they_hold(tmp_path: Path) -> None:
+    hashes = []
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).write_bytes(content)
+        hashes.append(config_hash(config_of(f"pretrained={tmp_path / name}")))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_pretrained_weights_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^pretrained must be a file .*, got nowhere.pt$"):
+        config_of("pretrained=nowhere.pt")

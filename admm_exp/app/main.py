@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def _task(composed: DictConfig) -> float:
     run_dir = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.RUN:
         with one_sentence():
-            return _run(composed, run_dir)
+            return _run(composed, run_dir, given=hydra_config.overrides.task)
     start = Path(hydra_config.runtime.cwd)
     os.chdir(start)  # a cluster's process begins elsewhere, and relative paths mean the user's
     _look_for_parts_here()
@@ -168,13 +168,19 @@ def _resume(run_dir: Path, changes: list[str]) -> None:
 
 
 def _run(
-    composed: DictConfig, run_dir: Path, job: Job | None = None, is_resumed: bool = False
+    composed: DictConfig,
+    run_dir: Path,
+    job: Job | None = None,
+    is_resumed: bool = False,
+    given: Sequence[str] = (),
 ) -> float:
     with alone_in(run_dir):
-        return _run_alone(composed, run_dir, job, is_resumed)
+        return _run_alone(composed, run_dir, job, is_resumed, given)
 
 
-def _run_alone(composed: DictConfig, run_dir: Path, job: Job | None, is_resumed: bool) -> float:
+def _run_alone(
+    composed: DictConfig, run_dir: Path, job: Job | None, is_resumed: bool, given: Sequence[str]
+) -> float:
     from admm_exp.app.build import build_materials, open_tracking
     from admm_exp.hopeless import Hopeless
     from admm_exp.schema import check_config
@@ -183,7 +189,7 @@ def _run_alone(composed: DictConfig, run_dir: Path, job: Job | None, is_resumed:
     terminal = Terminal()
     try:
         settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
-        config = check_config(settings)
+        config = check_config(settings, given)
         materials = build_materials(config, terminal if job is None else Hopeless(job.limits))
         from admm_exp.experiment import find_checkpoint, run_experiment
 

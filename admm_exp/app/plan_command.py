@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app.main import one_sentence, run_command
@@ -34,7 +35,7 @@ def _plan(composed: DictConfig) -> None:
     from admm_exp.schema import check_config
     from admm_exp.terminal import Terminal
 
-    config = check_config(settings)
+    config = check_config(settings, HydraConfig.get().overrides.task)
     terminal = Terminal()
     plan, layers = planned_layers(config, build_materials(config, terminal))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -192,8 +192,8 @@ def shown_command() -> str:
     return shlex.join(without_password(word) for word in command())
 
 
-def checked(composed: DictConfig) -> ExperimentConfig:
-    """Check the composed configuration of a job.
+def checked(composed: DictConfig, given: Sequence[str]) -> ExperimentConfig:
+    """Check the composed configuration of a job, and what was typed for it.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -208,7 +208,7 @@ def checked(composed: DictConfig) -> ExperimentConfig:
         )
     finally:
         HydraConfig.instance().cfg = before
-    return check_config(settings)
+    return check_config(settings, given)
 
 
 def _reusable(held: Held | None, sweep_dir: Path) -> dict[str, Path]:

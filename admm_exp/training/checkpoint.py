@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from admm_exp.errors import CheckpointError
 
+DIFFERENCES_TOLD = 3
+
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors so that the file is either whole or absent (write, fsync, rename)."""
@@ -85,15 +87,19 @@ def require_fit(
         path: The file, for the message.
 
     Raises:
-        CheckpointError: With the first difference.
+        CheckpointError: With the first differences.
     """
-    for name in [*expected, *tensors]:
-        found, wanted = _shape(tensors, name), _shape(expected, name)
-        if found != wanted:
-            raise CheckpointError(
-                f"{path} does not fit the model: {name} is {found} in the file and {wanted} in "
-                f"the model"
-            )
+    names = dict.fromkeys([*expected, *tensors])
+    pairs = {name: (_shape(tensors, name), _shape(expected, name)) for name in names}
+    differing = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if differing:
+        told = [
+            f"{name} is {found} in the file and {wanted} in the model"
+            for name, (found, wanted) in list(differing.items())[:DIFFERENCES_TOLD]
+        ]
+        if len(differing) > len(told):
+            told.append(f"and {len(differing) - len(told)} more")
+        raise CheckpointError(f"{path} does not fit the model: {', '.join(told)}")
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> str:

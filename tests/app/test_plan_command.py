@@ -116,9 +116,13 @@ def test_a_run_reaches_its_budget(work: Path, planned: Done, allocation: str) ->
     ("overrides", "sentence"),
     [
         (["budget.macs=1.5"], "budget.macs must be in (0, 1), got 1.5"),
-        (["budget.macs=0.5", "budget.params=0.5"], "budget must be one of macs, params, got both"),
+        (
+            ["budget.macs=0.5", "budget.params=0.5"],
+            "budget must be one of macs, params, got 2 of them",
+        ),
         (["budget.macs=0.5", "channel_multiple=64"], "in multiples of 64: the nearest is 1.000"),
         (["budget.macs=0.5", "layers=layers.yaml"], "both choose the sparsity of layers"),
+        (["budget.macs=0.5", "sparsity=0.3"], "budget.macs=0.5 chooses the sparsities: leave"),
         (["budget.macs=0.5", "budget.allocation=global"], "ranks the channels of a trained"),
     ],
 )

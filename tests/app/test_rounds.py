@@ -82,3 +82,17 @@ def test_a_run_that_is_not_there_is_one_sentence_and_leaves_nothing(
     assert "finished run, with its report.json, got nowhere" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert run_dirs(work) == before
+
+
+def test_a_trained_network_from_a_file_is_pruned_without_dense_training(
+    work: Path, reports: list[dict[str, Any]]
+) -> None:
+    (weights,) = (work / "outputs" / "cache" / "dense").glob("*/model.safetensors")
+    short = [setting for setting in SHORT if not setting.startswith("schedule.dense")]
+    done = run_command(
+        work, *short, "rho=0.5", "model=small_cnn", "tracking=none", f"pretrained={weights}"
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((run_dirs(work)[-1] / "report.json").read_text())
+    assert report["models"]["dense"]["test_loss"] == reports[0]["models"]["dense"]["test_loss"]
+    assert report["epochs"] == {"admm": 2, "finetune": 1, "total": 3}

@@ -46,7 +46,7 @@ class TrackedSweeper(BasicSweeper):
         name = ",".join(s.lstrip("+") for s in job if s.partition("=")[0] in swept)
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader
-        return Planned(name, job, checked(loader.load_sweep_config(self.master, list(job))))
+        return Planned(name, job, checked(loader.load_sweep_config(self.master, list(job)), job))
 
     def launch(self, jobs: Sequence[Sequence[str]], first_number: int) -> list[JobReturn]:
         """Have jobs run by the launcher, `max_batch_size` at a time.

@@ -1,0 +1,67 @@
+"""The functions that all phases of a run train, validate and optimize with."""
+
+from dataclasses import replace
+from itertools import islice
+
+import torch
+from torch import nn
+
+from admm_exp.config import DistillationSettings, ExperimentConfig
+from admm_exp.data.dataset import Dataset
+from admm_exp.materials import Materials
+from admm_exp.phases.parts import Observer, Parts
+from admm_exp.training.batch_norm import recalibrate_
+from admm_exp.training.distillation import Distillation
+from admm_exp.training.loop import LossFn, TrainFn, cross_entropy, evaluate, train_epoch
+from admm_exp.training.optimizer import build_optimizer
+
+CALIBRATION_BATCHES = 4
+
+
+def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer) -> Parts:
+    """Build the functions that all phases train, validate and optimize with."""
+    dataset, settings = materials.dataset, config.schedule.optimizer
+
+    def recalibrate(model: nn.Module) -> None:
+        dataset.set_epoch(0)  # the same batches, whatever this process has trained on before
+        recalibrate_(model, islice(dataset.train, CALIBRATION_BATCHES))
+
+    return Parts(
+        train_fn=_train_fn(dataset, cross_entropy),
+        validate_fn=lambda model: evaluate(model, dataset.val),
+        optimizer_fn=lambda parameters, lr: build_optimizer(
+            settings.name,
+            parameters,
+            lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.nesterov,
+        ),
+        observer=observer,
+        recalibrate_fn=recalibrate,
+    )
+
+
+def taught(
+    parts: Parts, teacher: nn.Module, settings: DistillationSettings, dataset: Dataset
+) -> Parts:
+    """Let the dense network teach, if it is asked to.
+
+    Args:
+        parts: The functions that train without a teacher.
+        teacher: The dense network.
+        settings: Its share of the loss, 0 for none.
+        dataset: What is trained on.
+    """
+    if settings.weight == 0.0:
+        return parts
+    loss_fn = Distillation(teacher, settings.weight, settings.temperature)
+    return replace(parts, train_fn=_train_fn(dataset, loss_fn))
+
+
+def _train_fn(dataset: Dataset, loss_fn: LossFn) -> TrainFn:
+    def train_fn(model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> float:
+        dataset.set_epoch(epoch)
+        return train_epoch(model, optimizer, dataset.train, loss_fn)
+
+    return train_fn
