@@ -13,11 +13,9 @@ from admm_exp.config import (
     DistillationSettings,
     ExperimentConfig,
     TrainingSettings,
-    dataset_settings,
-    digest,
 )
 from admm_exp.data.dataset import Dataset
-from admm_exp.environment import source_digest
+from admm_exp.dense_key import dense_key
 from admm_exp.layer_plan import settle_layers
 from admm_exp.materials import Materials
 from admm_exp.methods.method import Task
@@ -211,20 +209,7 @@ def _train_or_reuse(model: nn.Module, run: Run) -> str:
     """Fill the dense network; return what names all that it depends on."""
     config, materials = run.config, run.materials
     settings = config.schedule.dense
-    key = digest(
-        {
-            "data": materials.dataset.fingerprint,
-            "dataset": dataset_settings(config),
-            "model": config.model,
-            "code": source_digest(model),
-            "torch": torch.__version__,
-            "schedule": asdict(settings),
-            "optimizer": asdict(config.schedule.optimizer),
-            "batch_size": config.schedule.batch_size,
-            "seed": config.seed,
-            "device": materials.device.type,
-        }
-    )
+    key = dense_key(config, materials, model)
     dense_network(
         model,
         run.cache_dir / key,

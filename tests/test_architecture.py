@@ -39,7 +39,7 @@ FLOORS = (
         "search",
         "hopeless",
     ),
-    ("repetition", "sweep_report"),
+    ("repetition", "sweep_report", "dense_key"),
     ("handover", "terminal", "sweep_terminal", "stages"),
     ("experiment", "preflight"),
     ("app",),
