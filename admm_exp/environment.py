@@ -27,7 +27,7 @@ PACKAGES = (
 def describe_environment(device: torch.device) -> dict[str, Any]:
     """Record what is needed to understand and repeat a run."""
     return {
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": platform.node(),
@@ -56,7 +56,8 @@ def source_digest(model: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """Read the version of an installed package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

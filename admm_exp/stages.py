@@ -12,12 +12,9 @@ from torch import nn
 from admm_exp.config import (
     ExperimentConfig,
     TrainingSettings,
-    content_hash,
-    dataset_settings,
-    digest,
 )
 from admm_exp.data.dataset import Dataset
-from admm_exp.environment import source_digest
+from admm_exp.dense_key import dense_key
 from admm_exp.layer_plan import settle_layers
 from admm_exp.materials import Materials
 from admm_exp.methods.method import Task
@@ -189,21 +186,7 @@ def _train_or_reuse(model: nn.Module, run: Run) -> str:
     if config.pretrained is not None:
         load_pretrained(model, config.pretrained)
         settings = replace(settings, epochs=0)
-    key = digest(
-        {
-            "data": materials.dataset.fingerprint,
-            "dataset": dataset_settings(config),
-            "model": config.model,
-            "pretrained": content_hash(config.pretrained),
-            "code": source_digest(model),
-            "torch": torch.__version__,
-            "schedule": asdict(settings),
-            "optimizer": asdict(config.schedule.optimizer),
-            "batch_size": config.schedule.batch_size,
-            "seed": config.seed,
-            "device": materials.device.type,
-        }
-    )
+    key = dense_key(config, materials, model)
     dense_network(
         model,
         run.cache_dir / key,

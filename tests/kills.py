@@ -261,10 +261,11 @@ def main(count: int, seed: int) -> None:
                 shutil.rmtree(folder)
             phase = phase_of(folder)
             resume(folder)
-            is_same = results(folder) == expected
-            differing += not is_same
+            found = results(folder)
+            others = [key for key in expected if found[key] != expected[key]]
+            differing += bool(others)
             tally[phase] += 1
-            verdict = "same" if is_same else "DIFFERS"
+            verdict = f"OTHER {', '.join(others)}" if others else "same"
             print(f"{index + 1:4d}  killed in: {phase:<17} {verdict}", flush=True)
             shutil.rmtree(folder)
     print(f"{count} kills, {differing} with another result; {dict(tally)}")

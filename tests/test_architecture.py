@@ -39,7 +39,7 @@ FLOORS = (
         "search",
         "hopeless",
     ),
-    ("repetition", "sweep_report", "run_parts"),
+    ("repetition", "sweep_report", "run_parts", "dense_key"),
     ("handover", "terminal", "sweep_terminal", "stages"),
     ("experiment", "preflight"),
     ("app",),

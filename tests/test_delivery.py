@@ -17,6 +17,7 @@ from admm_exp.app.sync_command import sync
 from admm_exp.errors import ConfigError
 from admm_exp.tracking import open_tracker
 from admm_exp.tracking.delivery import deliver_spool
+from admm_exp.tracking.tracker import Baseline
 
 
 def tell(tracker, folder):  # noqa: F811
@@ -28,6 +29,9 @@ def tell(tracker, folder):  # noqa: F811
     for step in range(3):
         tracker.log_metrics({"loss": float(step), "nan": float("nan")}, step)
     tracker.log_artifact(path)
+    curves = [(1, {"dense/val_loss": float("inf")}), (2, {"dense/val_loss": 0.5})]
+    lock = folder / "x.lock"
+    tracker.share_baseline(Baseline("k1", lock, "dense", {"seed": 0}, curves, {"final/macs": 9.0}))
 
 
 def cut_off(tracker, monkeypatch):
@@ -54,6 +58,9 @@ def test_all_that_a_dead_server_missed_is_delivered_once(folder, monkeypatch):  
     assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["digits"]
     assert curve(tracker, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
     assert len(curve(tracker, "nan")) == 3
+    baseline = tracker._client.get_run(run.data.tags["baseline_run_id"])
+    assert baseline.data.tags["dense_key"] == "k1"
+    assert baseline.data.metrics == {"dense/val_loss": 0.5, "final/macs": 9.0}
     files = folder / "artifacts" / tracker.run_id / "artifacts"
     assert (files / "report.md").read_text(encoding="utf-8") == "x"
     assert deliver_spool(spool) == "nothing to deliver"

@@ -1,12 +1,15 @@
 """The dense network: trained once, then shared by every run that asks for the same one."""
 
 import json
-from collections.abc import Callable
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import nn
 
 from admm_exp.errors import CheckpointError
@@ -15,6 +18,10 @@ from admm_exp.results import EpochRecord, History, PhaseResult
 from admm_exp.training.checkpoint import load_into, save_tensors, write_atomically
 
 WEIGHTS, HISTORY = "model.safetensors", "history.json"
+STALE_SECONDS = 3600.0
+POLL_SECONDS = 0.5
+
+logger = logging.getLogger(__name__)
 
 
 def dense_network(
@@ -22,8 +29,9 @@ def dense_network(
 ) -> PhaseResult:
     """Load the dense network from the cache, or train it and put it there.
 
-    One process trains while others that want the same network wait for it; an entry appears
-    whole or not at all, and a damaged one is trained anew.
+    One process trains while others that want the same network wait for it; a dead one leaves its
+    lock free at once, and one that has finished no epoch for an hour is waited for no longer. An
+    entry appears whole or not at all, and a damaged one is trained anew.
 
     Args:
         model: The network, freshly initialised; trained or filled in place.
@@ -35,15 +43,67 @@ def dense_network(
         The phase; `cached` tells whether the network came from the cache.
     """
     entry.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(entry.with_suffix(".lock")):
+    with _one_trainer(entry):
         if not parts.progress.is_finished("dense") and (result := _from_cache(model, entry, parts)):
             return result
-        history = History()
+        history = _Pulse(entry)
         result = train(replace(parts, observer=Observers((parts.observer, history))))
-        save_tensors(entry / WEIGHTS, model.state_dict())
-        records = json.dumps([asdict(record) for record in history.epochs])
-        write_atomically(entry / HISTORY, records.encode())
+        try:
+            save_tensors(entry / WEIGHTS, model.state_dict())
+            records = json.dumps([asdict(record) for record in history.epochs])
+            write_atomically(entry / HISTORY, records.encode())
+        except OSError as error:  # such as a full disk
+            logger.warning("%s cannot be written (%s): other runs train anew", entry, error)
         return result
+
+
+class _Pulse(History):
+    """A history that touches the entry's folder after every epoch: a sign of life to who waits."""
+
+    def __init__(self, entry: Path) -> None:
+        super().__init__()
+        self._entry = entry
+
+    def epoch_finished(self, record: EpochRecord) -> None:
+        """Remember an epoch."""
+        super().epoch_finished(record)
+        with suppress(OSError):  # such as a full disk
+            self._entry.mkdir(exist_ok=True)
+            os.utime(self._entry)
+
+
+@contextmanager
+def _one_trainer(entry: Path) -> Iterator[None]:
+    """Wait for whoever trains the same network, as long as it lives.
+
+    Clocks of two machines may differ, so what counts is that the folder's time changes.
+    """
+    lock = FileLock(entry.with_suffix(".lock"))
+    pulse, seen, is_told = _pulse_of(entry), monotonic(), False
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=POLL_SECONDS)
+        except Timeout:
+            now = _pulse_of(entry)
+            if now != pulse:
+                pulse, seen = now, monotonic()
+            if not is_told:
+                is_told = True
+                logger.warning("another process trains the same dense network: waiting for it")
+            if monotonic() - seen > STALE_SECONDS:
+                logger.warning(
+                    "the process that holds %s finished no epoch for %g s: training without it",
+                    *(lock.lock_file, STALE_SECONDS),
+                )
+                break
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _pulse_of(entry: Path) -> int:
+    return entry.stat().st_mtime_ns if entry.exists() else 0
 
 
 def _from_cache(model: nn.Module, entry: Path, parts: Parts) -> PhaseResult | None:

@@ -8,7 +8,7 @@ from admm_exp.errors import TrackingError
 from admm_exp.tracking.address import absolute_uri, require_reachable
 from admm_exp.tracking.mlflow_tracker import MlflowTracker
 from admm_exp.tracking.processes import has_died
-from admm_exp.tracking.spool import DELIVERED, Spool, origin_of, read_entries
+from admm_exp.tracking.spool import DELIVERED, Spool, baseline_of, origin_of, read_entries
 from admm_exp.tracking.store import opened
 
 Outcome = Literal["delivered", "nothing to deliver", "still running"]
@@ -52,6 +52,8 @@ def deliver_spool(path: Path, tracking_uri: str | None = None) -> Outcome:
             tracker.log_params(entry["params"])
         if "tags" in entry:
             tracker.set_tags(entry["tags"])
+        if "baseline" in entry:
+            tracker.share_baseline(baseline_of(entry))
         if "dataset" in entry:
             tracker.log_dataset(**entry["dataset"])
         if "artifact" in entry:

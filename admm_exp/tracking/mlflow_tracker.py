@@ -18,6 +18,7 @@ from admm_exp.tracking.queries import close_lost
 from admm_exp.tracking.spool import (
     DELIVERED,
     Spool,
+    baseline_entry,
     metrics_entry,
     metrics_of,
     origin_entry,
@@ -184,6 +185,7 @@ class MlflowTracker:
 
     def share_baseline(self, baseline: Baseline) -> None:
         """Point to the baseline run of a dense network, created if the store lacks it."""
+        self.spool.append(baseline_entry(baseline))
         own = (self._client, str(self.experiment_id), self._run_id)
         self._send_soon(partial(share_baseline, *own, baseline))
 

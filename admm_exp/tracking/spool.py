@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from admm_exp.errors import TrackingError
+from admm_exp.tracking.tracker import Baseline
 
 DELIVERED = "delivered"
 
@@ -67,8 +68,29 @@ def metrics_entry(step: int, timestamp_ms: int, metrics: Mapping[str, float]) ->
         timestamp_ms: milliseconds since the epoch.
         metrics: values at that step.
     """
-    values = {key: value if math.isfinite(value) else str(value) for key, value in metrics.items()}
-    return {"step": step, "timestamp_ms": timestamp_ms, "metrics": values}
+    return {"step": step, "timestamp_ms": timestamp_ms, "metrics": _strict(metrics)}
+
+
+def baseline_entry(baseline: Baseline) -> dict[str, object]:
+    """Keep a baseline as strict JSON; `baseline_of` reads it."""
+    facts = {"key": baseline.key, "lock": str(baseline.lock), "name": baseline.name}
+    curves = [[step, _strict(metrics)] for step, metrics in baseline.curves]
+    numbers = {"curves": curves, "final": _strict(baseline.final)}
+    return {"baseline": facts | numbers | {"params": dict(baseline.params)}}
+
+
+def baseline_of(entry: Mapping[str, Any]) -> Baseline:
+    """Read what `baseline_entry` made.
+
+    Raises:
+        KeyError: The entry keeps no baseline.
+    """
+    kept = entry["baseline"]
+    numbers = {
+        "curves": [(int(step), _numbers(metrics)) for step, metrics in kept["curves"]],
+        "final": _numbers(kept["final"]),
+    }
+    return Baseline(**kept | numbers | {"lock": Path(kept["lock"])})
 
 
 def read_entries(path: Path) -> list[dict[str, Any]]:
@@ -102,3 +124,11 @@ def origin_of(entries: list[dict[str, Any]]) -> tuple[str, str] | None:
     """Return the tracking URI, without a password, and the run id; None if no run was opened."""
     found = next((entry["run"] for entry in entries if "run" in entry), None)
     return None if found is None else (str(found["tracking_uri"]), str(found["run_id"]))
+
+
+def _strict(metrics: Mapping[str, float]) -> dict[str, float | str]:
+    return {key: value if math.isfinite(value) else str(value) for key, value in metrics.items()}
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {str(key): float(value) for key, value in values.items()}

@@ -1,11 +1,16 @@
 import subprocess
 import sys
+import threading
+import time
+from collections import Counter
 
 import pytest
 import torch
+from filelock import FileLock
 
 from admm_exp.phases.dense import HISTORY, WEIGHTS, dense_network
 from admm_exp.phases.plain import train_plain
+from admm_exp.results import EpochRecord, PhaseResult
 from admm_exp.training.checkpoint import save_tensors
 from tests.phases.toy import is_same, mlp, parts_of, weights_of
 
@@ -92,40 +97,113 @@ def test_training_that_fails_leaves_no_entry_and_no_lock(tmp_path):
 
 
 PROCESS = """
-import sys, time
+import os, signal, sys, time
 from pathlib import Path
 from admm_exp.phases.dense import dense_network
 from admm_exp.phases.plain import train_plain
 from tests.phases.toy import mlp, parts_of
 
-folder, me = Path(sys.argv[1]), sys.argv[2]
-model, settings = mlp(), dict(epochs=2, lr=0.1, decay="cosine", warmup_epochs=0, offset=0)
+folder = Path(sys.argv[1])
+settings = dict(epochs=2, lr=0.1, decay="cosine", warmup_epochs=0, offset=0)
+for _ in range(3):  # eight processes, everything is imported once
+    os.fork()
+me = os.getpid()
 
-def train(parts):
-    with (folder / "trained").open("a") as file:
-        file.write(me + "\\n")
-    time.sleep(0.5)  # long enough for the other to arrive
-    return train_plain(model, "dense", parts, **settings)
+def ask(name, is_deadly):
+    model = mlp()
 
-(folder / f"ready{me}").touch()
-while len(list(folder.glob("ready*"))) < 2:
-    time.sleep(0.01)
-result = dense_network(model, folder / "cache" / "entry", parts_of(), train)
-print(result.cached, sum(float(p.detach().double().sum()) for p in model.parameters()))
+    def train(parts):
+        with (folder / f"{name}.trainers").open("a") as file:
+            file.write(f"{me}\\n")
+        time.sleep(0.2)  # long enough for the others to arrive
+        if is_deadly and len((folder / f"{name}.trainers").read_text().split()) == 1:
+            os.kill(me, signal.SIGKILL)
+        return train_plain(model, "dense", parts, **settings)
+
+    (folder / f"{name}.ready{me}").touch()
+    while len(list(folder.glob(f"{name}.ready*"))) < 8:
+        time.sleep(0.01)
+    result = dense_network(model, folder / "cache" / name, parts_of(), train)
+    weights = sum(float(p.detach().double().sum()) for p in model.parameters())
+    (folder / f"{name}.answer{me}").write_text(f"{result.cached} {weights}")
+
+ask("peaceful", False)
+ask("deadly", True)
 """
 
 
-def test_two_processes_train_once_and_get_the_same_network(tmp_path, request):
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(tmp_path), me],
-            cwd=request.config.rootpath,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for me in "ab"
-    ]
-    answers = sorted(process.communicate(timeout=120)[0].split() for process in processes)
-    assert [cached for cached, _ in answers] == ["False", "True"]
-    assert answers[0][1] == answers[1][1]
-    assert len((tmp_path / "trained").read_text().split()) == 1
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory, request):
+    """Let 8 processes ask for the same network at the same moment; return answers and trainers."""
+    folder = tmp_path_factory.mktemp("crowd")
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROCESS, str(folder)],
+        cwd=request.config.rootpath,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(list(folder.glob("deadly.answer*"))) < 7:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.wait(timeout=60)
+    return lambda name: (
+        Counter(path.read_text() for path in folder.glob(f"{name}.answer*")),
+        (folder / f"{name}.trainers").read_text().split(),
+    )
+
+
+def test_processes_that_start_together_train_once_and_get_the_same_network(crowd):
+    answers, trainers = crowd("peaceful")
+    assert sorted(answers.values()) == [1, 7]
+    assert len({answer.split()[1] for answer in answers}) == 1
+    assert len(trainers) == 1
+
+
+def test_a_trainer_that_is_killed_blocks_nobody(crowd):
+    answers, trainers = crowd("deadly")
+    assert sorted(answers.values()) == [1, 6]
+    assert len(trainers) == 2  # the dead one and one more
+
+
+def test_a_trainer_that_hangs_is_waited_for_no_longer(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("admm_exp.phases.dense.STALE_SECONDS", 0.1)
+    monkeypatch.setattr("admm_exp.phases.dense.POLL_SECONDS", 0.05)
+    entry = tmp_path / "entry"
+    with FileLock(entry.with_suffix(".lock")):
+        _, result, _ = dense(entry)
+    assert not result.cached
+    assert caplog.text.count("waiting for it") == 1
+    assert "finished no epoch for 0.1 s: training without it" in caplog.text
+    assert dense(entry)[1].cached
+
+
+def test_a_trainer_that_finishes_epochs_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("admm_exp.phases.dense.STALE_SECONDS", 0.4)
+    monkeypatch.setattr("admm_exp.phases.dense.POLL_SECONDS", 0.05)
+    entry, others = tmp_path / "entry", []
+    start = time.monotonic()
+
+    def train(parts):
+        waiting = threading.Thread(target=lambda: others.append(dense(entry)[1]))
+        waiting.start()
+        for epoch in range(12):  # three times as long as one may be silent
+            time.sleep(0.1)
+            parts.observer.epoch_finished(EpochRecord("dense", epoch, 0.1, 1.0, 0.5, 1.0, 0.1))
+        return PhaseResult("dense", 1.2, 12)
+
+    dense_network(mlp(), entry, parts_of(), train)
+    while not others:
+        assert time.monotonic() - start < 60
+        time.sleep(0.01)
+    assert others[0].cached
+
+
+def test_a_full_disk_costs_the_entry_alone(tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("admm_exp.phases.dense.save_tensors", full)
+    assert not dense(tmp_path / "entry")[1].cached
+    assert "No space left on device" in caplog.text
+    monkeypatch.undo()
+    assert not dense(tmp_path / "entry")[1].cached
