@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from math import inf
 
 from admm_exp.admm.metrics import Metric
+from admm_exp.admm.rho import Momentum
 from admm_exp.errors import ConfigError, require
 from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.training.learning_rate import admm_lrs, epoch_lr
@@ -25,7 +26,7 @@ def checked_rho(rho: float | str) -> float:
     return float(rho)
 
 
-def auto_rho(plan: AdmmPlan, steps_per_epoch: int | None, momentum: float | None) -> float:
+def auto_rho(plan: AdmmPlan, steps_per_epoch: int | None, momentum: Momentum | None) -> float:
     """Choose rho from the learning rates.
 
     Args:
