@@ -49,6 +49,11 @@ def settle_layers(
     planner = Planner(model, example_input, asked.exclude)
     if budget := _budget_of(config):
         if config.budget.allocation == "global":
+            if hasattr(metric, "learn"):
+                raise ConfigError(
+                    f"budget.allocation=global ranks the channels before gradients are known: "
+                    f"take another metric than {config.metric['name']}, or another allocation"
+                )
             scores = unit_scores(model, planner, metric)
             counts = global_counts(planner, scores, multiple)
         else:

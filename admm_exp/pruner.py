@@ -1,8 +1,7 @@
 """ADMM pruning as a library: for your own network, loaders, loss and train function."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -17,20 +16,24 @@ from admm_exp.admm.state import State
 from admm_exp.errors import ConfigError, require
 from admm_exp.phases.admm import train_admm
 from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.phases.gradients import learn_gradients
 from admm_exp.phases.parts import Observer, Observers, Parts
 from admm_exp.phases.plain import train_plain
 from admm_exp.phases.prune import Cut, prune
+from admm_exp.pruner_settings import (
+    auto_rho,
+    check_finetuning,
+    checked_lrs,
+    checked_rho,
+    require_learned,
+)
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.penalty import StepCount
 from admm_exp.pruning_result import PruningResult
 from admm_exp.results import Announcing, History
 from admm_exp.training.batch_norm import recalibrate_
-from admm_exp.training.learning_rate import admm_lrs, epoch_lr
 from admm_exp.training.loop import Batch, TrainFn, ValidateFn, as_evaluation
 from admm_exp.training.optimizer import momentum_of
-
-UNKNOWN_RHO = 1.0
-"""Stands in for rho="auto" until the learning rates are known; T does not depend on it then."""
 
 
 class ADMMPruner:
@@ -53,13 +56,17 @@ class ADMMPruner:
         sparsity: Fraction of units that every group loses, in [0, 1); or a mapping of layer
             name to sparsity, with `default` for the others.
         rho: Penalty parameter > 0, or "auto": from the learning rates, in `prune` only.
-        metric: Score of the units, an object of `admm_exp.admm.metrics`; L2Norm if None.
+        metric: Score of the units, an object of `admm_exp.admm.metrics`; L2Norm if None. `Taylor`
+            reads gradients, which `prune` shows to it.
         granularity: What the units are, an object of `admm_exp.admm.partitions`; whole channels
             if None. Finer units stay in the network as zeros, which finetuning holds.
+        exclude: Layers to keep whole: names, wildcards or types, as `Linear`.
+        channel_multiple: The kept channels of a group are rounded to a multiple of this.
 
     Raises:
         ModelError: If nothing can be pruned or the example input does not fit.
-        ConfigError: If sparsity or rho is out of range, or a layer name is unknown.
+        ConfigError: If sparsity, rho or channel_multiple is out of range, or a layer name is
+            unknown.
     """
 
     def __init__(
@@ -74,7 +81,10 @@ class ADMMPruner:
         rho: float | str = "auto",
         metric: Metric | None = None,
         granularity: Channel | Partition | None = None,
+        exclude: Sequence[str] = (),
+        channel_multiple: int = 1,
     ) -> None:
+        require("channel_multiple", channel_multiple, channel_multiple >= 1, "at least 1")
         self._train_fn = train_fn
         self._validate_fn = validate_fn
         self._optimizer_fn = optimizer_fn or _sgd
@@ -88,9 +98,11 @@ class ADMMPruner:
             example_input,
             sparsity=default,
             metric=metric or L2Norm(),
-            rho=_checked_rho(rho),
+            rho=checked_rho(rho),
             by_layer=by_layer,
             granularity=granularity,
+            exclude=exclude,
+            channel_multiple=channel_multiple,
         )
 
     @property
@@ -109,7 +121,7 @@ class ADMMPruner:
                 the step, stable for every rho, right for Adam-like optimizers).
 
         Raises:
-            ConfigError: If rho is "auto", which needs `prune`.
+            ConfigError: If rho is "auto" or the metric reads gradients, which needs `prune`.
             TrainingError: On leaving the block, if the optimizer was never stepped.
         """
         if self._is_auto:
@@ -117,6 +129,7 @@ class ADMMPruner:
                 "rho=auto needs the learning rates of the whole ADMM phase: "
                 "give ADMMPruner a number, for example from admm_exp.admm.rho.auto_rho"
             )
+        require_learned(self._constrained.constraint.metric)
         return self._constrained.penalty(optimizer, w_step)
 
     def update(self, relaxation: float = 1.0) -> Residuals:
@@ -196,25 +209,11 @@ class ADMMPruner:
         history = Announcing()
         watchers = Observers((history, observer) if observer else (history,))
         parts = self._parts(watchers)
-        if min(admm_iterations, admm_epoch) < 1:
-            raise ConfigError(
-                f"admm_iterations and admm_epoch must be at least 1, "
-                f"got {admm_iterations} and {admm_epoch}"
-            )
-        require("admm_lr", admm_lr, admm_lr > 0, "greater than 0")
-        require("finetune_epochs", finetune_epochs, finetune_epochs >= 0, "at least 0")
-        warmup = finetune_warmup_epochs
-        require("finetune_warmup_epochs", warmup, warmup >= 0, "at least 0")
-        require("finetune_lr", finetune_lr, finetune_lr > 0, "greater than 0")
         if steps_per_epoch is not None:
             require("steps_per_epoch", steps_per_epoch, steps_per_epoch >= 1, "at least 1")
-        try:
-            lrs = admm_lrs(admm_decay, admm_lr, admm_iterations, admm_epoch)
-            epoch_lr(finetune_decay, finetune_lr, 0, 1)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        check_finetuning(finetune_epochs, finetune_lr, finetune_decay, finetune_warmup_epochs)
         plan = AdmmPlan(
-            lrs,
+            checked_lrs(admm_decay, admm_lr, admm_iterations, admm_epoch),
             admm_iterations,
             rho_policy or Constant(),
             relaxation,
@@ -224,7 +223,12 @@ class ADMMPruner:
             freeze_support,
             w_step,
         )
-        self._settle_rho(plan, steps_per_epoch)
+        optimizer = self._optimizer_fn(self._constrained.model.parameters(), plan.lrs[0])
+        momentum = momentum_of(optimizer)
+        if self._is_auto:
+            self._constrained.rho = auto_rho(plan, steps_per_epoch, momentum)
+        plan.check_rho(self._constrained.rho, momentum)
+        learn_gradients(self._constrained, parts)
         stopped = train_admm(self._constrained, plan, parts)
         before = as_evaluation(parts.validate_fn(self._constrained.model)).accuracy
         cut = self._cut(watchers)
@@ -241,7 +245,7 @@ class ADMMPruner:
             lr=finetune_lr,
             decay=finetune_decay,
             warmup_epochs=finetune_warmup_epochs,
-            offset=len(lrs),
+            offset=len(plan.lrs),
             around_epoch=lambda optimizer, _: self.finished_training(optimizer, cut.model),
         )
         unfinetuned = after if recalibrated is None else recalibrated
@@ -268,30 +272,6 @@ class ADMMPruner:
             raise ConfigError("prune() needs train_fn and validate_fn: give them to ADMMPruner")
         return Parts(self._train_fn, self._validate_fn, self._optimizer_fn, observer)
 
-    def _settle_rho(self, plan: AdmmPlan, steps_per_epoch: int | None) -> None:
-        optimizer = self._optimizer_fn(self._constrained.model.parameters(), plan.lrs[0])
-        momentum = momentum_of(optimizer)
-        if self._is_auto:
-            if steps_per_epoch is None:
-                raise ConfigError(
-                    "rho=auto needs to know the optimizer steps: give steps_per_epoch"
-                )
-            if momentum is None and plan.w_step != "proximal":
-                raise ConfigError(
-                    "rho=auto is derived for sgd and means nothing to Adam-like optimizers, which "
-                    "rescale the penalty: take w_step='proximal' or give rho a number"
-                )
-            self._constrained.rho = plan.auto_rho(steps_per_epoch, momentum)
-        plan.check_rho(self._constrained.rho, momentum)
-
 
 def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
     return torch.optim.SGD(parameters, lr, momentum=0.9)
-
-
-def _checked_rho(rho: float | str) -> float:
-    if rho == "auto":
-        return UNKNOWN_RHO
-    if not isinstance(rho, int | float) or isinstance(rho, bool) or not 0 < rho < inf:
-        raise ConfigError(f"rho must be a number greater than 0 or 'auto', got {rho!r}")
-    return float(rho)

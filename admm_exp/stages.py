@@ -19,6 +19,7 @@ from admm_exp.layer_plan import settle_layers
 from admm_exp.materials import Materials
 from admm_exp.methods.method import Task
 from admm_exp.phases.dense import dense_network
+from admm_exp.phases.gradients import learn_gradients
 from admm_exp.phases.parts import Parts
 from admm_exp.phases.plain import train_plain
 from admm_exp.phases.prune import Cut, prune
@@ -117,6 +118,7 @@ def sparsify(made: Artifacts, run: Run) -> None:
     parts = taught(run.parts, made.dense, config.schedule.admm_distillation, materials.dataset)
     steps, offset = len(materials.dataset.train), config.schedule.dense.epochs
     task = Task(config, materials.rho_policy, parts, steps, offset)
+    learn_gradients(constrained, run.parts, offset)
     stopped = materials.method.sparsify(constrained, task)
     made.constrained = constrained
     made.before_cut = _accuracies(constrained.model, materials.dataset)

@@ -27,7 +27,7 @@ FLOORS = (
     ("training", "data", "models"),
     ("pruning", "pruning_result", "tracking", "figures", "schema", "environment"),
     ("phases", "saved_model"),
-    ("methods", "previous"),
+    ("methods", "previous", "pruner_settings"),
     (
         "report",
         "page",

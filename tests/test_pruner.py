@@ -11,6 +11,7 @@ from admm_exp.admm.partitions.element import Element
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.rho_policy import Geometric
 from admm_exp.admm.state import initial_state
+from admm_exp.admm.taylor import Taylor
 from admm_exp.admm.update import add_penalty_gradient_, update
 from admm_exp.errors import ConfigError, TrainingError
 from admm_exp.pruner import ADMMPruner
@@ -425,3 +426,17 @@ def test_single_weights_are_masked_and_stay_zero_through_finetuning():
     for row, layer in zip(result.layers, layers, strict=True):
         assert int((layer.weight == 0).sum()) == row.channels - row.kept == int(0.8 * row.channels)
     assert result.max_abs_difference == 0.0
+
+
+def test_excluded_layers_stay_whole_and_others_keep_multiples():
+    result = pruner_of(exclude=["0"], channel_multiple=3).prune(**SHORT)
+    assert widths(result.model) == [6, 3, 3]
+    with pytest.raises(ConfigError, match=r"^channel_multiple must be at least 1, got 0$"):
+        pruner_of(channel_multiple=0)
+
+
+def test_metric_that_reads_gradients_gets_them_from_prune_and_from_nothing_else():
+    pruner = pruner_of(metric=Taylor(batches=2))
+    with pytest.raises(ConfigError, match="Taylor scores by gradients that it has not seen"):
+        pruner.penalty(torch.optim.SGD(network().parameters(), 0.1))
+    assert widths(pruner.prune(**SHORT).model) == [3, 4, 3]

@@ -24,6 +24,10 @@ class Units(Protocol):
     def position(self) -> int:
         """Position of the group in the plan; seeds `random`."""
 
+    @property
+    def scale_columns(self) -> tuple[int, ...]:
+        """Columns of theta that hold scales (gamma) of norm layers."""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -53,6 +57,7 @@ class ChannelGroup:
         n_blocks: Equal consecutive blocks of channels that must keep the same count each
             (grouped convolution, group norm).
         position: Position of the group in the plan; seeds `random` and names columns.
+        scale_columns: Columns of theta that hold scales (gamma) of norm layers.
     """
 
     name: str
@@ -61,6 +66,7 @@ class ChannelGroup:
     members: tuple[Member, ...]
     n_blocks: int = 1
     position: int = 0
+    scale_columns: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_counts(self.name, self.n_units, self.n_kept, self.n_blocks)

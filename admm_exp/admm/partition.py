@@ -53,6 +53,7 @@ class Layer:
         n_blocks: Equal consecutive blocks of units that must keep the same count each.
         position: Position of the layer in the plan; seeds `random`.
         dim: Output dimension of the weight, 1 for transposed convolutions.
+        scale_columns: None; a layer's weight holds no scale of a norm layer.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Layer:
     n_blocks: int = 1
     position: int = 0
     dim: int = 0
+    scale_columns: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_counts(self.name, self.n_units, self.n_kept, self.n_blocks)
@@ -100,12 +102,8 @@ class PartitionConstraint:
         """Choose the support: (n_units,) bool per layer, True = kept."""
         score = metric or self.metric
         return tuple(
-            keep_best(
-                score(self.partition.units(weight.movedim(layer.dim, 0)), layer),
-                layer.n_kept,
-                layer.n_blocks,
-            )
-            for weight, layer in zip(weights, self.groups, strict=True)
+            keep_best(score(theta, layer), layer.n_kept, layer.n_blocks)
+            for theta, layer in zip(self.unit_matrices(weights), self.groups, strict=True)
         )
 
     def nearest(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -114,8 +112,12 @@ class PartitionConstraint:
 
     def energies(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Sum the squares of every unit: (n_units,) per layer."""
+        return tuple(theta.square().sum(dim=1) for theta in self.unit_matrices(weights))
+
+    def unit_matrices(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Lay the units out: (n_units, p) per layer, one row a unit; may alias the weights."""
         return tuple(
-            self.partition.units(weight.movedim(layer.dim, 0)).square().sum(dim=1)
+            self.partition.units(weight.movedim(layer.dim, 0))
             for weight, layer in zip(weights, self.groups, strict=True)
         )
 

@@ -27,6 +27,9 @@ class Constraint(Protocol):
     def nearest(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Choose the support of the Euclidean projection, whatever the metric."""
 
+    def unit_matrices(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Lay the units out: (n_units, p) per group, one row a unit; may alias the weights."""
+
     def energies(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Sum the squares of every unit: (n_units,) per group."""
 
@@ -79,7 +82,8 @@ class ChannelConstraint:
         """Choose the support: (n_units,) bool per group, True = kept."""
         score = metric or self.metric
         return tuple(
-            keep_best(score(unit_matrix(weights, g), g), g.n_kept, g.n_blocks) for g in self.groups
+            keep_best(score(theta, g), g.n_kept, g.n_blocks)
+            for theta, g in zip(self.unit_matrices(weights), self.groups, strict=True)
         )
 
     def nearest(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -88,7 +92,11 @@ class ChannelConstraint:
 
     def energies(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Sum the squares of every unit: (n_units,) per group."""
-        return tuple(unit_matrix(weights, g).square().sum(dim=1) for g in self.groups)
+        return tuple(theta.square().sum(dim=1) for theta in self.unit_matrices(weights))
+
+    def unit_matrices(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Lay the units out: (n_units, p) per group, one row a unit; may alias the weights."""
+        return tuple(unit_matrix(weights, group) for group in self.groups)
 
     def masks(self, weights: Sequence[Tensor], support: Sequence[Tensor]) -> list[Tensor]:
         """Spread a support over the weights: broadcastable bool masks, True = kept."""

@@ -1,12 +1,13 @@
 """Training on the task, for a number of epochs or at given learning rates."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from time import perf_counter
 
 from torch import nn
 from torch.optim import Optimizer
 
+from admm_exp.errors import TrainingError
 from admm_exp.phases.parts import Parts
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import PhaseResult
@@ -71,6 +72,9 @@ def train_at(
         around_epoch: Called with the optimizer and the epoch, counted from 0 within the phase;
             the epoch is trained inside what it returns.
         constrained: The constraint on the network, if `around_epoch` changes its state.
+
+    Raises:
+        TrainingError: If the train function never steps the optimizer in an epoch.
     """
     start = perf_counter()
     parts.observer.phase_started(phase, len(lrs))
@@ -78,7 +82,7 @@ def train_at(
         optimizer = parts.optimizer_fn(model.parameters(), max(lrs))
         done = len(parts.begin(phase, model, optimizer, constrained).epochs)
         for epoch, lr in enumerate(lrs[done:], start=done):
-            with around_epoch(optimizer, epoch):
+            with around_epoch(optimizer, epoch), _stepping(optimizer, phase):
                 run_epochs(
                     model,
                     optimizer,
@@ -93,3 +97,19 @@ def train_at(
     result = PhaseResult(phase, perf_counter() - start, len(lrs))
     parts.observer.phase_finished(result)
     return result
+
+
+@contextmanager
+def _stepping(optimizer: Optimizer, phase: str) -> Iterator[None]:
+    """Refuse a train function that never steps the optimizer it is given."""
+    steps: list[None] = []
+    handle = optimizer.register_step_pre_hook(lambda *_: steps.append(None))
+    try:
+        yield
+    finally:
+        handle.remove()
+    if not steps:
+        raise TrainingError(
+            f"the train function never stepped the optimizer it was given in phase {phase}: "
+            f"call step() on that optimizer"
+        )

@@ -11,6 +11,7 @@ from admm_exp.admm.groups import ChannelGroup, Member, count_kept, unit_matrix
 from admm_exp.admm.metrics import Metric
 from admm_exp.errors import ConfigError
 from admm_exp.pruning.cost import Cost
+from admm_exp.pruning.groups import scale_columns
 from admm_exp.pruning.plan import Planner, sparsity_of
 
 Counts = Callable[[float], list[int]]
@@ -89,7 +90,13 @@ def unit_scores(model: nn.Module, planner: Planner, metric: Metric) -> list[Tens
         weights = [model.get_parameter(name).detach().float() for name, _, _ in group.parts]
         members = tuple(Member(i, dim, rows) for i, (_, dim, rows) in enumerate(group.parts))
         units = ChannelGroup(
-            group.name, group.n_units, group.n_units, members, group.n_blocks, position
+            group.name,
+            group.n_units,
+            group.n_units,
+            members,
+            group.n_blocks,
+            position,
+            scale_columns(model, group),
         )
         scores.append(metric(unit_matrix(weights, units), units).cpu())
     return scores

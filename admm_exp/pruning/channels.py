@@ -9,6 +9,8 @@ from torch.nn.functional import pad
 
 from admm_exp.pruning.graph import Site
 
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -71,6 +73,20 @@ class Prunable:
 
     groups: tuple[PrunableGroup, ...]
     kept: tuple[KeptGroup, ...]
+
+
+def scale_columns(model: nn.Module, group: PrunableGroup) -> tuple[int, ...]:
+    """List the columns of a group's unit matrix that hold scales (gamma) of norm layers."""
+    columns: list[int] = []
+    width = 0
+    for name, dim, rows in group.parts:
+        parameter = model.get_parameter(name)
+        n_columns = parameter.numel() // parameter.shape[dim] * rows.shape[1]
+        layer, _, leaf = name.rpartition(".")
+        if leaf == "weight" and isinstance(model.get_submodule(layer), NORMS):
+            columns += range(width, width + n_columns)
+        width += n_columns
+    return tuple(columns)
 
 
 def slices_of(model: nn.Module, groups: Sequence[PrunableGroup]) -> list[Slice]:

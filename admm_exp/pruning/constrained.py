@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from admm_exp.admm.groups import ChannelGroup, Member, count_kept
+from admm_exp.admm.groups import ChannelGroup, Member, Units, count_kept
 from admm_exp.admm.metrics import Metric
 from admm_exp.admm.partition import Layer, Partition, PartitionConstraint
 from admm_exp.admm.partitions.channel import Channel
@@ -18,7 +18,7 @@ from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.state import State, initial_state, with_rho
 from admm_exp.admm.update import update
 from admm_exp.errors import ConfigError
-from admm_exp.pruning.groups import PrunableGroup, Slice, find_groups, slices_of
+from admm_exp.pruning.groups import PrunableGroup, Slice, find_groups, scale_columns, slices_of
 from admm_exp.pruning.layers import find_layers
 from admm_exp.pruning.masked import masked
 from admm_exp.pruning.penalty import StepCount, penalty_hook
@@ -73,6 +73,7 @@ class ConstrainedModel:
         self.slices = slices_of(model, self.groups)
         self.sparsities = group_sparsities(self.prunable, sparsity, by_layer or {})
         self.constraint = self._constraint(metric)
+        require_scales(metric, self.constraint.groups)
         self.state: State = initial_state(self.weights(), self.constraint, rho)
 
     @property
@@ -98,6 +99,14 @@ class ConstrainedModel:
     def weights(self) -> list[Tensor]:
         """View the constrained weights W; the views alias the parameters."""
         return [s.of(self.model.get_parameter(s.parameter).detach()) for s in self.slices]
+
+    def gradients(self) -> list[Tensor]:
+        """View the gradients of the constrained weights; zeros where there is none."""
+        parameters = [self.model.get_parameter(s.parameter) for s in self.slices]
+        return [
+            s.of(torch.zeros_like(p) if p.grad is None else p.grad)
+            for s, p in zip(self.slices, parameters, strict=True)
+        ]
 
     def penalty(
         self, optimizer: Optimizer, w_step: str = "gradient"
@@ -245,7 +254,15 @@ class ConstrainedModel:
             )
             kept = count_kept(group.n_units, sparsity, group.n_blocks, self.channel_multiple)
             groups.append(
-                ChannelGroup(group.name, group.n_units, kept, members, group.n_blocks, position)
+                ChannelGroup(
+                    group.name,
+                    group.n_units,
+                    kept,
+                    members,
+                    group.n_blocks,
+                    position,
+                    scale_columns(self.model, group),
+                )
             )
         return tuple(groups)
 
@@ -256,6 +273,20 @@ class ConstrainedModel:
             local[:, 0], torch.arange(part.length)
         )
         return Member(weight, part.dim, None if is_identity else local)
+
+
+def require_scales(metric: Metric, groups: Sequence[Units]) -> None:
+    """Refuse a metric that reads scales of norm layers where a group has none.
+
+    Raises:
+        ConfigError: With the first such group.
+    """
+    bare = [group.name for group in groups if not group.scale_columns]
+    if getattr(metric, "needs_scales", False) and bare:
+        raise ConfigError(
+            f"metric {type(metric).__name__} ranks channels by the scales of norm layers, which "
+            f"{bare[0]} has not: add it to exclude in a layers file, or take another metric"
+        )
 
 
 def _rows(part: Slice) -> range:

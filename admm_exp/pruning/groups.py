@@ -6,11 +6,26 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from admm_exp.errors import ModelError
-from admm_exp.pruning.channels import KeptGroup, Prunable, PrunableGroup, Slice, slices_of
+from admm_exp.pruning.channels import (
+    KeptGroup,
+    Prunable,
+    PrunableGroup,
+    Slice,
+    scale_columns,
+    slices_of,
+)
 from admm_exp.pruning.graph import NOWHERE, Site, TracedGroup, trace_groups
 from admm_exp.pruning.probe import unprovable
 
-__all__ = ["KeptGroup", "Prunable", "PrunableGroup", "Slice", "find_groups", "slices_of"]
+__all__ = [
+    "KeptGroup",
+    "Prunable",
+    "PrunableGroup",
+    "Slice",
+    "find_groups",
+    "scale_columns",
+    "slices_of",
+]
 
 
 def find_groups(model: nn.Module, example_input: Tensor) -> Prunable:

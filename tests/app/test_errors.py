@@ -14,7 +14,7 @@ SENTENCES = {
     "+unknown=1": "unknown setting 'unknown'; known settings: dataset, model,",
     "datset=digits": "did you mean 'dataset'?",
     "dataset=cifer10": "dataset=cifer10 is unknown; did you mean 'cifar10'? available: cifar10,",
-    "metric=l3_norm": "metric=l3_norm is unknown; did you mean 'l2_norm'? available: fpgm, l1_norm",
+    "metric=l3_norm": "metric=l3_norm is unknown; did you mean 'l2_norm'? available: bn_scale,",
     "+experiment=nothing": "experiment=nothing is unknown; available:",
     "experiment=resnet56_cifar10": "write +experiment=NAME",
     "sparsity=1.0": "sparsity must be in [0, 1), got 1.0",

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch.optim import lr_scheduler
 
+from admm_exp.errors import TrainingError
 from admm_exp.phases.plain import train_plain
 from tests.phases.toy import batches, is_same, mlp, parts_of, sgd, train_fn, weights_of
 
@@ -39,6 +40,7 @@ def test_warmup_and_decay_reach_the_optimizer_and_the_records():
 
     def spy(model, optimizer, epoch):
         seen.append((epoch, optimizer.param_groups[0]["lr"]))
+        optimizer.step()
 
     parts = parts_of(train_fn=spy)
     settings = SETTINGS | {"epochs": 6, "decay": "step", "warmup_epochs": 2, "offset": 7}
@@ -75,3 +77,11 @@ def test_unknown_decay_is_refused_before_anything_is_trained():
         train_plain(model, "dense", parts_of(), **(SETTINGS | {"decay": "linear"}))
     assert is_same(weights_of(model), before)
     assert torch.is_grad_enabled()
+
+
+def test_train_function_that_never_steps_is_an_error_that_names_the_phase():
+    def forgets(model, optimizer, epoch):
+        return 0.5
+
+    with pytest.raises(TrainingError, match=r"never stepped the optimizer .* in phase finetune"):
+        train_plain(mlp(), "finetune", parts_of(train_fn=forgets), **SETTINGS)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from networks import build, randomise_
 from torch import nn
 
+from admm_exp.admm.bn_scale import BNScale
 from admm_exp.admm.groups import count_kept
 from admm_exp.admm.metrics import L2Norm, Random
 from admm_exp.admm.state import split
@@ -231,3 +232,25 @@ def test_wrong_example_and_unknown_layer_are_refused():
         ConstrainedModel(model, torch.randn(2, 7), **options)
     with pytest.raises(ConfigError, match="unknown layer 'fc'"):
         ConstrainedModel(model, torch.randn(2, 6), **options, by_layer={"fc": 0.1})
+
+
+def test_scales_of_norms_are_found_in_the_unit_matrix():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)
+    )
+    nn.init.uniform_(model[1].weight)
+    constrained = ConstrainedModel(
+        model, torch.randn(2, 1, 4, 4), sparsity=0.5, metric=BNScale(), rho=1.0
+    )
+    (theta,) = constrained.constraint.unit_matrices(constrained.weights())
+    columns = list(constrained.channel_groups[0].scale_columns)
+    assert torch.equal(theta[:, columns].flatten(), model[1].weight)
+    weakest = model[1].weight.topk(2, largest=False).indices
+    assert not constrained.state.support[0][weakest].any()
+
+
+def test_metric_of_norm_scales_is_refused_where_a_group_has_none():
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    with pytest.raises(ConfigError, match=r"^metric BNScale .* which 0 has not: add it to exclude"):
+        ConstrainedModel(model, torch.randn(2, 4), sparsity=0.5, metric=BNScale(), rho=1.0)

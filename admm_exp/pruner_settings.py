@@ -1,0 +1,92 @@
+"""What ADMMPruner accepts."""
+
+from collections.abc import Sequence
+from math import inf
+
+from admm_exp.admm.metrics import Metric
+from admm_exp.admm.rho import Momentum
+from admm_exp.errors import ConfigError, require
+from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.training.learning_rate import admm_lrs, epoch_lr
+
+UNKNOWN_RHO = 1.0
+"""Stands in for rho="auto" until the learning rates are known; T does not depend on it then."""
+
+
+def checked_rho(rho: float | str) -> float:
+    """Read rho.
+
+    Raises:
+        ConfigError: If it is neither "auto" nor a number greater than 0.
+    """
+    if rho == "auto":
+        return UNKNOWN_RHO
+    if not isinstance(rho, int | float) or isinstance(rho, bool) or not 0 < rho < inf:
+        raise ConfigError(f"rho must be a number greater than 0 or 'auto', got {rho!r}")
+    return float(rho)
+
+
+def auto_rho(plan: AdmmPlan, steps_per_epoch: int | None, momentum: Momentum | None) -> float:
+    """Choose rho from the learning rates.
+
+    Args:
+        plan: The ADMM phase.
+        steps_per_epoch: Optimizer steps an epoch takes.
+        momentum: Of the optimizer; None if it is Adam-like.
+
+    Raises:
+        ConfigError: If the steps are not known or the optimizer rescales the penalty.
+    """
+    if steps_per_epoch is None:
+        raise ConfigError("rho=auto needs to know the optimizer steps: give steps_per_epoch")
+    if momentum is None and plan.w_step != "proximal":
+        raise ConfigError(
+            "rho=auto is derived for sgd and means nothing to Adam-like optimizers, which "
+            "rescale the penalty: take w_step='proximal' or give rho a number"
+        )
+    return plan.auto_rho(steps_per_epoch, momentum)
+
+
+def checked_lrs(decay: str, lr: float, iterations: int, epochs: int) -> Sequence[float]:
+    """Return the learning rate of every epoch of the ADMM phase.
+
+    Raises:
+        ConfigError: If a number is out of range or the decay is unknown.
+    """
+    if min(iterations, epochs) < 1:
+        raise ConfigError(
+            f"admm_iterations and admm_epoch must be at least 1, got {iterations} and {epochs}"
+        )
+    require("admm_lr", lr, lr > 0, "greater than 0")
+    try:
+        return admm_lrs(decay, lr, iterations, epochs)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def check_finetuning(epochs: int, lr: float, decay: str, warmup_epochs: int) -> None:
+    """Check the settings of finetuning.
+
+    Raises:
+        ConfigError: If a number is out of range or the decay is unknown.
+    """
+    require("finetune_epochs", epochs, epochs >= 0, "at least 0")
+    require("finetune_warmup_epochs", warmup_epochs, warmup_epochs >= 0, "at least 0")
+    require("finetune_lr", lr, lr > 0, "greater than 0")
+    try:
+        epoch_lr(decay, lr, 0, 1)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def require_learned(metric: Metric) -> None:
+    """Refuse a metric that needs gradients and has seen none.
+
+    Raises:
+        ConfigError: With what shows them to it.
+    """
+    if hasattr(metric, "learn") and not getattr(metric, "gradients", ()):
+        raise ConfigError(
+            f"metric {type(metric).__name__} scores by gradients that it has not seen: "
+            f"call prune(), or its learn() with the mean absolute gradients of every group"
+        )
