@@ -131,7 +131,7 @@ def test_mlflow_has_parameters_curves_and_results(work: Path, cold: Done) -> Non
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "rho=0.5,sparsity=0.4"
     assert (params["rho"], params["sparsity"], params["metric"]) == ("0.5", "0.4", "l2_norm")
-    assert (params["rho_policy"], params["rho_policy.growth"]) == ("ramp", "200.0")
+    assert (params["rho_policy"], params["rho_policy.growth"]) == ("ramp", "20.0")
     assert (params["dataset"], params["model"], params["schedule"]) == (
         "digits",
         "resnet8",
