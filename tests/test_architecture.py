@@ -37,7 +37,7 @@ FLOORS = (
         "support_matrix",
         "result_row",
         "search",
-        "hopeless",
+        "job_observer",
     ),
     ("repetition", "sweep_report", "run_parts", "dense_key"),
     ("handover", "terminal", "sweep_terminal", "stages"),

@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-from admm_exp.errors import ConfigError, StoppedError
-from admm_exp.hopeless import Hopeless
-from admm_exp.results import IterationRecord
+from admm_exp.errors import ConfigError
 from admm_exp.search import SearchSettings, ask, dead_energy_limits, open_study
 
 optuna = pytest.importorskip("optuna", reason="needs the extra search")
@@ -17,11 +15,6 @@ def settings(folder: Path, **changes: Any) -> SearchSettings:
     storage = f"sqlite:///{folder}/new/search.db"
     plain = {"objectives": ["accuracy", "macs"], "trials": 2, "batch": 1, "storage": storage}
     return SearchSettings(**(plain | {"study_name": None, "stops_hopeless": True} | changes))
-
-
-def record(iteration: int, dead_energy: float) -> IterationRecord:
-    numbers = dict.fromkeys(IterationRecord.__dataclass_fields__, 0.0)
-    return IterationRecord(**(numbers | {"iteration": iteration, "dead_energy": dead_energy}))
 
 
 def test_limits_are_three_medians_in_the_second_half() -> None:
@@ -46,18 +39,6 @@ def test_one_percent_is_never_hopeless() -> None:
 
 def test_three_curves_are_too_few_to_judge() -> None:
     assert dead_energy_limits([[1e-6, 1e-6]] * 3, 2) == ()
-
-
-def test_a_run_above_its_limit_is_ended() -> None:
-    watch = Hopeless((math.inf, 0.05))
-    watch.iteration_finished(record(1, 0.9))
-    watch.iteration_finished(record(2, 0.05))
-    with pytest.raises(StoppedError, match=r"iteration 2 would cut 6\.0% .* allow 5\.0%"):
-        watch.iteration_finished(record(2, 0.06))
-
-
-def test_without_limits_nothing_is_ended() -> None:
-    Hopeless(()).iteration_finished(record(7, 1.0))
 
 
 @pytest.mark.parametrize(

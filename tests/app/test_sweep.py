@@ -22,6 +22,7 @@ TINY = (
     "device=cpu",
 )
 GRID = ("-m", "rho=0.1,0.5", "sparsity=0.3,0.5")
+PATIENCE_SECONDS = 180
 MOODY = '''
 import os, signal
 from torch import nn
@@ -245,7 +246,7 @@ def start_long_sweep(work: Path, experiment: str) -> subprocess.Popen[str]:
     """Start a sweep of two endless jobs, and wait until both train."""
     script = work / "outputs" / "start.py"
     script.write_text(START)
-    endless = ("schedule.admm_iterations=5000", "schedule.rho_growth=1.0")
+    endless = ("schedule.admm_iterations=5000", "rho_policy=constant")
     words = ("-m", "hydra/launcher=process", "sparsity=0.3,0.5", *TINY, *endless)
     process = subprocess.Popen(
         [sys.executable, str(script), *words, f"experiment_name={experiment}"],
@@ -255,7 +256,17 @@ def start_long_sweep(work: Path, experiment: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_until(lambda: kinds(work, experiment, "RUNNING") == ["run", "run", "sweep"])
+
+    def trains() -> bool:
+        assert process.poll() is None, process.communicate()[1]
+        return kinds(work, experiment, "RUNNING") == ["run", "run", "sweep"]
+
+    try:
+        wait_until(trains)
+    except AssertionError:
+        process.kill()
+        process.communicate()
+        raise
     return process
 
 
@@ -265,7 +276,7 @@ def kinds(work: Path, experiment: str, status: str) -> list[str]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in 90 s"
+        assert time.monotonic() < deadline, f"it did not happen in {PATIENCE_SECONDS} s"
         time.sleep(0.3)
