@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Done, clean_environment, run_command
+from stores import runs_at, store_of
 
 TINY = (
     "model=small_cnn",
@@ -80,19 +80,8 @@ def moody(work: Path, grid: Done) -> Done:
     )
 
 
-def runs_of(work: Path, experiment: str, among: str = "") -> list[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own, while it is imported
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=f"sqlite:///{work}/outputs/mlflow.db")
-    found = client.get_experiment_by_name(experiment)
-    order = ["attributes.start_time"]
-    return list(client.search_runs([found.experiment_id], among, order_by=order)) if found else []
-
-
 def of_kind(work: Path, kind: str, experiment: str = "admm_exp") -> list[Any]:
-    return runs_of(work, experiment, f"tags.kind = '{kind}'")
+    return runs_at(store_of(work), f"tags.kind = '{kind}'", experiment)
 
 
 def rows_of(work: Path, index: int) -> list[dict[str, Any]]:
@@ -181,7 +170,7 @@ def test_another_grid_runs_what_is_missing_and_force_runs_all(work: Path, again:
 
 def test_a_job_that_fails_or_dies_costs_itself_alone(work: Path, moody: Done) -> None:
     assert moody.returncode == 1
-    parent, *children = runs_of(work, "moody", "tags.kind != 'baseline'")
+    parent, *children = runs_at(store_of(work), "tags.kind != 'baseline'", "moody")
     statuses = {run.info.run_name: run.info.status for run in children}
     assert statuses == {
         "model.mood=good": "FINISHED",
@@ -271,7 +260,7 @@ def start_long_sweep(work: Path, experiment: str) -> subprocess.Popen[str]:
 
 
 def kinds(work: Path, experiment: str, status: str) -> list[str]:
-    runs = runs_of(work, experiment, f"attributes.status = '{status}'")
+    runs = runs_at(store_of(work), f"attributes.status = '{status}'", experiment)
     return sorted(run.data.tags["kind"] for run in runs)
 
 
