@@ -30,7 +30,8 @@ class SweepTerminal:
     """
 
     def __init__(self, total: int) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
+        # Wider than any table: the terminal may wrap a line, but no number is cut off.
+        self.console = Console(highlight=False, soft_wrap=True, width=1000)
         self._errors = Console(highlight=False, soft_wrap=True, stderr=True)
         self._total, self._over = total, 0
 

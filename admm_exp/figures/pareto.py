@@ -112,9 +112,9 @@ def _front(axes: "Axes", settings: Sequence[Setting]) -> None:
         axes.annotate(
             text,
             place,
-            (9, 0),
+            (9, -3),
             textcoords="offset points",
-            va="center",
+            va="top",
             fontsize=8,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
         )

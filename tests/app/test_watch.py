@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from runs import row
 
 from admm_exp.app.watch import Watch
 from admm_exp.job_file import Job, begin_job, end_job, job_path, warn_job, write_job
@@ -29,3 +30,13 @@ def test_the_end_names_the_command_that_opens_the_store(
     assert capsys.readouterr().out.splitlines()[-1] == (
         "curves   admm-exp-ui experiment_name=digits 'tracking_uri=http://ann:***@host:5000'"
     )
+
+
+def test_tables_keep_every_digit_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    SweepTerminal(1).finished([row(macs=193_344, status="finished")])
+    assert capsys.readouterr().out.splitlines()[2].split() == [
+        *("rho=0.01,sparsity=0.5", "96.50%", "96.50%", "86.50%", "193,344", "25.0%", "finished")
+    ]
