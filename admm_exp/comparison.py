@@ -8,11 +8,13 @@ A row is a plain mapping that describes one finished run: `run_id`, `run_name`, 
 """
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from statistics import median
 from typing import Any
+
+from admm_exp.statistics import Spread, spread_of
 
 Row = Mapping[str, Any]
 
@@ -22,15 +24,6 @@ INCIDENTAL = {
     *("dataset.root", "dataset.download", "dataset.workers"),
 }
 SERIES = ("dataset", "model", "method", "metric")
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation (NaN if n is 1) of one number over n seeds."""
-
-    mean: float
-    std: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -62,16 +55,9 @@ class Dense:
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """Sum numbers up; what is missing or not finite is left out.
-
-    Returns:
-        Mean, sample standard deviation and count; None of nothing.
-    """
+    """Sum numbers up, None of nothing; what is missing or not finite is left out."""
     known = [float(value) for value in values if value is not None and math.isfinite(value)]
-    if not known:
-        return None
-    std = statistics.stdev(known) if len(known) > 1 else math.nan
-    return Spread(statistics.fmean(known), std, len(known))
+    return spread_of(known) if known else None
 
 
 def settings_of(rows: Sequence[Row]) -> list[Setting]:
@@ -142,7 +128,7 @@ def dense_networks(rows: Sequence[Row]) -> list[Dense]:
     found = []
     for (model, dataset), by_seed in groups.items():
         accuracy = spread(row["dense_accuracy"] for row in by_seed.values())
-        macs = statistics.median(float(row["dense_macs"]) for row in by_seed.values())
+        macs = median(float(row["dense_macs"]) for row in by_seed.values())
         if accuracy is not None:
             found.append(Dense(f"dense {model} on {dataset}", macs, accuracy))
     return found

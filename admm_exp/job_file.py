@@ -29,6 +29,7 @@ class Job:
         seconds: how long it took.
         error: one sentence, if it failed.
         limits: dead energy, iteration by iteration, above which the job is hopeless and stops.
+        warnings: what its user should know now.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Job:
     seconds: float = 0.0
     error: str | None = None
     limits: tuple[float, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_over(self) -> bool:
@@ -67,14 +69,36 @@ def read_job(path: Path) -> Job:
         FileNotFoundError: If there is none.
     """
     kept = json.loads(path.read_text())
-    return Job(**kept | {"limits": tuple(kept["limits"])})
+    return Job(**kept | {name: tuple(kept[name]) for name in ("limits", "warnings")})
 
 
-def begin_job(path: Path, run_dir: Path) -> Job:
-    """Note that a job's process has begun."""
-    job = replace(read_job(path), status="running", run_dir=str(run_dir), started=time.time())
-    write_job(path, job)
-    return job
+def find_job(run_dir: Path) -> Path | None:
+    """Find the file of the job that has a folder; None if the folder is of no sweep.
+
+    Args:
+        run_dir: folder of a run.
+    """
+    wanted = str(run_dir.absolute())
+    paths = (run_dir.absolute().parent / FOLDER).glob("*.json")
+    return next((path for path in paths if read_job(path).run_dir == wanted), None)
+
+
+def begin_job(path: Path, run_dir: Path) -> None:
+    """Note that a job's process has begun, for the first time or again."""
+    job = read_job(path)
+    fresh = Job(job.name, job.config_hash, job.parent_run_id, limits=job.limits)
+    write_job(path, replace(fresh, status="running", run_dir=str(run_dir), started=time.time()))
+
+
+def warn_job(path: Path, message: str) -> None:
+    """Note what the user of a job should know now.
+
+    Args:
+        path: the job's file.
+        message: one sentence.
+    """
+    job = read_job(path)
+    write_job(path, replace(job, warnings=(*job.warnings, message)))
 
 
 def end_job(path: Path, status: Status, error: str | None = None) -> None:

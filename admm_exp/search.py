@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any, Literal
 
 from admm_exp.errors import ConfigError
@@ -17,10 +16,11 @@ DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {
     "accuracy": "maximize",
     "macs": "minimize",
 }
-CURVE = "dead_energy"
-ENOUGH = 4
-FACTOR = 3.0
-HARMLESS = 0.01
+RESULT = "result"
+CLEARLY = 0.1
+"""Validation accuracy by which a trial is clearly worse."""
+UNJUDGED = 0.25
+"""Share of the ADMM iterations in which no trial is judged."""
 
 
 @dataclass(frozen=True)
@@ -107,28 +107,57 @@ def ask(study: "Study", ranges: Mapping[str, Any]) -> tuple["Trial", dict[str, A
     return trial, {key: _chosen(trial, key, spanned) for key, spanned in ranges.items()}
 
 
-def dead_energy_limits(curves: Sequence[Sequence[float]], iterations: int) -> tuple[float, ...]:
-    """Say how much weight a trial may still be about to lose, iteration by iteration.
-
-    A trial is hopeless if, in the second half of its ADMM iterations, the fraction of its energy
-    outside the support is more than three times the median of other trials at the same point, and
-    more than one percent.
+@dataclass(frozen=True)
+class TrialResult:
+    """What a finished trial tells of others.
 
     Args:
-        curves: dead energy per iteration of finished trials that cut at least as much.
-        iterations: ADMM iterations of the trial.
+        sparsity: how much it cut.
+        val_accuracy: of its finetuned network, in [0, 1].
+        dead_energy: fraction of the energy outside the support, one an ADMM iteration.
+    """
+
+    sparsity: float
+    val_accuracy: float
+    dead_energy: Sequence[float]
+
+    def is_beaten_by(self, others: Sequence["TrialResult"]) -> bool:
+        """Say whether one that cut at least as much is clearly better."""
+        better = self.val_accuracy + CLEARLY
+        return any(o.sparsity >= self.sparsity and o.val_accuracy > better for o in others)
+
+
+def dead_energy_limits(
+    results: Sequence[TrialResult], sparsity: float, iterations: int
+) -> tuple[float, ...]:
+    """Say how much weight a trial may still be about to lose, iteration by iteration.
+
+    Dead energy alone says little: at moderate sparsities finetuning brings everything back. So a
+    trial is hopeless if it is further from its support than a trial that had it no harder and was
+    clearly beaten, and further than every trial that had it no easier and was not.
+
+    Args:
+        results: finished trials.
+        sparsity: how much the trial cuts.
+        iterations: its ADMM iterations.
 
     Returns:
-        One limit an iteration; none while there are fewer than four curves to compare with.
+        One limit an iteration, infinite in the first quarter; none if no trial was beaten.
     """
-    if len(curves) < ENOUGH:
+    beaten = [r for r in results if r.sparsity <= sparsity and r.is_beaten_by(results)]
+    others = [r for r in results if r.sparsity >= sparsity and not r.is_beaten_by(results)]
+    if not beaten:
         return ()
     limits = [math.inf] * iterations
-    for iteration in range(iterations // 2, iterations):
+    for iteration in range(math.ceil(UNJUDGED * iterations), iterations):
         share = (iteration + 1) / iterations
-        there = [curve[math.ceil(share * len(curve)) - 1] for curve in curves]
-        limits[iteration] = max(FACTOR * median(there), HARMLESS)
+        lowest = min(_at(share, result.dead_energy) for result in beaten)
+        limits[iteration] = max([lowest, *(_at(share, result.dead_energy) for result in others)])
     return tuple(limits)
+
+
+def _at(share: float, curve: Sequence[float]) -> float:
+    return curve[math.ceil(share * len(curve)) - 1]
 
 
 def _chosen(trial: "Trial", key: str, spanned: Any) -> Any:

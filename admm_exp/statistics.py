@@ -2,9 +2,23 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import nan, sqrt
 from statistics import fmean, stdev
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (n - 1 in the denominator; NaN if n is 1) of n numbers."""
+
+    mean: float
+    std: float
+    n: int
+
+
+def spread_of(values: Sequence[float]) -> Spread:
+    """Sum up at least one number."""
+    return Spread(fmean(values), stdev(values) if len(values) > 1 else nan, len(values))
 
 
 @dataclass(frozen=True)
@@ -16,7 +30,7 @@ class Row:
         method: Name of the method.
         n: Number of runs.
         mean: Mean of their values.
-        std: Standard deviation, n - 1 in the denominator; None below two runs.
+        std: Their standard deviation; None below two runs.
         n_pairs: Seeds that this method and the reference have in common.
         difference: Mean over those seeds of this method's value minus the reference's; None for
             the reference itself and where no seed is shared.
@@ -102,20 +116,16 @@ def look_up(report: Mapping[str, Any], name: str) -> Any:
 def _row(
     setting: tuple[Any, ...], method: str, by_seed: Mapping[Any, float], base: Mapping[Any, float]
 ) -> Row:
-    values = list(by_seed.values())
-    pairs = [by_seed[seed] - base[seed] for seed in by_seed if seed in base]
-    spread = _std(pairs)
+    own = spread_of(list(by_seed.values()))
+    differences = [by_seed[seed] - base[seed] for seed in by_seed if seed in base]
+    paired = spread_of(differences) if differences else None
     return Row(
         setting=setting,
         method=method,
-        n=len(values),
-        mean=fmean(values),
-        std=_std(values),
-        n_pairs=len(pairs),
-        difference=fmean(pairs) if pairs else None,
-        standard_error=None if spread is None else spread / sqrt(len(pairs)),
+        n=own.n,
+        mean=own.mean,
+        std=own.std if own.n > 1 else None,
+        n_pairs=len(differences),
+        difference=paired.mean if paired else None,
+        standard_error=paired.std / sqrt(paired.n) if paired and paired.n > 1 else None,
     )
-
-
-def _std(values: Sequence[float]) -> float | None:
-    return stdev(values) if len(values) > 1 else None

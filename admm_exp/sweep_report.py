@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from admm_exp.comparison import Spread, best_per_sparsity, pareto_front, settings_of
+from admm_exp.comparison import best_per_sparsity, pareto_front, settings_of
+from admm_exp.statistics import Spread
 
 Table = list[tuple[str, ...]]
 HEADER = ("job", "test", "val", "after the cut", "MACs", "of dense", "status")

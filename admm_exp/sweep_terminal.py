@@ -1,6 +1,5 @@
 """What a person sees while a sweep goes on: one quiet line a job event, tables at the end."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from rich.text import Text
 from admm_exp.job_file import Job
 from admm_exp.sweep_report import Table as Rows
 from admm_exp.sweep_report import finished_rows, job_table, summary_tables
+from admm_exp.tracking.address import ui_command
 
 STYLES = {
     "finished": "green",
@@ -30,7 +30,8 @@ class SweepTerminal:
     """
 
     def __init__(self, total: int) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
+        # Wider than any table: the terminal may wrap a line, but no number is cut off.
+        self.console = Console(highlight=False, soft_wrap=True, width=1000)
         self._errors = Console(highlight=False, soft_wrap=True, stderr=True)
         self._total, self._over = total, 0
 
@@ -62,6 +63,11 @@ class SweepTerminal:
             line.append(f": {job.error}")
         console.print(line)
 
+    def job_warned(self, job: Job, message: str) -> None:
+        """Show what a job's user should know now."""
+        line = Text(f"{'':>9} ").append(f"{'warning':<9}", style="yellow")
+        self.console.print(line.append(f" {job.name}: {message}"))
+
     def finished(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Show the tables."""
         self._show("", job_table(rows))
@@ -71,13 +77,11 @@ class SweepTerminal:
             if row.get("error"):
                 self._errors.print(f"{row['status']}: {row['run_name']}: {row['error']}")
 
-    def where(self, folder: Path, tracking_uri: str | None) -> None:
+    def where(self, folder: Path, tracking_uri: str | None, experiment_name: str) -> None:
         """Show where to look next."""
         lines = ["", f"sweep    {folder / 'sweep.md'}", f"figures  {folder / 'figures'}"]
         if tracking_uri:
-            is_server = tracking_uri.startswith("http")
-            view = f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)}"
-            lines.append(f"curves   {tracking_uri if is_server else view}")
+            lines.append(f"curves   {ui_command(tracking_uri, experiment_name)}")
         for line in lines:
             self.console.print(line, markup=False)
 

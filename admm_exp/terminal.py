@@ -1,6 +1,5 @@
 """What a person sees while a run goes on: one live line a phase, one table at the end."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from admm_exp.config import ExperimentConfig
 from admm_exp.pruning.plan import Plan
 from admm_exp.report import short_count, summary_rows, surgery_sentence
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
+from admm_exp.tracking.address import ui_command
 
 
 class Terminal:
@@ -103,9 +103,7 @@ class Terminal:
         )
         lines = [f"report   {run_dir / 'report.md'}", f"network  {run_dir / _network_file(report)}"]
         if uri := report["mlflow"]["tracking_uri"]:
-            settings = {"experiment_name": report["mlflow"]["experiment"], "tracking_uri": uri}
-            words = [f"{key}={value}" for key, value in settings.items()]
-            lines.append(f"curves   {shlex.join(['admm-exp-ui', *words])}")
+            lines.append(f"curves   {ui_command(uri, report['mlflow']['experiment'])}")
         for line in lines:
             self.console.print(line, markup=False)
 

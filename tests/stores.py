@@ -1,6 +1,7 @@
-"""A store that holds made-up runs."""
+"""Stores: one that holds made-up runs, and what commands left in theirs."""
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,3 +46,25 @@ def log_runs(folder: Path, rows: Iterable[Mapping[str, Any]], experiment: str = 
             path.write_text(json.dumps(report))
             tracker.log_artifact(path)
         tracker.finish(row["status"], row.get("error"))
+
+
+def store_of(work: Path) -> str:
+    """Name the default store of a command that ran in a folder."""
+    return f"sqlite:///{work}/outputs/mlflow.db"
+
+
+def client_at(uri: str) -> Any:
+    """Open a store without a word."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own, while it is imported
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=uri)
+
+
+def runs_at(uri: str, among: str = "", experiment: str = "admm_exp") -> list[Any]:
+    """List the runs of an experiment, in the order they started; none if it is missing."""
+    client = client_at(uri)
+    found = client.get_experiment_by_name(experiment)
+    order = ["attributes.start_time"]
+    return list(client.search_runs([found.experiment_id], among, order_by=order)) if found else []

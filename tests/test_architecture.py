@@ -20,10 +20,10 @@ HOMES = {
     "rich": ("terminal.py", "sweep_terminal.py"),
     "torchvision": ("data/", "models/"),
 }
-STANDARD_ONLY = ("config.py", "results.py", "errors.py", "statistics.py", "comparison.py")
+STANDARD_ONLY = ("config.py", "results.py", "errors.py", "statistics.py")
 FLOORS = (
-    ("errors", "config", "results", "statistics", "comparison", "provenance", "job_file"),
-    ("admm",),
+    ("errors", "config", "results", "statistics", "provenance", "job_file"),
+    ("admm", "comparison"),
     ("training", "data", "models"),
     ("pruning", "pruning_result", "tracking", "figures", "schema", "environment"),
     ("phases", "saved_model"),
@@ -37,7 +37,7 @@ FLOORS = (
         "support_matrix",
         "result_row",
         "search",
-        "hopeless",
+        "job_observer",
     ),
     ("repetition", "sweep_report", "run_parts", "dense_key"),
     ("handover", "terminal", "sweep_terminal", "stages"),

@@ -2,7 +2,16 @@ import json
 import os
 from pathlib import Path
 
-from admm_exp.job_file import Job, begin_job, end_job, finished_reports, read_job, write_job
+from admm_exp.job_file import (
+    Job,
+    begin_job,
+    end_job,
+    find_job,
+    finished_reports,
+    job_path,
+    read_job,
+    write_job,
+)
 
 
 def write_report(folder: Path, key: str, run_id: str | None, status: str = "finished") -> Path:
@@ -27,6 +36,27 @@ def test_a_job_begins_and_ends_once(tmp_path: Path) -> None:
     end_job(path, "killed", "second")
     job = read_job(path)
     assert (job.status, job.error, job.run_dir) == ("failed", "first", str(tmp_path / "run"))
+
+
+def test_a_job_that_failed_begins_again_as_if_new(tmp_path: Path) -> None:
+    path = tmp_path / "0.json"
+    write_job(path, Job("rho=1", "abc", "parent", status="failed", error="a bad mood", seconds=9.0))
+    begin_job(path, tmp_path / "run")
+    end_job(path, "finished")
+    job = read_job(path)
+    assert (job.name, job.parent_run_id, job.status, job.error) == (
+        *("rho=1", "parent", "finished"),
+        None,
+    )
+    assert job.seconds < 1.0
+
+
+def test_a_run_knows_its_job(tmp_path: Path) -> None:
+    for number in (0, 1):
+        write_job(job_path(tmp_path, number), Job(f"rho={number}", "abc"))
+        begin_job(job_path(tmp_path, number), tmp_path / f"run{number}")
+    assert find_job(tmp_path / "run1") == job_path(tmp_path, 1)
+    assert find_job(tmp_path / "run2") is None
 
 
 def test_the_newest_finished_report_of_a_configuration_is_found(tmp_path: Path) -> None:

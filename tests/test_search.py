@@ -5,10 +5,8 @@ from typing import Any
 
 import pytest
 
-from admm_exp.errors import ConfigError, StoppedError
-from admm_exp.hopeless import Hopeless
-from admm_exp.results import IterationRecord
-from admm_exp.search import SearchSettings, ask, dead_energy_limits, open_study
+from admm_exp.errors import ConfigError
+from admm_exp.search import SearchSettings, TrialResult, ask, dead_energy_limits, open_study
 
 optuna = pytest.importorskip("optuna", reason="needs the extra search")
 
@@ -19,45 +17,35 @@ def settings(folder: Path, **changes: Any) -> SearchSettings:
     return SearchSettings(**(plain | {"study_name": None, "stops_hopeless": True} | changes))
 
 
-def record(iteration: int, dead_energy: float) -> IterationRecord:
-    numbers = dict.fromkeys(IterationRecord.__dataclass_fields__, 0.0)
-    return IterationRecord(**(numbers | {"iteration": iteration, "dead_energy": dead_energy}))
+def result(sparsity: float, val_accuracy: float, *dead_energy: float) -> TrialResult:
+    return TrialResult(sparsity, val_accuracy, dead_energy)
 
 
-def test_limits_are_three_medians_in_the_second_half() -> None:
-    curves = [[0.9, 0.5, 0.1, value] for value in (0.01, 0.02, 0.03, 0.2)]
-    assert dead_energy_limits(curves, 4) == (
-        math.inf,
-        math.inf,
-        pytest.approx(0.3),
-        pytest.approx(0.075),
-    )
+GOOD = result(0.9, 0.9, 0.5, 0.2, 0.1, 0.01)
+BEATEN = result(0.9, 0.7, 0.9, 0.8, 0.7, 0.6)
+
+
+def test_a_trial_may_be_as_far_as_a_beaten_one_after_the_first_quarter() -> None:
+    assert dead_energy_limits([GOOD, BEATEN], 0.9, 4) == (math.inf, 0.8, 0.7, 0.6)
 
 
 def test_curves_of_another_length_are_compared_at_the_same_share() -> None:
-    curves = [[0.5, 0.1]] * 4
-    inf = math.inf
-    assert dead_energy_limits(curves, 4) == (inf, inf, pytest.approx(0.3), pytest.approx(0.3))
+    limits = dead_energy_limits([GOOD, BEATEN], 0.9, 8)
+    assert limits == (math.inf, math.inf, 0.8, 0.8, 0.7, 0.7, 0.6, 0.6)
 
 
-def test_one_percent_is_never_hopeless() -> None:
-    assert dead_energy_limits([[1e-6, 1e-6]] * 4, 2) == (math.inf, 0.01)
+def test_a_beaten_trial_tells_nothing_of_those_that_cut_less() -> None:
+    assert dead_energy_limits([GOOD, BEATEN], 0.5, 4) == ()
 
 
-def test_three_curves_are_too_few_to_judge() -> None:
-    assert dead_energy_limits([[1e-6, 1e-6]] * 3, 2) == ()
+def test_a_trial_that_is_a_little_worse_is_not_beaten() -> None:
+    close = result(0.9, 0.81, 0.9, 0.8, 0.7, 0.6)
+    assert dead_energy_limits([GOOD, close], 0.9, 4) == ()
 
 
-def test_a_run_above_its_limit_is_ended() -> None:
-    watch = Hopeless((math.inf, 0.05))
-    watch.iteration_finished(record(1, 0.9))
-    watch.iteration_finished(record(2, 0.05))
-    with pytest.raises(StoppedError, match=r"iteration 2 would cut 6\.0% .* allow 5\.0%"):
-        watch.iteration_finished(record(2, 0.06))
-
-
-def test_without_limits_nothing_is_ended() -> None:
-    Hopeless(()).iteration_finished(record(7, 1.0))
+def test_one_good_trial_that_was_as_far_allows_it() -> None:
+    far = result(0.9, 0.89, 0.95, 0.95, 0.95, 0.95)
+    assert dead_energy_limits([GOOD, BEATEN, far], 0.9, 4) == (math.inf, 0.95, 0.95, 0.95)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ from admm_exp.app.earlier import (
 from admm_exp.app.errors import explain, sentence
 from admm_exp.config import ExperimentConfig
 from admm_exp.errors import StoppedError
-from admm_exp.job_file import Job, begin_job, end_job, job_path
+from admm_exp.job_file import begin_job, end_job, find_job, job_path, read_job
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+ERROR = "error.txt"
 WANTS_TRACEBACK = "ADMM_EXP_TRACEBACK"
 PLUGINS = str(Path(__file__).parent.parent / "_plugins")
 
@@ -111,7 +112,7 @@ def _task(composed: DictConfig) -> float:
     os.chdir(start)  # a cluster's process begins elsewhere, and relative paths mean the user's
     _look_for_parts_here()
     sweep_dir = start / hydra_config.sweep.dir
-    return _run_job(composed, run_dir, job_path(sweep_dir, hydra_config.job.num))
+    return _run(composed, run_dir, job_path(sweep_dir, hydra_config.job.num))
 
 
 def _look_for_parts_here() -> None:
@@ -119,23 +120,24 @@ def _look_for_parts_here() -> None:
         sys.path.insert(0, "")  # a user's own parts by _target_ from the current folder
 
 
-def _run_job(composed: DictConfig, run_dir: Path, path: Path) -> float:
-    """Run one job of a sweep, quietly; its file tells the sweep how it goes."""
-    job = begin_job(path, run_dir)
+@contextmanager
+def _noted(path: Path, run_dir: Path) -> Iterator[None]:
+    """Say in the file of a sweep's job how it goes."""
+    (run_dir / ERROR).unlink(missing_ok=True)
+    begin_job(path, run_dir)
     try:
-        score = _run(composed, run_dir, job)
+        yield
     except StoppedError as error:
         end_job(path, "stopped", str(error))
         raise
     except Exception as error:
-        (run_dir / "error.txt").write_text("".join(traceback.format_exception(error)))
+        (run_dir / ERROR).write_text("".join(traceback.format_exception(error)))
         end_job(path, "failed", sentence(error))
         raise
     except BaseException:
         end_job(path, "killed")
         raise
     end_job(path, "finished")
-    return score
 
 
 def _earlier(arguments: list[str]) -> bool:
@@ -164,33 +166,43 @@ def _resume(run_dir: Path, changes: list[str]) -> None:
     if is_finished(run_dir):
         print(f"{run_dir} is finished: its results are in {run_dir / 'report.md'}")
     else:
-        _run(settings, run_dir.absolute(), is_resumed=True)
+        _run(settings, run_dir.absolute(), find_job(run_dir), is_resumed=True)
 
 
 def _run(
     composed: DictConfig,
     run_dir: Path,
-    job: Job | None = None,
+    path: Path | None = None,
     is_resumed: bool = False,
     given: Sequence[str] = (),
 ) -> float:
-    with alone_in(run_dir):
-        return _run_alone(composed, run_dir, job, is_resumed, given)
+    """Run an experiment.
+
+    Args:
+        composed: Its settings.
+        run_dir: Its folder.
+        path: File of the job that it is in a sweep; the sweep tells of it, the terminal does not.
+        is_resumed: Go on with what is in the folder, shown on the terminal.
+        given: The overrides that the user gave.
+    """
+    with alone_in(run_dir), nullcontext() if path is None else _noted(path, run_dir):
+        return _run_alone(composed, run_dir, None if is_resumed else path, is_resumed, given)
 
 
 def _run_alone(
-    composed: DictConfig, run_dir: Path, job: Job | None, is_resumed: bool, given: Sequence[str]
+    composed: DictConfig, run_dir: Path, path: Path | None, is_resumed: bool, given: Sequence[str]
 ) -> float:
     from admm_exp.app.build import build_materials, open_tracking
-    from admm_exp.hopeless import Hopeless
+    from admm_exp.job_observer import JobObserver
     from admm_exp.schema import check_config
     from admm_exp.terminal import Terminal
 
     terminal = Terminal()
+    job = None if path is None else read_job(path)
     try:
         settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
         config = check_config(settings, given)
-        materials = build_materials(config, terminal if job is None else Hopeless(job.limits))
+        materials = build_materials(config, terminal if path is None else JobObserver(path))
         from admm_exp.experiment import find_checkpoint, run_experiment
 
         earlier = find_checkpoint(config, materials, run_dir) if is_resumed else None

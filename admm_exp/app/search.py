@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,14 @@ from admm_exp.app.main import main as run_admm_exp
 from admm_exp.app.story import Launch, Planned, open_story
 from admm_exp.config import digest, group_hash
 from admm_exp.job_file import Job
-from admm_exp.search import CURVE, SearchSettings, ask, dead_energy_limits, open_study
+from admm_exp.search import (
+    RESULT,
+    SearchSettings,
+    TrialResult,
+    ask,
+    dead_energy_limits,
+    open_study,
+)
 from admm_exp.tracking import tracked
 from admm_exp.tracking.queries import close_lost_children
 
@@ -80,16 +87,14 @@ def _told(study: Any) -> int:
 
 
 def _limited(planned: Planned, study: Any, settings: SearchSettings) -> Planned:
-    """Compare with trials that cut at least as much; they have it no easier."""
+    """Compare with the trials that are over."""
     if not settings.stops_hopeless:
         return planned
-    config = planned.config
-    curves = [
-        trial.user_attrs[CURVE]
-        for trial in study.get_trials(deepcopy=False)
-        if trial.user_attrs.get(CURVE) and trial.user_attrs["sparsity"] >= config.sparsity
-    ]
-    return replace(planned, limits=dead_energy_limits(curves, config.schedule.admm_iterations))
+    attributes = [trial.user_attrs for trial in study.get_trials(deepcopy=False)]
+    results = [TrialResult(**found[RESULT]) for found in attributes if RESULT in found]
+    schedule = planned.config.schedule
+    limits = dead_energy_limits(results, planned.config.sparsity, schedule.admm_iterations)
+    return replace(planned, limits=limits)
 
 
 def _tell(study: Any, trial: Any, planned: Planned, job: Job, objectives: Sequence[str]) -> None:
@@ -99,8 +104,10 @@ def _tell(study: Any, trial: Any, planned: Planned, job: Job, objectives: Sequen
     report = json.loads((Path(job.run_dir) / "report.json").read_text())
     small = report["models"]["finetuned"]
     values = {"accuracy": small["val_accuracy"], "macs": small["macs"]}
-    trial.set_user_attr(CURVE, [row["dead_energy"] for row in report["admm"]["iterations"]])
-    trial.set_user_attr("sparsity", planned.config.sparsity)
+    dead_energy = [row["dead_energy"] for row in report["admm"]["iterations"]]
+    if dead_energy:
+        result = TrialResult(planned.config.sparsity, small["val_accuracy"], dead_energy)
+        trial.set_user_attr(RESULT, asdict(result))
     trial.set_user_attr("name", job.name)
     trial.set_user_attr("run_dir", job.run_dir)
     study.tell(trial, [values[name] for name in objectives])

@@ -47,6 +47,7 @@ class Story:
 
     Args:
         title: what it is about.
+        experiment_name: of the parent run and its children.
         folder: where it is kept.
         tracker: the parent run.
         terminal: who watches.
@@ -56,6 +57,7 @@ class Story:
     """
 
     title: str
+    experiment_name: str
     folder: Path
     tracker: Tracker
     terminal: SweepTerminal
@@ -119,7 +121,7 @@ class Story:
         counts = {"sweep/jobs": len(rows), "sweep/finished": len(finished)}
         self.tracker.log_metrics(counts, step=0)
         self.terminal.finished(rows)
-        self.terminal.where(self.folder, self.tracker.tracking_uri)
+        self.terminal.where(self.folder, self.tracker.tracking_uri, self.experiment_name)
         failed = [job.name for job in self.jobs if job.status not in OVER_WELL]
         if failed:
             text = f"{len(failed)} of {len(rows)} jobs failed: {'; '.join(failed)}"
@@ -160,7 +162,7 @@ def open_story(
     OmegaConf.save(master, folder / "multirun.yaml")
     terminal = SweepTerminal(total)
     terminal.started(shown, folder)
-    return Story(shown, folder, tracker, terminal, reports)
+    return Story(shown, config.experiment_name, folder, tracker, terminal, reports)
 
 
 def claim_folder(master: DictConfig) -> Path:

@@ -23,7 +23,7 @@ class Watch:
 
     def __init__(self, paths: Sequence[Path], terminal: SweepTerminal) -> None:
         self._terminal = terminal
-        self._seen = dict.fromkeys(paths, "waiting")
+        self._seen = {path: read_job(path) for path in paths}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -47,9 +47,10 @@ class Watch:
 
     def _look(self) -> None:
         for path, seen in self._seen.items():
-            job = read_job(path)
-            if job.status != seen:
-                self._seen[path] = job.status
+            job = self._seen[path] = read_job(path)
+            for message in job.warnings[len(seen.warnings) :]:
+                self._terminal.job_warned(job, message)
+            if job.status != seen.status:
                 self._terminal.job_changed(job, job_accuracy(job))
 
 

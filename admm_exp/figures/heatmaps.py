@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from admm_exp.comparison import Row, Setting, Spread, settings_of
+from admm_exp.comparison import Row, Setting, settings_of
 from admm_exp.figures.style import figure_at, percent
+from admm_exp.statistics import Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

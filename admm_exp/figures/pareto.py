@@ -9,13 +9,23 @@ from admm_exp.comparison import (
     Dense,
     Row,
     Setting,
-    Spread,
     dense_networks,
     judged_by,
     pareto_front,
     settings_of,
 )
-from admm_exp.figures.style import BLUE, GREEN, GREY, PURPLE, VERMILION, count, figure_at, percent
+from admm_exp.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    PURPLE,
+    VERMILION,
+    count,
+    figure_at,
+    mean_std,
+    percent,
+)
+from admm_exp.statistics import Spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,9 +112,9 @@ def _front(axes: "Axes", settings: Sequence[Setting]) -> None:
         axes.annotate(
             text,
             place,
-            (9, 0),
+            (9, -3),
             textcoords="offset points",
-            va="center",
+            va="top",
             fontsize=8,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
         )
@@ -121,14 +131,9 @@ def _dense(axes: "Axes", dense: Dense) -> None:
         color="black",
         markersize=14,
         capsize=2.5,
-        label=f"{dense.label}: {_mean_std(accuracy)}",
+        label=f"{dense.label}: {mean_std(accuracy)}",
         zorder=4,
     )
-
-
-def _mean_std(found: Spread) -> str:
-    std = f" ± {100 * found.std:.2f}" if found.n > 1 else ""
-    return f"{100 * found.mean:.2f}{std} %"
 
 
 def _std(found: Spread | None) -> float:

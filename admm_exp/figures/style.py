@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from admm_exp.statistics import Spread
+
 DPI = 150
 WIDTH_INCHES = 9.0
 # Okabe and Ito 2008: eight colours that colour-blind people tell apart.
@@ -87,6 +89,12 @@ def shortened(name: str) -> str:
 def percent(fraction: float, position: float | None = None) -> str:
     """Write a fraction in percent, four digits at most; also the formatter of an axis."""
     return f"{100 * fraction:.4g} %"
+
+
+def mean_std(found: "Spread") -> str:
+    """Write a mean of fractions in percent, and the standard deviation if there is one."""
+    std = f" ± {100 * found.std:.2f}" if found.n > 1 else ""
+    return f"{100 * found.mean:.2f}{std} %"
 
 
 def count(value: float, position: float | None = None) -> str:

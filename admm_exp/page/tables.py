@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from admm_exp.comparison import Row, Setting
-from admm_exp.figures.style import count
+from admm_exp.figures.style import count, mean_std
 
 UNKNOWN = "–"
 
@@ -124,8 +124,7 @@ def _spread(setting: Setting, name: str) -> Cell:
     found = setting.spread(name)
     if found is None:
         return Cell(UNKNOWN)
-    std = f" ± {100 * found.std:.2f}" if found.n > 1 else ""
-    return Cell(f"{100 * found.mean:.2f}{std} %", found.mean)
+    return Cell(mean_std(found), found.mean)
 
 
 def _known(value: float) -> float | None:

@@ -1,6 +1,7 @@
 """Tracking URIs: checked, made absolute and tried without loading MLflow."""
 
 import re
+import shlex
 import socket
 import urllib.request
 from pathlib import Path
@@ -62,6 +63,17 @@ def without_password(uri: str) -> str:
         uri: a tracking URI.
     """
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
+
+
+def ui_command(uri: str, experiment_name: str) -> str:
+    """Return the command that shows an experiment in the MLflow UI, without a password.
+
+    Args:
+        uri: a tracking URI.
+        experiment_name: the experiment.
+    """
+    settings = {"experiment_name": experiment_name, "tracking_uri": without_password(uri)}
+    return shlex.join(["admm-exp-ui", *(f"{key}={value}" for key, value in settings.items())])
 
 
 def require_reachable(uri: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from omegaconf import OmegaConf
 
 from admm_exp.app.earlier import RESUME, alone_in, asked_for, is_finished, settings_of
 from admm_exp.errors import ConfigError
+from admm_exp.job_file import Job, job_path, read_job, write_job
 from admm_exp.repetition import compare_runs
 
 
@@ -90,6 +92,15 @@ def test_one_process_at_a_time(run_dir: Path) -> None:
         alone_in(run_dir),
     ):
         raise AssertionError("two at once")
+
+
+def test_a_resumed_job_tells_its_sweep(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = job_path(run_dir.parent, 0)
+    write_job(path, Job("rho=1", "abc", status="killed", run_dir=str(run_dir)))
+    module = import_module("admm_exp.app.main")  # the package's own `main` is the function
+    monkeypatch.setattr(module, "_run_alone", lambda *_: 0.9)
+    module._resume(run_dir, [])
+    assert read_job(path).status == "finished"
 
 
 def finished(folder: Path, weight: float = 1.0, accuracy: float = 0.9, commit: str = "a") -> Path:

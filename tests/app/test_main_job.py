@@ -6,13 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from conftest import SHORT, Done, clean_environment, run_command
+from stores import client_at, runs_at, store_of
 
 import admm_exp
 
@@ -49,19 +49,8 @@ def report_of(run_dir: Path) -> dict[str, Any]:
     return report
 
 
-def client_of(work: Path) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own, while it is imported
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=f"sqlite:///{work}/outputs/mlflow.db")
-
-
 def runs_of(work: Path, experiment: str) -> list[Any]:
-    client = client_of(work)
-    found = client.get_experiment_by_name(experiment)
-    order = ["attributes.start_time"]
-    return list(client.search_runs([found.experiment_id], "tags.kind = 'run'", order_by=order))
+    return runs_at(store_of(work), "tags.kind = 'run'", experiment)
 
 
 def test_the_job_ends_with_a_table_and_where_to_look_next(cold: Done) -> None:
@@ -148,7 +137,7 @@ def test_mlflow_has_parameters_curves_and_results(work: Path, cold: Done) -> Non
 
 
 def test_mlflow_has_a_point_an_epoch_and_a_point_an_iteration(work: Path, cold: Done) -> None:
-    client, run = client_of(work), runs_of(work, "job")[0]
+    client, run = client_at(store_of(work)), runs_of(work, "job")[0]
     report = report_of(run_dirs(work)[0])
 
     def curve(key: str) -> list[tuple[int, float]]:
@@ -163,7 +152,7 @@ def test_mlflow_has_a_point_an_epoch_and_a_point_an_iteration(work: Path, cold: 
 
 
 def test_mlflow_has_the_files_and_the_data_set(work: Path, cold: Done) -> None:
-    client, run = client_of(work), runs_of(work, "job")[0]
+    client, run = client_at(store_of(work)), runs_of(work, "job")[0]
     names = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert {"report.json", "layers.yaml", "model.pt2", "model.safetensors", "figures"} <= names
     assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["digits"]

@@ -1,12 +1,12 @@
 """Pruning in rounds: a run that starts from the small network of another one."""
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import SHORT, Done, run_command
+from stores import client_at, store_of
 
 import admm_exp
 
@@ -59,11 +59,7 @@ def test_the_last_network_can_be_loaded(work: Path, reports: list[dict[str, Any]
 def test_mlflow_shows_a_round_under_the_first_run_with_cumulative_numbers(
     work: Path, reports: list[dict[str, Any]]
 ) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own, while it is imported
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=f"sqlite:///{work}/outputs/mlflow.db")
+    client = client_at(store_of(work))
     runs = [client.get_run(report["mlflow"]["run_id"]) for report in reports]
     parents = [run.data.tags.get("mlflow.parentRunId") for run in runs]
     assert parents == [None, runs[0].info.run_id]

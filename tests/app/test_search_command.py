@@ -3,12 +3,11 @@
 import json
 import subprocess
 import sys
-import warnings
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Done, clean_environment
+from stores import runs_at, store_of
 
 pytest.importorskip("optuna", reason="needs the extra search")
 pytestmark = pytest.mark.slow
@@ -55,16 +54,6 @@ def second(work: Path, first: Done) -> Done:
     return search(work, "hydra.sweeper.trials=3")
 
 
-def runs_of(work: Path, kind: str) -> list[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own, while it is imported
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=f"sqlite:///{work}/outputs/mlflow.db")
-    experiment = client.get_experiment_by_name("admm_exp").experiment_id
-    return list(client.search_runs([experiment], f"tags.kind = '{kind}'"))
-
-
 def test_a_search_keeps_to_its_ranges_and_shows_the_front(work: Path, first: Done) -> None:
     assert first.returncode == 0, first.stderr
     (table,) = (work / "outputs" / "sweeps").glob("*/sweep.json")
@@ -78,7 +67,9 @@ def test_a_search_keeps_to_its_ranges_and_shows_the_front(work: Path, first: Don
 def test_the_same_search_goes_on_where_it_stopped(work: Path, second: Done) -> None:
     assert second.returncode == 0, second.stderr
     assert second.stdout.count(" started ") == 1
-    (parent,), trials = runs_of(work, "sweep"), runs_of(work, "run")
+    (parent,), trials = (
+        runs_at(store_of(work), f"tags.kind = '{kind}'") for kind in ("sweep", "run")
+    )
     assert len(trials) == 3
     assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {parent.info.run_id}
     assert {run.info.status for run in (parent, *trials)} == {"FINISHED"}

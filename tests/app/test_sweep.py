@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Done, clean_environment, run_command
+from stores import runs_at, store_of
 
 TINY = (
     "model=small_cnn",
@@ -22,6 +22,7 @@ TINY = (
     "device=cpu",
 )
 GRID = ("-m", "rho=0.1,0.5", "sparsity=0.3,0.5")
+PATIENCE_SECONDS = 180
 MOODY = '''
 import os, signal
 from torch import nn
@@ -79,19 +80,8 @@ def moody(work: Path, grid: Done) -> Done:
     )
 
 
-def runs_of(work: Path, experiment: str, among: str = "") -> list[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own, while it is imported
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=f"sqlite:///{work}/outputs/mlflow.db")
-    found = client.get_experiment_by_name(experiment)
-    order = ["attributes.start_time"]
-    return list(client.search_runs([found.experiment_id], among, order_by=order)) if found else []
-
-
 def of_kind(work: Path, kind: str, experiment: str = "admm_exp") -> list[Any]:
-    return runs_of(work, experiment, f"tags.kind = '{kind}'")
+    return runs_at(store_of(work), f"tags.kind = '{kind}'", experiment)
 
 
 def rows_of(work: Path, index: int) -> list[dict[str, Any]]:
@@ -180,7 +170,7 @@ def test_another_grid_runs_what_is_missing_and_force_runs_all(work: Path, again:
 
 def test_a_job_that_fails_or_dies_costs_itself_alone(work: Path, moody: Done) -> None:
     assert moody.returncode == 1
-    parent, *children = runs_of(work, "moody", "tags.kind != 'baseline'")
+    parent, *children = runs_at(store_of(work), "tags.kind != 'baseline'", "moody")
     statuses = {run.info.run_name: run.info.status for run in children}
     assert statuses == {
         "model.mood=good": "FINISHED",
@@ -245,7 +235,7 @@ def start_long_sweep(work: Path, experiment: str) -> subprocess.Popen[str]:
     """Start a sweep of two endless jobs, and wait until both train."""
     script = work / "outputs" / "start.py"
     script.write_text(START)
-    endless = ("schedule.admm_iterations=5000", "schedule.rho_growth=1.0")
+    endless = ("schedule.admm_iterations=5000", "rho_policy=constant")
     words = ("-m", "hydra/launcher=process", "sparsity=0.3,0.5", *TINY, *endless)
     process = subprocess.Popen(
         [sys.executable, str(script), *words, f"experiment_name={experiment}"],
@@ -255,17 +245,27 @@ def start_long_sweep(work: Path, experiment: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_until(lambda: kinds(work, experiment, "RUNNING") == ["run", "run", "sweep"])
+
+    def trains() -> bool:
+        assert process.poll() is None, process.communicate()[1]
+        return kinds(work, experiment, "RUNNING") == ["run", "run", "sweep"]
+
+    try:
+        wait_until(trains)
+    except AssertionError:
+        process.kill()
+        process.communicate()
+        raise
     return process
 
 
 def kinds(work: Path, experiment: str, status: str) -> list[str]:
-    runs = runs_of(work, experiment, f"attributes.status = '{status}'")
+    runs = runs_at(store_of(work), f"attributes.status = '{status}'", experiment)
     return sorted(run.data.tags["kind"] for run in runs)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert time.monotonic() < deadline, "it did not happen in 90 s"
+        assert time.monotonic() < deadline, f"it did not happen in {PATIENCE_SECONDS} s"
         time.sleep(0.3)

@@ -2,8 +2,9 @@
 
 import subprocess
 import sys
-import warnings
 from pathlib import Path
+
+from stores import client_at, runs_at, store_uri
 
 WRITERS, STEPS, KEYS = 8, 40, 5
 WRITE = f"""
@@ -37,13 +38,7 @@ def test_eight_writers_on_a_fresh_store_lose_no_metric(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITE, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # MLflow's own, while it is imported
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
-    experiment = client.get_experiment_by_name("exp").experiment_id
-    runs = client.search_runs([experiment])
+    client, runs = client_at(store_uri(tmp_path)), runs_at(store_uri(tmp_path), experiment="exp")
     assert sorted(run.info.run_name for run in runs) == [f"writer{n}" for n in range(WRITERS)]
     for run in runs:
         assert run.info.status == "FINISHED"
