@@ -17,6 +17,7 @@ PYTHON = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
 COMMANDS = [line for line in SHELL.splitlines() if line.split()[:1] == ["admm-exp"]]
 OTHERS = {
     "admm-exp-report": "admm_exp.app.report_command",
+    "admm-exp-search": "admm_exp.app.search",
     "admm-exp-ui": "admm_exp.app.ui_command",
 }
 NEEDS_MORE_THAN_DIGITS = ("dataset=", "+experiment=", "--help", "mynet")
