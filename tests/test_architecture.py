@@ -17,13 +17,14 @@ HOMES = {
     "optuna": ("search.py", "app/search.py"),
     "pydantic": ("schema.py",),
     "matplotlib": ("figures/",),
-    "rich": ("terminal.py", "sweep_terminal.py"),
-    "torchvision": ("data/", "models/"),
+    "rich": ("terminal.py", "sweep_terminal.py", "bench/"),
+    "torchvision": ("data/", "models/", "bench/"),
 }
 STANDARD_ONLY = ("config.py", "results.py", "errors.py", "statistics.py")
 FLOORS = (
     ("errors", "config", "results", "statistics", "provenance", "job_file"),
     ("admm", "comparison"),
+    ("clock",),
     ("training", "data", "models"),
     ("pruning", "pruning_result", "tracking", "figures", "schema", "environment"),
     ("phases", "saved_model"),
@@ -41,7 +42,7 @@ FLOORS = (
     ),
     ("repetition", "sweep_report", "run_parts", "dense_key"),
     ("handover", "terminal", "sweep_terminal", "stages"),
-    ("experiment", "preflight"),
+    ("experiment", "preflight", "bench"),
     ("app",),
     ("_plugins",),
     ("__main__",),

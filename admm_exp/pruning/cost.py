@@ -1,17 +1,19 @@
 """What a network costs: parameters, multiply-accumulates, bytes, milliseconds."""
 
 import copy
-import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from admm_exp.clock import take_turns
 
 LATENCY_ROUNDS = 5
 """Turns that each model gets at the clock, per batch size."""
@@ -111,33 +113,11 @@ def measure_latency_ms(
     with _evaluating(*models.values()), torch.inference_mode():
         for batch_size in batch_sizes:
             batch = sample[:1].repeat(batch_size, *(1 for _ in sample.shape[1:]))
-            seconds = _take_turns(models, batch, min_seconds)
+            passes = {name: partial(model, batch) for name, model in models.items()}
+            seconds = take_turns(passes, LATENCY_ROUNDS, min_seconds / LATENCY_ROUNDS)
             for name, times in seconds.items():
                 latency_ms[name][str(batch_size)] = 1000 * median(times)
     return latency_ms
-
-
-def _take_turns(
-    models: Mapping[str, nn.Module], batch: Tensor, min_seconds: float
-) -> dict[str, list[float]]:
-    # Its import reports CUDA_HOME on machines without a GPU.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    from torch.utils.benchmark import Timer
-
-    timers = {
-        name: Timer(
-            "model(batch)",
-            globals={"model": model, "batch": batch},
-            num_threads=torch.get_num_threads(),
-        )
-        for name, model in models.items()
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    for _ in range(LATENCY_ROUNDS):
-        for name, timer in timers.items():
-            turn = timer.blocked_autorange(min_run_time=min_seconds / LATENCY_ROUNDS)
-            seconds[name] += turn.times
-    return seconds
 
 
 def _counted(model: nn.Module, sample: Tensor) -> FlopCounterMode:

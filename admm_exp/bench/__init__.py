@@ -1,0 +1,1 @@
+"""The benchmark: what every stage costs on this machine, beside its alternatives and its limit."""

@@ -1,0 +1,5 @@
+"""`python -m admm_exp.bench`."""
+
+from admm_exp.bench.command import main
+
+main()

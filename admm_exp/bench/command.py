@@ -1,0 +1,128 @@
+"""`admm-exp-bench`: measure every stage on this machine, beside its alternatives and its limit."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import process_time
+from typing import Any, NoReturn
+
+from admm_exp.bench.registry import ENTRIES, chosen
+from admm_exp.errors import AdmmExpError, ConfigError
+
+EXAMPLES = """\
+examples:
+  admm-exp-bench --quick               a first look, about a minute
+  admm-exp-bench                       everything, about half an hour
+  admm-exp-bench step update           these rows alone
+  admm-exp-bench --device cuda gpu     the rows for a GPU
+  OMP_NUM_THREADS=1 admm-exp-bench --cpu-time   on a machine that others use too
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message)
+
+
+def main() -> None:
+    """Run `admm-exp-bench`."""
+    try:
+        asked = _parser().parse_args()
+        names = chosen(asked.rows, asked.quick)
+        run(names, asked.quick, asked.device, process_time if asked.cpu_time else None)
+    except AdmmExpError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+
+
+def run(
+    names: list[str],
+    is_quick: bool,
+    device_name: str,
+    clock: Callable[[], float] | None = None,
+) -> Path:
+    """Measure rows, show each as it is done, and write bench.json and bench.png.
+
+    Args:
+        names: Entries of the registry.
+        is_quick: Smaller work and fewer rounds.
+        device_name: As the setting `device`.
+        clock: What times are read from; None for wall time.
+
+    Returns:
+        Folder of the two files.
+
+    Raises:
+        DeviceError: If there is no such device.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other
+    from admm_exp.bench.machine import measure_machine
+    from admm_exp.bench.row import Bench
+    from admm_exp.bench.terminal import BenchTerminal
+    from admm_exp.environment import describe_environment
+    from admm_exp.figures.bench import draw_bench
+    from admm_exp.training.checkpoint import write_atomically
+    from admm_exp.training.device import resolve_device
+
+    device = resolve_device(device_name)
+    folder = Path("outputs/bench") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S.%f")
+    rows: list[dict[str, Any]] = []
+    with BenchTerminal(len(names)) as terminal:
+        terminal.measuring("machine")
+        machine, environment = measure_machine(device, clock), describe_environment(device)
+        terminal.started(environment, machine)
+        for name in names:
+            terminal.measuring(name)
+            with TemporaryDirectory() as work:
+                bench = Bench(is_quick, device, Path(work), machine, clock)
+                for row in ENTRIES[name].load()(bench):
+                    terminal.measured(row)
+                    rows.append(row.as_dict())
+            terminal.done()
+    kind = "wall" if clock is None else "CPU"
+    result = {
+        "is_quick": is_quick,
+        "clock": kind,
+        "environment": environment,
+        "machine": vars(machine),
+    }
+    text = json.dumps(result | {"rows": rows}, indent=1)
+    write_atomically(folder / "bench.json", text.encode())
+    draw_bench(rows, folder / "bench.png")
+    terminal.written(folder)
+    return folder
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(map(len, ENTRIES))
+    lines = [f"  {name:<{width}}  {entry.about}{_when(name)}" for name, entry in ENTRIES.items()]
+    parser = _Parser(
+        "admm-exp-bench",
+        description="Measure every stage on this machine: variants in turns, median, spread, "
+        "ratio, and how far each is from what memory and arithmetic allow.",
+        epilog="rows:\n" + "\n".join(lines) + "\n\n" + EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("rows", nargs="*", metavar="ROW", help="rows to measure (default: all)")
+    parser.add_argument("--quick", action="store_true", help="smaller work, about a minute")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="count the CPU time of this process instead of wall time: for busy machines without "
+        "a GPU; whole commands are timed by the wall clock in any case",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    return parser
+
+
+def _when(name: str) -> str:
+    entry = ENTRIES[name]
+    if not entry.is_default:
+        return " (only if asked for)"
+    return "" if entry.is_quick else " (not in --quick)"

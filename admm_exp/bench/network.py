@@ -1,0 +1,73 @@
+"""A network under constraint, as the rows train, update, cut and run it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from admm_exp.admm.metrics import L2Norm
+from admm_exp.models.cifar_resnet import resnet20
+from admm_exp.models.torchvision_zoo import torchvision_model
+from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.pruning.cost import count_cost
+from admm_exp.training.layout import suited_layout
+from admm_exp.training.optimizer import build_optimizer
+
+RHO, LR = 1e-3, 1e-3
+CLASSES = {"resnet20": 10, "resnet18": 200, "resnet50": 1000}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network at half of its channels, and a batch to train it on.
+
+    Args:
+        name: As in titles, with image size and batch size.
+        model: The network, in the layout that training gives it.
+        constrained: The same network under its constraint.
+        images: (B, C, H, W) on the device.
+        labels: (B,) on the device.
+    """
+
+    name: str
+    model: nn.Module
+    constrained: ConstrainedModel
+    images: Tensor
+    labels: Tensor
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample's forward pass."""
+        return count_cost(self.model, self.images).macs
+
+    @property
+    def n_constrained(self) -> int:
+        """Number of constrained scalars."""
+        return sum(weight.numel() for weight in self.constrained.weights())
+
+    def optimizer(self) -> Optimizer:
+        """Build a fresh optimizer of the network."""
+        return build_optimizer(
+            "sgd", self.model.parameters(), LR, momentum=0.9, weight_decay=5e-4, nesterov=True
+        )
+
+
+def subject(name: str, size: int, batch_size: int, device: torch.device) -> Subject:
+    """Build a network with random weights and a random batch.
+
+    Args:
+        name: One of `CLASSES`.
+        size: Side of the images in pixels.
+        batch_size: Samples in the batch.
+        device: Where both are.
+    """
+    torch.manual_seed(0)
+    is_small = name == "resnet20"
+    model = resnet20(CLASSES[name]) if is_small else torchvision_model(name, CLASSES[name])
+    model = model.to(device)
+    model = model.to(memory_format=suited_layout(model, device))
+    images = torch.randn(batch_size, 3, size, size, device=device)
+    labels = torch.randint(CLASSES[name], (batch_size,), device=device)
+    constrained = ConstrainedModel(model, images[:1], sparsity=0.5, metric=L2Norm(), rho=RHO)
+    return Subject(f"{name}, {size}x{size}, batch {batch_size}", model, constrained, images, labels)

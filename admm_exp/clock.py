@@ -1,0 +1,47 @@
+"""The time that actions take, side by side."""
+
+import logging
+from collections.abc import Callable, Mapping
+from math import ceil
+
+
+def take_turns(
+    actions: Mapping[str, Callable[[], object]],
+    rounds: int,
+    turn_seconds: float = 0.0,
+    clock: Callable[[], float] | None = None,
+) -> dict[str, list[float]]:
+    """Time several actions in turns, so that a machine that slows down does so for all of them.
+
+    Args:
+        actions: Name -> what is timed.
+        rounds: Turns of every action, at least 1.
+        turn_seconds: An action is repeated until its turn takes about so long, after one call that
+            warms it up and one that tells how often; 0: one call a turn, none before.
+        clock: Seconds since some moment; None for wall time, read when the device is done.
+
+    Returns:
+        Name -> seconds a call, one number a round.
+    """
+    # Its import reports CUDA_HOME on machines without a GPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    from torch.utils.benchmark import timer
+
+    now = clock or timer
+
+    def seconds_a_call(action: Callable[[], object], repeats: int) -> float:
+        start = now()
+        for _ in range(repeats):
+            action()
+        return float(now() - start) / repeats
+
+    repeats = dict.fromkeys(actions, 1)
+    if turn_seconds > 0.0:
+        for name, action in actions.items():
+            action()
+            repeats[name] = max(1, ceil(turn_seconds / max(1e-9, seconds_a_call(action, 1))))
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    for _ in range(rounds):
+        for name, action in actions.items():
+            seconds[name].append(seconds_a_call(action, repeats[name]))
+    return seconds
