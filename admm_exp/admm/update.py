@@ -1,6 +1,6 @@
 """One ADMM iteration, scaled form: the Z- and U-step, and the penalty of the W-step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -8,6 +8,9 @@ from torch import Tensor
 from admm_exp.admm.projection import Constraint
 from admm_exp.admm.residuals import Residuals, measure
 from admm_exp.admm.state import State
+
+PIECE = 2**17
+"""Scalars that a CPU works on at once: 512 KB of float32, about its level-2 cache."""
 
 
 @torch.no_grad()
@@ -73,8 +76,12 @@ def add_penalty_gradient_(
     """
     if not targets:  # foreach takes no empty lists
         return
-    distance = torch._foreach_sub(list(weights), list(targets))
-    torch._foreach_add_(list(gradients), distance, alpha=rho)
+    if not gradients[0].is_cpu:  # a kernel a list
+        distance = torch._foreach_sub(list(weights), list(targets))
+        torch._foreach_add_(list(gradients), distance, alpha=rho)
+        return
+    for G, W, T in _pieces(gradients, weights, targets):  # W - T stays in the cache
+        torch._foreach_add_(G, torch._foreach_sub(W, T), alpha=rho)
 
 
 @torch.no_grad()
@@ -110,3 +117,24 @@ def pull_(weights: Sequence[Tensor], targets: Sequence[Tensor], rho: float, step
     share = step * rho / (1.0 + step * rho)
     same_type = [t.to(w.dtype) for w, t in zip(weights, targets, strict=True)]
     torch._foreach_lerp_(list(weights), same_type, share)
+
+
+def _pieces(*lists: Sequence[Tensor]) -> Iterator[list[list[Tensor]]]:
+    """Cut lists of tensors of equal shapes into lists of views, each of at most PIECE scalars.
+
+    Where a single row is longer, it is a piece.
+    """
+    start = n = 0
+    for position, tensor in enumerate(lists[0]):
+        size = tensor.numel()
+        if n + size > PIECE and position > start:
+            yield [list(tensors[start:position]) for tensors in lists]
+            start, n = position, 0
+        n += size
+        if size > PIECE:
+            n_rows = max(1, PIECE * len(tensor) // size)
+            for views in zip(*(tensors[position].split(n_rows) for tensors in lists), strict=True):
+                yield [[view] for view in views]
+            start, n = position + 1, 0
+    if start < len(lists[0]):
+        yield [list(tensors[start:]) for tensors in lists]

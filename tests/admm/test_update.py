@@ -1,12 +1,13 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from admm_exp.admm.groups import ChannelGroup, Member
 from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Random
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.state import State, initial_state, split, to_tensors, with_rho
-from admm_exp.admm.update import add_penalty_gradient_, update
+from admm_exp.admm.update import _pieces, add_penalty_gradient_, update
 from tests.admm.oracles import admm_iteration, norm, tied_groups, tied_weights, zeroed
 
 GROUPS = tied_groups()
@@ -169,3 +170,32 @@ def test_penalty_gradient_at_w_equal_to_z_is_zero_and_not_nan():
     gradients = [torch.zeros_like(w) for w in W]
     add_penalty_gradient_(gradients, W, [w.clone() for w in W], 1e3)
     assert all(bool((g == 0).all()) for g in gradients)
+
+
+def test_large_penalty_gradients_are_the_same_piece_by_piece(monkeypatch):
+    shapes = [(40, 9), (3,), (2, 500), (7, 30), (1,), (100, 3, 2)]
+    G, W, T = ([torch.randn(shape) for shape in shapes] for _ in range(3))
+    expected = [g + 0.7 * (w - t) for g, w, t in zip(G, W, T, strict=True)]
+    monkeypatch.setattr("admm_exp.admm.update.PIECE", 64)
+    pieces = list(_pieces(G, W, T))
+    assert sum(g.numel() for g_piece, _, _ in pieces for g in g_piece) == sum(g.numel() for g in G)
+    assert all(sum(w.numel() for w in w_piece) <= 500 for _, w_piece, _ in pieces)
+    add_penalty_gradient_(G, W, T, 0.7)
+    assert is_close(G, expected, atol=1e-6)
+
+
+class CountOperations(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.names.append(operation.__name__)
+        return operation(*args, **(kwargs or {}))
+
+
+def test_the_penalty_is_two_operations_whatever_the_number_of_weights():
+    W = [torch.randn(4, 3) for _ in range(50)]
+    with CountOperations() as counted:
+        add_penalty_gradient_(W, W, W, 0.7)
+    assert counted.names == ["_foreach_sub.List", "_foreach_add_.List"]
