@@ -192,16 +192,18 @@ def _run(
 def _run_alone(
     composed: DictConfig, run_dir: Path, path: Path | None, is_resumed: bool, given: Sequence[str]
 ) -> float:
-    from admm_exp.app.build import build_materials, open_tracking
-    from admm_exp.job_observer import JobObserver
     from admm_exp.schema import check_config
-    from admm_exp.terminal import Terminal
 
-    terminal = Terminal()
     job = None if path is None else read_job(path)
     try:
         settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
+        # before torch is imported: a person waits for the answer
         config = check_config(settings, given)
+        from admm_exp.app.build import build_materials, open_tracking
+        from admm_exp.job_observer import JobObserver
+        from admm_exp.terminal import Terminal
+
+        terminal = Terminal()
         materials = build_materials(config, terminal if path is None else JobObserver(path))
         from admm_exp.experiment import find_checkpoint, run_experiment
 
