@@ -127,6 +127,13 @@ class Schedule:
         return self.admm_iterations * self.admm_epoch
 
 
+class Export(StrEnum):
+    """What else than torch's own formats the small network is written as."""
+
+    none = "none"
+    onnx = "onnx"
+
+
 @dataclass
 class TrackingSettings:
     """Where curves and results go."""
@@ -181,6 +188,7 @@ class ExperimentConfig:
     experiment_name: Annotated[str, MinLen(1)]
     tracking_uri: Annotated[str, MinLen(1)]
     force: bool
+    export: Export
 
 
 @dataclass
@@ -190,7 +198,7 @@ class PlanConfig(ExperimentConfig):
     output: Annotated[str, MinLen(1)]
 
 
-INCIDENTAL = {"name", "experiment_name", "tracking", "tracking_uri", "device", "force"}
+INCIDENTAL = {"name", "experiment_name", "tracking", "tracking_uri", "device", "force", "export"}
 """Settings that do not decide a run's result."""
 
 

@@ -80,7 +80,7 @@ def run_experiment(
         is_fresh=made.small is not made.cut.model,
         epochs_before=previous.report["epochs"]["total"] if previous else 0,
     )
-    deliver(report, materials, made.dense, made.small, run_dir)
+    deliver(report, materials, made.dense, made.small, run_dir, export=config.export)
     return report
 
 

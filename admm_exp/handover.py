@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from admm_exp.config import ExperimentConfig, config_hash, group_hash
+from admm_exp.config import ExperimentConfig, Export, config_hash, group_hash
 from admm_exp.environment import describe_environment
 from admm_exp.figures.run import draw_all
 from admm_exp.materials import Materials
+from admm_exp.onnx_file import save_onnx
 from admm_exp.report import baseline_metrics, final_metrics, write_report
 from admm_exp.results import History
 from admm_exp.saved_model import save_model
@@ -91,7 +92,13 @@ def origin(config: ExperimentConfig, materials: Materials) -> dict[str, Any]:
 
 
 def deliver(
-    report: dict[str, Any], materials: Materials, dense: nn.Module, small: nn.Module, run_dir: Path
+    report: dict[str, Any],
+    materials: Materials,
+    dense: nn.Module,
+    small: nn.Module,
+    run_dir: Path,
+    *,
+    export: Export,
 ) -> None:
     """Write networks, figures and the report, and copy them to the tracker.
 
@@ -101,15 +108,19 @@ def deliver(
         dense: The network before the pruning.
         small: The finetuned network.
         run_dir: Folder of the run.
+        export: What else the small network is written as.
     """
     tracker = materials.tracker
+    on_cpu = copy.deepcopy(small).cpu()
     files = save_model(
-        copy.deepcopy(small).cpu(),
+        on_cpu,
         materials.previous.build_original() if materials.previous else dense,
         materials.builder,
         materials.example_input().cpu(),
         run_dir,
     )
+    if export == Export.onnx:
+        files += save_onnx(on_cpu, materials.example_input().cpu(), run_dir)
     report["files"] = sorted(path.name for path in files)
     figures = draw_all(report, run_dir / "figures")
     tracker.log_metrics(

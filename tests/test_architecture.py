@@ -15,6 +15,7 @@ HOMES = {
     "omegaconf": ("app/", "_plugins/"),
     "mlflow": ("tracking/",),
     "optuna": ("search.py", "app/search.py"),
+    "onnxruntime": ("onnx_file.py",),
     "pydantic": ("schema.py",),
     "matplotlib": ("figures/",),
     "rich": ("terminal.py", "sweep_terminal.py", "bench/"),
@@ -27,7 +28,7 @@ FLOORS = (
     ("clock",),
     ("training", "data", "models"),
     ("pruning", "pruning_result", "tracking", "figures", "schema", "environment"),
-    ("phases", "saved_model"),
+    ("phases", "saved_model", "onnx_file"),
     ("methods", "previous", "pruner_settings"),
     (
         "report",

@@ -13,10 +13,11 @@ from hydra.errors import InstantiationException
 from torch import nn
 
 from admm_exp.app.earlier import SPOOL
-from admm_exp.config import ExperimentConfig, config_hash, group_hash
+from admm_exp.config import ExperimentConfig, Export, config_hash, group_hash
 from admm_exp.errors import AdmmExpError, ConfigError
 from admm_exp.job_file import Job
 from admm_exp.materials import Materials
+from admm_exp.onnx_file import require_onnx
 from admm_exp.phases.parts import Observer
 from admm_exp.preflight import check_plan
 from admm_exp.previous import read_previous
@@ -32,6 +33,8 @@ def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
     Raises:
         AdmmExpError: If a part cannot be built or the network has nothing to prune.
     """
+    if config.export == Export.onnx:
+        require_onnx()
     device = resolve_device(config.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # timers wait for the current device

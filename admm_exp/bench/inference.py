@@ -3,12 +3,14 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from admm_exp.bench.network import subject
 from admm_exp.bench.row import Bench, Row
+from admm_exp.onnx_file import missing_packages, onnx_forward, save_onnx
 from admm_exp.pruning.cost import count_cost
 
 BATCHES = (1, 64)
@@ -24,7 +26,7 @@ def inference(bench: Bench) -> Iterator[Row]:
     macs = {name: count_cost(network, made.images).macs for name, network in networks.items()}
     for batch_size in BATCHES:
         images = made.images[:batch_size].contiguous()
-        forwards = _forwards(networks, bench.is_quick)
+        forwards = _forwards(networks, images, bench)
         with torch.inference_mode():
             passes = {name: partial(forward, images) for name, forward in forwards.items()}
             seconds = bench.take_turns(passes, TURN_SECONDS)
@@ -40,19 +42,28 @@ def inference(bench: Bench) -> Iterator[Row]:
         yield row.with_notes(_speed_ups(row))
 
 
-def _forwards(networks: Mapping[str, nn.Module], is_quick: bool) -> dict[str, Forward]:
+def _forwards(
+    networks: Mapping[str, nn.Module], images: Tensor, bench: Bench
+) -> dict[str, Forward]:
     """Run every network every way; networks are named dense and small."""
     engines: dict[str, Callable[[nn.Module], Forward]] = {
         "eager": lambda network: network.to(memory_format=torch.contiguous_format),
         "channels last": lambda network: network.to(memory_format=torch.channels_last),
     }
-    if not is_quick:
+    if not bench.is_quick:
         engines["compiled"] = torch.compile
+        if bench.device.type == "cpu" and not missing_packages():
+            engines["ONNX Runtime"] = partial(_in_onnx_runtime, images, bench.folder)
     return {
         f"{engine}, {name}": prepare(copy.deepcopy(network))
         for engine, prepare in engines.items()
         for name, network in networks.items()
     }
+
+
+def _in_onnx_runtime(images: Tensor, folder: Path, network: nn.Module) -> Forward:
+    (path,) = save_onnx(network, images, folder)
+    return onnx_forward(path)
 
 
 def _speed_ups(row: Row) -> dict[str, float]:

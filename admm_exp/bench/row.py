@@ -36,7 +36,9 @@ class Bench:
     machine: "Machine"
     clock: Callable[[], float] | None = None
 
-    def take_turns(self, actions: Actions, turn_seconds: float) -> dict[str, list[float]]:
+    def take_turns(
+        self, actions: Mapping[str, Callable[[], object]], turn_seconds: float
+    ) -> dict[str, list[float]]:
         """Time variants in turns, see `admm_exp.clock`."""
         rounds = QUICK_ROUNDS if self.is_quick else ROUNDS
         return take_turns(actions, rounds, turn_seconds, self.clock)
