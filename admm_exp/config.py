@@ -134,6 +134,23 @@ class Export(StrEnum):
     onnx = "onnx"
 
 
+class Precision(StrEnum):
+    """Number format of training: float32, its products in TF32, or autocast to a half format."""
+
+    float32 = "float32"
+    tf32 = "tf32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+@dataclass
+class TrainerSettings:
+    """How a training step computes."""
+
+    precision: Precision
+    compile: bool
+
+
 @dataclass
 class TrackingSettings:
     """Where curves and results go."""
@@ -175,6 +192,7 @@ class ExperimentConfig:
     rho_policy: dict[str, Any]
     schedule: Schedule
     tracking: TrackingSettings
+    trainer: TrainerSettings
     sparsity: Annotated[float, Ge(0.0), Lt(1.0)]
     rho: float | int | str
     layers: str | None

@@ -30,6 +30,8 @@ def dense_key(config: ExperimentConfig, materials: Materials, model: nn.Module) 
             "schedule": asdict(config.schedule.dense),
             "optimizer": asdict(config.schedule.optimizer),
             "batch_size": config.schedule.batch_size,
+            "precision": config.trainer.precision,
+            "compile": config.trainer.compile,
             "seed": config.seed,
             "device": materials.device.type,
         }

@@ -6,7 +6,7 @@ from itertools import islice
 import torch
 from torch import nn
 
-from admm_exp.config import DistillationSettings, ExperimentConfig
+from admm_exp.config import DistillationSettings, ExperimentConfig, TrainerSettings
 from admm_exp.data.dataset import Dataset
 from admm_exp.materials import Materials
 from admm_exp.phases.parts import Observer, Parts
@@ -14,6 +14,7 @@ from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.distillation import Distillation
 from admm_exp.training.loop import LossFn, TrainFn, cross_entropy, evaluate, train_epoch
 from admm_exp.training.optimizer import build_optimizer
+from admm_exp.training.stepping import Stepping
 
 CALIBRATION_BATCHES = 4
 
@@ -27,7 +28,7 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
         recalibrate_(model, islice(dataset.train, CALIBRATION_BATCHES))
 
     return Parts(
-        train_fn=_train_fn(dataset, cross_entropy),
+        train_fn=_train_fn(dataset, cross_entropy, config.trainer),
         validate_fn=lambda model: evaluate(model, dataset.val),
         optimizer_fn=lambda parameters, lr: build_optimizer(
             settings.name,
@@ -43,7 +44,11 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
 
 
 def taught(
-    parts: Parts, teacher: nn.Module, settings: DistillationSettings, dataset: Dataset
+    parts: Parts,
+    teacher: nn.Module,
+    settings: DistillationSettings,
+    dataset: Dataset,
+    trainer: TrainerSettings,
 ) -> Parts:
     """Let the dense network teach, if it is asked to.
 
@@ -52,16 +57,19 @@ def taught(
         teacher: The dense network.
         settings: Its share of the loss, 0 for none.
         dataset: What is trained on.
+        trainer: How a step computes.
     """
     if settings.weight == 0.0:
         return parts
     loss_fn = Distillation(teacher, settings.weight, settings.temperature)
-    return replace(parts, train_fn=_train_fn(dataset, loss_fn))
+    return replace(parts, train_fn=_train_fn(dataset, loss_fn, trainer))
 
 
-def _train_fn(dataset: Dataset, loss_fn: LossFn) -> TrainFn:
+def _train_fn(dataset: Dataset, loss_fn: LossFn, trainer: TrainerSettings) -> TrainFn:
+    stepping = Stepping(trainer.precision, trainer.compile)
+
     def train_fn(model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> float:
         dataset.set_epoch(epoch)
-        return train_epoch(model, optimizer, dataset.train, loss_fn)
+        return train_epoch(model, optimizer, dataset.train, loss_fn, stepping)
 
     return train_fn

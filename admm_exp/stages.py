@@ -115,7 +115,9 @@ def sparsify(made: Artifacts, run: Run) -> None:
         )
     )
     write_atomically(run.run_dir / "layers.yaml", text.encode())
-    parts = taught(run.parts, made.dense, config.schedule.admm_distillation, materials.dataset)
+    parts = taught(
+        run.parts, made.dense, config.schedule.admm_distillation, materials.dataset, config.trainer
+    )
     steps, offset = len(materials.dataset.train), config.schedule.dense.epochs
     task = Task(config, materials.rho_policy, parts, steps, offset)
     learn_gradients(constrained, run.parts, offset)
@@ -143,7 +145,9 @@ def finetune(made: Artifacts, run: Run) -> None:
     """Train the small network."""
     seed_everything(run.config.seed)
     last = run.materials.method.last_training(run.config.schedule)
-    parts = taught(run.parts, made.dense, last.settings.distillation, run.materials.dataset)
+    parts = taught(
+        run.parts, made.dense, last.settings.distillation, run.materials.dataset, run.config.trainer
+    )
     train_plain(
         made.small,
         last.phase,

@@ -25,6 +25,7 @@ from admm_exp.schema import check_arguments
 from admm_exp.tracking import NullTracker, open_tracker
 from admm_exp.tracking.spool import origin_of, read_entries
 from admm_exp.training.device import resolve_device
+from admm_exp.training.stepping import use_precision
 
 
 def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
@@ -36,6 +37,7 @@ def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
     if config.export == Export.onnx:
         require_onnx()
     device = resolve_device(config.device)
+    use_precision(config.trainer.precision, device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # timers wait for the current device
     dataset = build("dataset", config.dataset).to(device)

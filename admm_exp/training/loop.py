@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from admm_exp.errors import TrainingError
 from admm_exp.results import EpochRecord, Evaluation
+from admm_exp.training.stepping import PLAIN, Stepping
 
 Batch = tuple[Tensor, Tensor]
 TrainFn = Callable[[nn.Module, Optimizer, int], Any]
@@ -44,6 +45,7 @@ def train_epoch(
     optimizer: Optimizer,
     batches: Iterable[Batch],
     loss_fn: LossFn = cross_entropy,
+    stepping: Stepping = PLAIN,
 ) -> float:
     """Train one epoch.
 
@@ -54,6 +56,7 @@ def train_epoch(
         optimizer: Its optimizer.
         batches: (images, labels) on the network's device.
         loss_fn: (logits, labels, images) -> mean loss of a batch.
+        stepping: How a step computes.
 
     Returns:
         Mean loss a batch.
@@ -62,12 +65,12 @@ def train_epoch(
         DivergedError: If a loss was NaN or infinite, with the first such step.
     """
     model.train()
-    losses = []
+    forward, losses = stepping.forward_of(model), []
     for images, labels in batches:
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_fn(model(images), labels, images)
-        loss.backward()
-        optimizer.step()
+        with stepping.autocast(images.device):
+            loss = loss_fn(forward(images), labels, images)
+        stepping.step(loss, optimizer)
         losses.append(loss.detach())
     values = torch.stack(losses)
     if not bool(values.isfinite().all()):

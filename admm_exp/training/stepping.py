@@ -1,0 +1,95 @@
+"""How a training step computes: number format, and whether the network is compiled."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from admm_exp.errors import ConfigError
+
+Forward = Callable[[Tensor], Any]
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Stepping:
+    """Forward passes, backward passes and optimizer steps in one number format.
+
+    Weights, optimizer and ADMM state stay float32 in every format. Gradients of fp16 are scaled up
+    and unscaled before the optimizer's step, so its hooks, the penalty among them, see them in
+    their own size; a step whose gradients overflowed is left out whole.
+
+    Args:
+        precision: "float32", "tf32" (as `use_precision` has set the device), "bf16" or "fp16".
+        is_compiled: Compile the forward and backward pass of every network at its first step. The
+            network itself is left as it is: what is saved, cut or loaded knows nothing of it.
+    """
+
+    def __init__(self, precision: str = "float32", is_compiled: bool = False) -> None:
+        self._half = HALVES.get(precision)
+        self._is_scaled = precision == "fp16"
+        self._scaler: torch.amp.GradScaler | None = None
+        self._is_compiled = is_compiled
+        self._compiled: dict[nn.Module, Forward] = {}
+
+    def forward_of(self, model: nn.Module) -> Forward:
+        """Return what computes the forward pass of a network and shares its parameters."""
+        if not self._is_compiled:
+            return model
+        if model not in self._compiled:
+            self._compiled[model] = torch.compile(model)
+        return self._compiled[model]
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """Compute in the number format, inside the `with` block."""
+        return torch.autocast(device.type, self._half) if self._half else nullcontext()
+
+    def step(self, loss: Tensor, optimizer: Optimizer) -> None:
+        """Compute the gradients of a loss and step the optimizer."""
+        if not self._is_scaled:
+            loss.backward()
+            optimizer.step()
+            return
+        if self._scaler is None:
+            self._scaler = torch.amp.GradScaler(loss.device.type)
+        self._scaler.scale(loss).backward()
+        self._scaler.step(optimizer)
+        self._scaler.update()
+
+
+PLAIN = Stepping()
+"""float32, eager."""
+
+
+def use_precision(precision: str, device: torch.device) -> None:
+    """Check that a device computes in a number format, and set how its GPU multiplies float32.
+
+    Args:
+        precision: "float32" (every product in full), "tf32", "bf16" or "fp16".
+        device: Where training takes place.
+
+    Raises:
+        ConfigError: If the device cannot, or would only emulate it.
+    """
+    is_cuda = device.type == "cuda"
+    if precision in {"tf32", "fp16"} and not is_cuda:
+        raise ConfigError(
+            f"trainer.precision={precision} needs a CUDA GPU, got device {device}: "
+            "take trainer.precision=float32"
+        )
+    if precision == "bf16" and not _has_bf16(device):
+        raise ConfigError(
+            f"trainer.precision=bf16 is emulated on this {device.type}, about 20 times slower than "
+            "float32: take trainer.precision=float32"
+        )
+    if is_cuda:
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
