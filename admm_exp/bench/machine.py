@@ -8,7 +8,7 @@ import torch
 
 from admm_exp.clock import take_turns
 
-TURN_SECONDS = 0.1
+ROUNDS, TURN_SECONDS = 5, 0.1
 CPU_SIDE, GPU_SIDE = 1024, 8192
 CPU_MEGABYTES, GPU_MEGABYTES = 64, 1024
 
@@ -19,7 +19,7 @@ class Machine:
 
     Args:
         bytes_per_second: Read and written by a sum of two large tensors.
-        macs_per_second: Multiply-accumulates of a float32 matrix product.
+        macs_per_second: Multiply-accumulates of a matrix product.
     """
 
     bytes_per_second: float
@@ -35,23 +35,25 @@ class Machine:
 
 
 def measure_machine(
-    device: torch.device, clock: Callable[[], float] | None = None, rounds: int = 5
+    device: torch.device,
+    clock: Callable[[], float] | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Machine:
     """Measure the limits of a device with the threads that this process uses.
 
     Args:
         device: What is measured.
         clock: What times are read from; None for wall time.
-        rounds: Turns; the fastest counts.
+        dtype: Number format of the matrix product.
     """
     is_cpu = device.type == "cpu"
     side = CPU_SIDE if is_cpu else GPU_SIDE
     n = (CPU_MEGABYTES if is_cpu else GPU_MEGABYTES) * 2**20 // 4
     a, b, c = (torch.ones(n, device=device) for _ in range(3))
-    x, y, z = (torch.ones(side, side, device=device) for _ in range(3))
+    x, y, z = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(3))
     actions = {
         "sum": partial(torch.add, a, b, out=c),
         "product": partial(torch.mm, x, y, out=z),
     }
-    seconds = take_turns(actions, rounds, TURN_SECONDS, clock)
+    seconds = take_turns(actions, ROUNDS, TURN_SECONDS, clock)
     return Machine(3 * 4 * n / min(seconds["sum"]), side**3 / min(seconds["product"]))

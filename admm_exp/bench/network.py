@@ -15,7 +15,7 @@ from admm_exp.training.layout import suited_layout
 from admm_exp.training.optimizer import build_optimizer
 
 RHO, LR = 1e-3, 1e-3
-CLASSES = {"resnet20": 10, "resnet18": 200, "resnet50": 1000}
+CLASSES = {"resnet20": 10, "resnet18_32": 10, "resnet18": 200, "resnet50": 1000}
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,19 @@ def subject(name: str, size: int, batch_size: int, device: torch.device) -> Subj
         device: Where both are.
     """
     torch.manual_seed(0)
-    is_small = name == "resnet20"
-    model = resnet20(CLASSES[name]) if is_small else torchvision_model(name, CLASSES[name])
-    model = model.to(device)
+    model = _build(name).to(device)
     model = model.to(memory_format=suited_layout(model, device))
     images = torch.randn(batch_size, 3, size, size, device=device)
     labels = torch.randint(CLASSES[name], (batch_size,), device=device)
     constrained = ConstrainedModel(model, images[:1], sparsity=0.5, metric=L2Norm(), rho=RHO)
     return Subject(f"{name}, {size}x{size}, batch {batch_size}", model, constrained, images, labels)
+
+
+def _build(name: str) -> nn.Module:
+    if name == "resnet20":
+        return resnet20(CLASSES[name])
+    model = torchvision_model(name.removesuffix("_32"), CLASSES[name])
+    if name.endswith("_32"):  # as ResNet-18 is trained on CIFAR
+        model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        model.maxpool = nn.Identity()
+    return model

@@ -47,6 +47,7 @@ ENTRIES = {
     "inference": Entry("dense and small network, batch 1 and 64", "inference:inference"),
     "job": Entry("the whole default job", "process:job", is_quick=False),
     "sweep": Entry("four jobs in turn and two at a time", "process:sweep", is_quick=False),
+    "gpu": Entry("images a second against a bare loop, at GPU sizes", "gpu:gpu", is_default=False),
 }
 
 

@@ -1,0 +1,86 @@
+"""Rows for a GPU: images a second against a bare loop, at the sizes that GPUs train."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch.optim import Optimizer
+
+from admm_exp.bench.machine import measure_machine
+from admm_exp.bench.network import Subject, subject
+from admm_exp.bench.row import Actions, Bench, Row, Target
+from admm_exp.data.augment import Augmentation
+from admm_exp.data.image_transforms import MEAN, STD
+from admm_exp.data.in_memory import TensorBatches
+from admm_exp.training.loop import cross_entropy, train_epoch
+from admm_exp.training.stepping import Stepping
+
+ON_GPU, GPU_STEPS = (("resnet18_32", 32, 512), ("resnet50", 224, 128)), 20
+ELSEWHERE, OTHER_STEPS = (("resnet20", 32, 8),), 2
+SHARE_OF_BARE = 0.95
+Autocast = Callable[[], AbstractContextManager[object]]
+TURN_SECONDS = 0.05
+
+
+def gpu(bench: Bench) -> Iterator[Row]:
+    """Measure whole training steps with data, in bfloat16 on a GPU; elsewhere in a tiny form."""
+    is_gpu = bench.device.type == "cuda"
+    precision, dtype = ("bf16", torch.bfloat16) if is_gpu else ("float32", torch.float32)
+    machine = measure_machine(bench.device, bench.clock, dtype)
+    n_steps = GPU_STEPS if is_gpu else OTHER_STEPS
+    for name, size, batch_size in ON_GPU if is_gpu else ELSEWHERE:
+        made = subject(name, size, batch_size, bench.device)
+        row = Row(
+            f"gpu_{name}",
+            f"{n_steps} training steps with data, {made.name}, {precision}",
+            _take_turns(bench, made, Stepping(precision), n_steps),
+            machine.seconds_for_macs(3 * made.macs * batch_size * n_steps),
+            "multiply-accumulates of forward and backward pass",
+            batch_size * n_steps,
+        )
+        yield row.with_targets(
+            *(
+                Target(
+                    f"{variant}, images/s over bare", 1 / row.ratio(variant), SHARE_OF_BARE, True
+                )
+                for variant in ("plain", "ADMM")
+            )
+        )
+
+
+def _take_turns(
+    bench: Bench, made: Subject, stepping: Stepping, n_steps: int
+) -> dict[str, list[float]]:
+    size, n_images = made.images.shape[-1], n_steps * len(made.images)
+    batches = TensorBatches(
+        torch.randint(256, (n_images, 3, size, size), dtype=torch.uint8),
+        made.labels.cpu().repeat(n_steps),
+        len(made.images),
+        MEAN,
+        STD,
+        augment=Augmentation(4, flip=True),
+        shuffle=True,
+    ).to(bench.device)
+    plain, with_admm = made.optimizer(), made.optimizer()
+    autocast = partial(stepping.autocast, bench.device)
+    epoch = partial(train_epoch, made.model, batches=batches, loss_fn=cross_entropy)
+    actions: Actions = {
+        "bare loop": partial(_bare_loop, made, plain, autocast, n_steps),
+        "plain": partial(epoch, plain, stepping=stepping),
+        "ADMM": partial(epoch, with_admm, stepping=stepping),
+    }
+    with made.constrained.penalty(with_admm):
+        return bench.take_turns(actions, TURN_SECONDS)
+
+
+def _bare_loop(made: Subject, optimizer: Optimizer, autocast: Autocast, n_steps: int) -> None:
+    """What a person would write in ten lines, always on the same batch."""
+    made.model.train()
+    for _ in range(n_steps):
+        optimizer.zero_grad(set_to_none=True)
+        with autocast():
+            loss = F.cross_entropy(made.model(made.images), made.labels)
+        loss.backward()
+        optimizer.step()
