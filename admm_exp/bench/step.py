@@ -91,7 +91,6 @@ def _whole_steps(bench: Bench, made: Subject) -> Row:
 
 def _penalties(bench: Bench, made: Subject) -> Row:
     """Time what ADMM adds to a step: the hooks around an optimizer that does nothing."""
-    made.model.zero_grad()
     for parameter in made.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     penalty = _Penalty(made)
