@@ -128,6 +128,14 @@ class Schedule:
 
 
 @dataclass
+class TrainerSettings:
+    """How many processes train together, and how long one that does not answer is waited for."""
+
+    devices: Annotated[int, Ge(1)]
+    patience_seconds: Annotated[float, Gt(0.0)]
+
+
+@dataclass
 class TrackingSettings:
     """Where curves and results go."""
 
@@ -168,6 +176,7 @@ class ExperimentConfig:
     rho_policy: dict[str, Any]
     schedule: Schedule
     tracking: TrackingSettings
+    trainer: TrainerSettings
     sparsity: Annotated[float, Ge(0.0), Lt(1.0)]
     rho: float | int | str
     layers: str | None
@@ -192,6 +201,7 @@ class PlanConfig(ExperimentConfig):
 
 INCIDENTAL = {"name", "experiment_name", "tracking", "tracking_uri", "device", "force"}
 """Settings that do not decide a run's result."""
+INCIDENTAL_TO_TRAINER = {"devices", "patience_seconds"}
 
 
 def digest(value: Any) -> str:
@@ -226,7 +236,8 @@ def _decisive(config: ExperimentConfig) -> dict[str, Any]:
     settings["pretrained"] = content_hash(config.pretrained)
     if config.from_run:
         settings["from_run"] = content_hash(Path(config.from_run) / "model.safetensors")
-    return settings | {"dataset": dataset_settings(config)}
+    trainer = {k: v for k, v in settings["trainer"].items() if k not in INCIDENTAL_TO_TRAINER}
+    return settings | {"dataset": dataset_settings(config), "trainer": trainer}
 
 
 def _without_seed(value: Any) -> Any:

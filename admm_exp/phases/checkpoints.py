@@ -18,6 +18,7 @@ from admm_exp.phases.snapshot import Snapshot, clear, write_snapshot
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
 from admm_exp.training.checkpoint import require_fit
+from admm_exp.training.distribution import is_first
 from admm_exp.training.seeding import restore_rng_state, rng_state
 
 
@@ -49,7 +50,7 @@ class Checkpoints:
         self._start = perf_counter()
         self._steps = 0
         self._warned = False
-        if earlier is None:
+        if earlier is None and is_first():
             clear(folder)
 
     def begin(
@@ -143,6 +144,8 @@ class Checkpoints:
         log, now = self._logs[self._phase], perf_counter()
         log.seconds, self._start = log.seconds + now - self._start, now
         log.steps_per_epoch, self._steps = self._steps, 0
+        if not is_first():
+            return
         tensors = self._over | self._tensors(model, optimizer, constrained)
         try:
             write_snapshot(self._folder, Snapshot(self._number, self._origin, self._logs, tensors))
