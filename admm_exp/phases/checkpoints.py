@@ -84,7 +84,7 @@ class Checkpoints:
             _load_optimizer_(optimizer, self._earlier.part(phase, "optimizer"), source)
         try:
             restore_rng_state(self._earlier.part(phase, "rng"))
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f"{source} holds no state of the generators: {error}") from error
         return log
 
