@@ -92,10 +92,9 @@ class Checkpoints:
         """Remember the network of a phase that trained nothing."""
         self._over |= _copied(self._tensors(model, None, None))
 
-    def is_finished(self, phase: str) -> bool:
-        """Tell whether an earlier process ended the phase."""
-        log = self._earlier.logs.get(phase)
-        return log is not None and log.result is not None
+    def has_begun(self, phase: str) -> bool:
+        """Tell whether an earlier process worked on the phase."""
+        return phase in self._earlier.logs
 
     def phase_started(self, name: str, epochs: int) -> None:
         """Begin a phase's log."""
@@ -121,7 +120,7 @@ class Checkpoints:
         """Remember how a phase ended, with the time of all processes that worked on it."""
         log = self._logs[self._phase]
         whole = replace(result, seconds=log.seconds + perf_counter() - self._start)
-        if self.is_finished(self._phase):
+        if self.has_begun(self._phase):
             whole = self._earlier.logs[self._phase].result or whole
         log.result = whole
         log.seconds = whole.seconds

@@ -33,7 +33,8 @@ def dense_network(
 
     One process trains while others that want the same network wait for it; a dead one leaves its
     lock free at once, and one that has finished no epoch for an hour is waited for no longer. An
-    entry appears whole or not at all, and a damaged one is trained anew.
+    entry appears whole or not at all, and a damaged one is trained anew. A run that has begun to
+    train goes on with it, so that its result does not depend on who else was there meanwhile.
 
     Args:
         model: The network, freshly initialised; trained or filled in place.
@@ -45,10 +46,10 @@ def dense_network(
         The phase; `cached` tells whether the network came from the cache.
     """
     entry.parent.mkdir(parents=True, exist_ok=True)
-    is_finished = parts.progress.is_finished("dense")
+    has_begun = parts.progress.has_begun("dense")
     with _one_trainer(entry) if is_first() else nullcontext():
         start = perf_counter()
-        records = from_first(lambda: None if is_finished else _load(model, entry))
+        records = from_first(lambda: None if has_begun else _load(model, entry))
         if records is not None:
             copy_from_first_(model)
             return _tell_again([EpochRecord(**record) for record in records], model, parts, start)
