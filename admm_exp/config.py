@@ -145,10 +145,19 @@ class Precision(StrEnum):
 
 @dataclass
 class TrainerSettings:
-    """How a training step computes."""
+    """How a training step computes, and who shares it.
+
+    Args:
+        precision: Of the arithmetic.
+        compile: Whether torch.compile builds the step.
+        devices: Processes that train together.
+        patience_seconds: How long one that does not answer is waited for.
+    """
 
     precision: Precision
     compile: bool
+    devices: Annotated[int, Ge(1)]
+    patience_seconds: Annotated[float, Gt(0.0)]
 
 
 @dataclass
@@ -218,6 +227,7 @@ class PlanConfig(ExperimentConfig):
 
 INCIDENTAL = {"name", "experiment_name", "tracking", "tracking_uri", "device", "force", "export"}
 """Settings that do not decide a run's result."""
+INCIDENTAL_TO_TRAINER = {"devices", "patience_seconds"}
 
 
 def digest(value: Any) -> str:
@@ -252,7 +262,8 @@ def _decisive(config: ExperimentConfig) -> dict[str, Any]:
     settings["pretrained"] = content_hash(config.pretrained)
     if config.from_run:
         settings["from_run"] = content_hash(Path(config.from_run) / "model.safetensors")
-    return settings | {"dataset": dataset_settings(config)}
+    trainer = {k: v for k, v in settings["trainer"].items() if k not in INCIDENTAL_TO_TRAINER}
+    return settings | {"dataset": dataset_settings(config), "trainer": trainer}
 
 
 def _without_seed(value: Any) -> Any:

@@ -7,6 +7,7 @@ from torch import nn
 from admm_exp.config import ExperimentConfig, content_hash, dataset_settings, digest
 from admm_exp.environment import package_version, source_digest
 from admm_exp.materials import Materials
+from admm_exp.training.distribution import world_size
 
 PACKAGES = ("admm-exp", "torch", "torchvision")
 
@@ -34,5 +35,6 @@ def dense_key(config: ExperimentConfig, materials: Materials, model: nn.Module) 
             "compile": config.trainer.compile,
             "seed": config.seed,
             "device": materials.device.type,
+            "processes": world_size(),
         }
     )

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from admm_exp.provenance import ask_git, command
+from admm_exp.training.distribution import world_size
 
 PACKAGES = (
     "admm-exp",
@@ -33,6 +34,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "host": platform.node(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": world_size(),
         "device": str(device),
         "device_name": _device_name(device),
         "command": command(),

@@ -39,6 +39,10 @@ class StoppedError(AdmmExpError):
     """A run is ended because going on is pointless."""
 
 
+class ProcessError(AdmmExpError):
+    """A process that trains along has died or does not answer."""
+
+
 class SurgeryError(AdmmExpError):
     """The cut network does not compute what the masked one does."""
 

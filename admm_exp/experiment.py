@@ -21,6 +21,7 @@ from admm_exp.results import History
 from admm_exp.run_parts import parts_of
 from admm_exp.stages import STAGES, Artifacts, Run
 from admm_exp.tracking.curves import Curves
+from admm_exp.training.distribution import is_first, require_same
 
 CHECKPOINTS = "checkpoints"
 VERSIONS = ("torch", "device")
@@ -47,8 +48,10 @@ def run_experiment(
         earlier: Where an earlier process stopped; None begins anew.
 
     Returns:
-        The report.
+        The report; empty in all but the first of several processes, which writes all files.
     """
+    if earlier is not None:
+        require_same("the checkpoint", earlier.number)
     history = History()
     observer = Observers((history, Curves(materials.tracker), *materials.observers))
     checkpoints = Checkpoints(
@@ -68,6 +71,8 @@ def run_experiment(
     for stage in others:
         stage(made, run)
 
+    if not is_first():
+        return {}
     _add_latency(made, materials)
     previous = materials.previous
     admm = {"rho": rho, "rho_setting": config.rho, **made.before_cut}

@@ -13,7 +13,8 @@ from admm_exp.training.checkpoint import load_tensors
 
 TIMES = ("seconds", "latency_ms")
 RESULTS = ("models", "surgery", "admm", "layers", "history")
-ORIGIN = ("packages", "python", "platform", "device", "device_name", "threads", "commit")
+MACHINE = ("platform", "device", "device_name", "processes", "threads")
+ORIGIN = ("packages", "python", *MACHINE, "commit")
 
 
 def compare_runs(first: Path, second: Path) -> list[str]:

@@ -12,6 +12,7 @@ from admm_exp.materials import Materials
 from admm_exp.phases.parts import Observer, Parts
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.distillation import Distillation
+from admm_exp.training.distribution import average_gradients
 from admm_exp.training.loop import LossFn, TrainFn, cross_entropy, evaluate, train_epoch
 from admm_exp.training.optimizer import build_optimizer
 from admm_exp.training.stepping import Stepping
@@ -30,13 +31,15 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
     return Parts(
         train_fn=_train_fn(dataset, cross_entropy, config.trainer),
         validate_fn=lambda model: evaluate(model, dataset.val),
-        optimizer_fn=lambda parameters, lr: build_optimizer(
-            settings.name,
-            parameters,
-            lr,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            nesterov=settings.nesterov,
+        optimizer_fn=lambda parameters, lr: average_gradients(
+            build_optimizer(
+                settings.name,
+                parameters,
+                lr,
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+                nesterov=settings.nesterov,
+            )
         ),
         observer=observer,
         recalibrate_fn=recalibrate,

@@ -31,6 +31,7 @@ from admm_exp.results import PhaseResult
 from admm_exp.run_parts import taught
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.checkpoint import write_atomically
+from admm_exp.training.distribution import is_first
 from admm_exp.training.layout import suited_layout
 from admm_exp.training.loop import evaluate
 from admm_exp.training.pretrained import load_pretrained
@@ -114,7 +115,8 @@ def sparsify(made: Artifacts, run: Run) -> None:
             constrained.prunable, constrained.sparsities, layers, constrained.granularity.unit
         )
     )
-    write_atomically(run.run_dir / "layers.yaml", text.encode())
+    if is_first():
+        write_atomically(run.run_dir / "layers.yaml", text.encode())
     parts = taught(
         run.parts, made.dense, config.schedule.admm_distillation, materials.dataset, config.trainer
     )

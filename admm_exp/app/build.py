@@ -13,6 +13,7 @@ from hydra.errors import InstantiationException
 from torch import nn
 
 from admm_exp.app.earlier import SPOOL
+from admm_exp.app.ranks import Team
 from admm_exp.config import ExperimentConfig, Export, config_hash, group_hash
 from admm_exp.errors import AdmmExpError, ConfigError
 from admm_exp.job_file import Job
@@ -28,19 +29,27 @@ from admm_exp.training.device import resolve_device
 from admm_exp.training.stepping import use_precision
 
 
-def build_materials(config: ExperimentConfig, observer: Observer) -> Materials:
+def build_materials(
+    config: ExperimentConfig, observer: Observer, team: Team | None = None
+) -> Materials:
     """Build data set, network and metric, and check that the network can be pruned as asked.
+
+    Args:
+        config: The settings.
+        observer: Sees the run.
+        team: The processes that train together; None for this one alone.
 
     Raises:
         AdmmExpError: If a part cannot be built or the network has nothing to prune.
     """
     if config.export == Export.onnx:
         require_onnx()
-    device = resolve_device(config.device)
+    team = team or Team()
+    device = resolve_device(config.device, team.local_rank)
     use_precision(config.trainer.precision, device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # timers wait for the current device
-    dataset = build("dataset", config.dataset).to(device)
+    dataset = build("dataset", config.dataset).to(device).shard(team.rank, team.world)
     builder = {key: value for key, value in config.model.items() if key != "name"}
     offered = {"num_classes": dataset.num_classes, "in_channels": dataset.shape[0]}
     builder |= {name: value for name, value in offered.items() if name in taken_by(config.model)}

@@ -17,7 +17,7 @@ from admm_exp.errors import ConfigError
 RESUME = "resume"
 REPEAT = "repeat"
 SPOOL = "metrics.jsonl"
-ALLOWED = ("tracking_uri", "device")
+ALLOWED = ("tracking_uri", "device", "trainer.devices")
 OWN_PARTS = "admm_exp."
 
 
@@ -72,11 +72,11 @@ def settings_of(run_dir: Path, word: str, changes: Sequence[str]) -> DictConfig:
         if is_set and key.endswith("._target_") and dict(_targets(plain)).get(key) == value:
             confirmed.add(key)
         elif is_set and key in ALLOWED:
-            settings[key] = value
+            OmegaConf.update(settings, key, value)
         else:
             raise ConfigError(
                 f"{word}={run_dir} takes its settings from that run and allows only "
-                f"{' and '.join(ALLOWED)} beside it, got {change}"
+                f"{', '.join(ALLOWED)} beside it, got {change}"
             )
     for key, target in _targets(plain):
         if not target.startswith(OWN_PARTS) and key not in confirmed:

@@ -4,7 +4,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from admm_exp.app.earlier import (
     settings_of,
 )
 from admm_exp.app.errors import explain, sentence
+from admm_exp.app.ranks import follow, is_follower, leading
 from admm_exp.config import ExperimentConfig
 from admm_exp.errors import StoppedError
 from admm_exp.job_file import begin_job, end_job, find_job, job_path, read_job
@@ -32,6 +33,7 @@ from admm_exp.job_file import begin_job, end_job, find_job, job_path, read_job
 FULL_ERROR = "HYDRA_FULL_ERROR"
 ERROR = "error.txt"
 WANTS_TRACEBACK = "ADMM_EXP_TRACEBACK"
+CACHE_DIR = Path("outputs/cache/dense")
 PLUGINS = str(Path(__file__).parent.parent / "_plugins")
 
 # Hydra looks for sweepers and launchers in the package hydra_plugins alone, in every process.
@@ -54,7 +56,19 @@ OmegaConf.register_new_resolver("conf", lambda name: str(conf_dir() / name), rep
 
 def main() -> None:
     """Run `admm-exp`."""
+    if is_follower():
+        _follow()
+        return
     run_command("config", ExperimentConfig, _task, _earlier)
+
+
+def _follow() -> None:
+    """Take part in a run that another process leads."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault(WANTS_TRACEBACK, os.environ.get(FULL_ERROR, "0"))
+    _look_for_parts_here()
+    with one_sentence():
+        follow()
 
 
 def run_command(
@@ -195,34 +209,41 @@ def _run_alone(
     from admm_exp.schema import check_config
 
     job = None if path is None else read_job(path)
-    try:
-        settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
-        # before torch is imported: a person waits for the answer
-        config = check_config(settings, given)
-        from admm_exp.app.build import build_materials, open_tracking
-        from admm_exp.job_observer import JobObserver
-        from admm_exp.terminal import Terminal
+    with ExitStack() as others:
+        try:
+            settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
+            # before torch is imported: a person waits for the answer
+            config = check_config(settings, given)
+            from admm_exp.app.build import build_materials, open_tracking
+            from admm_exp.job_observer import JobObserver
+            from admm_exp.terminal import Terminal
 
-        terminal = Terminal()
-        materials = build_materials(config, terminal if path is None else JobObserver(path))
-        from admm_exp.experiment import find_checkpoint, run_experiment
+            terminal = Terminal()
+            observer = terminal if path is None else JobObserver(path)
+            team = others.enter_context(leading(config.trainer, job is not None))
+            materials = build_materials(config, observer, team)
+            from admm_exp.experiment import find_checkpoint, run_experiment
 
-        earlier = find_checkpoint(config, materials, run_dir) if is_resumed else None
-        materials = open_tracking(config, materials, run_dir, job, is_resumed)
-    except Exception:
-        if job is None and not is_resumed:
-            _remove_unused(run_dir)
-        raise
-    from admm_exp.tracking import tracked
+            earlier = find_checkpoint(config, materials, run_dir) if is_resumed else None
+            materials = open_tracking(config, materials, run_dir, job, is_resumed)
+        except Exception:
+            if job is None and not is_resumed:
+                _remove_unused(run_dir)
+            raise
+        from admm_exp.tracking import tracked
 
-    cache_dir = Path("outputs/cache/dense")
-    try:
-        with tracked(materials.tracker):
-            if job is None:
-                terminal.started(config)
-            report = run_experiment(config, materials, run_dir, cache_dir, earlier)
-    finally:
-        terminal.close()
+        folders = {"run_dir": str(run_dir), "cache_dir": str(CACHE_DIR)}
+        work = {"settings": settings, "is_resumed": is_resumed} | folders
+        try:
+            with (
+                tracked(materials.tracker),
+                team.working(work, materials.device, config.trainer.patience_seconds),
+            ):
+                if job is None:
+                    terminal.started(config)
+                report = run_experiment(config, materials, run_dir, CACHE_DIR, earlier)
+        finally:
+            terminal.close()
     if job is None:
         terminal.finished(report, _short(run_dir))
     return float(report["models"]["finetuned"]["val_accuracy"])

@@ -31,6 +31,10 @@ class Batches(Protocol):
         """Fix order and augmentation of the next pass, a pure function of (seed, epoch)."""
         ...
 
+    def shard(self, rank: int, world: int) -> Self:
+        """Return what process `rank` of `world` has of every batch; `n_samples` counts all."""
+        ...
+
 
 @dataclass
 class Dataset:
@@ -55,6 +59,25 @@ class Dataset:
             test=self.test.to(device),
         )
 
+    def shard(self, rank: int, world: int) -> Dataset:
+        """Return one process's part of every batch of a data set that several share.
+
+        Args:
+            rank: number of the process, counted from 0.
+            world: number of processes.
+
+        Raises:
+            DataError: if a training batch cannot be shared evenly.
+        """
+        if world == 1:
+            return self
+        return dataclasses.replace(
+            self,
+            train=self.train.shard(rank, world),
+            val=self.val.shard(rank, world),
+            test=self.test.shard(rank, world),
+        )
+
     def set_epoch(self, epoch: int) -> None:
         """Fix order and augmentation of the next training pass, so that a resumed run repeats it.
 
@@ -62,6 +85,19 @@ class Dataset:
             epoch: number of the epoch, counted from 0.
         """
         self.train.set_epoch(epoch)
+
+
+def require_even(batch_size: int, world: int) -> None:
+    """Check that all processes get equally many samples of a training batch.
+
+    Raises:
+        DataError: if they do not.
+    """
+    if batch_size % world:
+        raise DataError(
+            f"batch_size must be a multiple of {world}, the number of processes that share a "
+            f"batch, got {batch_size}"
+        )
 
 
 def samples_per_pass(n: int, batch_size: int, drop_last: bool) -> int:

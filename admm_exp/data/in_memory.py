@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from admm_exp.data.augment import Augmentation, crop_and_flip, crop_windows, draw_shifts, pad
-from admm_exp.data.dataset import Dataset, samples_per_pass
+from admm_exp.data.dataset import Dataset, require_even, samples_per_pass
 from admm_exp.data.epoch_random import epoch_generator
 from admm_exp.data.fingerprint import fingerprint
 from admm_exp.data.normalise import Normalise, resize
@@ -79,6 +79,8 @@ class TensorBatches:
         self._seed = seed
         self._img_size = img_size
         self._epoch = 0
+        self._drop_last = drop_last
+        self._rank, self._world = 0, 1
 
     def __len__(self) -> int:
         return math.ceil(self.n_samples / self._batch_size)
@@ -91,11 +93,22 @@ class TensorBatches:
         shifts = draw_shifts(n, self._augment, generator).to(device)
         windows = crop_windows(self._padded, *self._size)
         for start in range(0, self.n_samples, self._batch_size):
-            rows = slice(start, start + self._batch_size)
+            first, end = start + self._rank, min(start + self._batch_size, self.n_samples)
+            if first >= end:  # the last batch has fewer samples than there are processes
+                return
+            rows = slice(first, end, self._world)
             images = self._normalise(crop_and_flip(windows, order[rows], shifts[rows]))
             if self._img_size is not None:
                 images = resize(images, self._img_size)
             yield images, self._labels[order[rows]]
+
+    def shard(self, rank: int, world: int) -> TensorBatches:
+        """Return batches that hold every `world`-th sample of these, from number `rank`."""
+        if self._drop_last:
+            require_even(self._batch_size, world)
+        part = copy.copy(self)
+        part._rank, part._world = rank, world
+        return part
 
     def to(self, device: torch.device | str) -> TensorBatches:
         """Return batches whose uint8 images and labels are on `device`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from admm_exp.data.dataset import samples_per_pass
+from admm_exp.data.dataset import require_even, samples_per_pass
 from admm_exp.data.epoch_random import epoch_generator
 from admm_exp.data.normalise import Normalise
 from admm_exp.errors import DataError
@@ -65,21 +66,20 @@ class LoaderBatches:
         if workers < 0:
             raise DataError(f"workers must be at least 0, got {workers}")
         self.n_samples = samples_per_pass(len(samples), batch_size, drop_last)
-        self._sampler = _EpochSampler(len(samples), shuffle, seed)
+        self._sampler = _EpochBatches(len(samples), self.n_samples, batch_size, shuffle, seed)
+        self._drop_last = drop_last
         self._options: dict[str, Any] = {
             "dataset": _Seeded(samples),
-            "sampler": self._sampler,
-            "batch_size": batch_size,
+            "batch_sampler": self._sampler,
             "num_workers": workers,
             "persistent_workers": workers > 0,
-            "drop_last": drop_last,
             "collate_fn": _collate,
         }
         self._normalise = Normalise(mean, std)
         self._set_device(torch.device("cpu"))
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return len(self._sampler)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self._loader:
@@ -89,11 +89,19 @@ class LoaderBatches:
             images = images.to(self._device, non_blocking=True)
             yield self._normalise(images), labels.to(self._device, non_blocking=True)
 
+    def shard(self, rank: int, world: int) -> LoaderBatches:
+        """Return batches that read every `world`-th sample of these alone, from number `rank`."""
+        if self._drop_last:
+            require_even(self._sampler.batch_size, world)
+        part = self.to(self._device)
+        part._sampler.rank, part._sampler.world = rank, world
+        return part
+
     def to(self, device: torch.device | str) -> LoaderBatches:
         """Return batches that are moved to `device` one by one, as uint8."""
         moved = copy.copy(self)
         moved._sampler = copy.copy(self._sampler)
-        moved._options = self._options | {"sampler": moved._sampler}
+        moved._options = self._options | {"batch_sampler": moved._sampler}
         moved._set_device(torch.device(device))
         return moved
 
@@ -110,22 +118,30 @@ class LoaderBatches:
         )
 
 
-class _EpochSampler(Sampler[Ticket]):
-    def __init__(self, n: int, shuffle: bool, seed: int) -> None:
+class _EpochBatches(Sampler[list[Ticket]]):
+    """The tickets of every batch, or those of one process among several."""
+
+    def __init__(self, n: int, n_used: int, batch_size: int, shuffle: bool, seed: int) -> None:
         self.n = n
+        self.n_used = n_used
+        self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
         self.epoch = 0
+        self.rank, self.world = 0, 1
 
     def __len__(self) -> int:
-        return self.n
+        return math.ceil(self.n_used / self.batch_size)
 
-    def __iter__(self) -> Iterator[Ticket]:
+    def __iter__(self) -> Iterator[list[Ticket]]:
         generator = epoch_generator(self.seed, self.epoch)
         order = torch.randperm(self.n, generator=generator) if self.shuffle else range(self.n)
         seeds = torch.randint(2**32, (self.n,), generator=generator)
-        for index, seed in zip(order, seeds, strict=True):
-            yield int(index), int(seed)
+        tickets = [(int(index), int(seed)) for index, seed in zip(order, seeds, strict=True)]
+        for start in range(0, self.n_used, self.batch_size):
+            end = min(start + self.batch_size, self.n_used)
+            if own := tickets[start + self.rank : end : self.world]:
+                yield own
 
 
 @dataclass(frozen=True)

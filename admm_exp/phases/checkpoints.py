@@ -18,6 +18,7 @@ from admm_exp.phases.snapshot import Snapshot, clear, write_snapshot
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
 from admm_exp.training.checkpoint import require_fit
+from admm_exp.training.distribution import is_first
 from admm_exp.training.seeding import restore_rng_state, rng_state
 
 
@@ -49,7 +50,7 @@ class Checkpoints:
         self._start = perf_counter()
         self._steps = 0
         self._warned = False
-        if earlier is None:
+        if earlier is None and is_first():
             clear(folder)
 
     def begin(
@@ -83,7 +84,7 @@ class Checkpoints:
             _load_optimizer_(optimizer, self._earlier.part(phase, "optimizer"), source)
         try:
             restore_rng_state(self._earlier.part(phase, "rng"))
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f"{source} holds no state of the generators: {error}") from error
         return log
 
@@ -91,10 +92,9 @@ class Checkpoints:
         """Remember the network of a phase that trained nothing."""
         self._over |= _copied(self._tensors(model, None, None))
 
-    def is_finished(self, phase: str) -> bool:
-        """Tell whether an earlier process ended the phase."""
-        log = self._earlier.logs.get(phase)
-        return log is not None and log.result is not None
+    def has_begun(self, phase: str) -> bool:
+        """Tell whether an earlier process worked on the phase."""
+        return phase in self._earlier.logs
 
     def phase_started(self, name: str, epochs: int) -> None:
         """Begin a phase's log."""
@@ -120,7 +120,7 @@ class Checkpoints:
         """Remember how a phase ended, with the time of all processes that worked on it."""
         log = self._logs[self._phase]
         whole = replace(result, seconds=log.seconds + perf_counter() - self._start)
-        if self.is_finished(self._phase):
+        if self.has_begun(self._phase):
             whole = self._earlier.logs[self._phase].result or whole
         log.result = whole
         log.seconds = whole.seconds
@@ -143,6 +143,8 @@ class Checkpoints:
         log, now = self._logs[self._phase], perf_counter()
         log.seconds, self._start = log.seconds + now - self._start, now
         log.steps_per_epoch, self._steps = self._steps, 0
+        if not is_first():
+            return
         tensors = self._over | self._tensors(model, optimizer, constrained)
         try:
             write_snapshot(self._folder, Snapshot(self._number, self._origin, self._logs, tensors))

@@ -4,10 +4,11 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic, perf_counter
+from typing import Any
 
 from filelock import FileLock, Timeout
 from torch import nn
@@ -16,6 +17,7 @@ from admm_exp.errors import CheckpointError
 from admm_exp.phases.parts import Observers, Parts
 from admm_exp.results import EpochRecord, History, PhaseResult
 from admm_exp.training.checkpoint import load_into, save_tensors, write_atomically
+from admm_exp.training.distribution import copy_from_first_, from_first, is_first
 
 WEIGHTS, HISTORY = "model.safetensors", "history.json"
 STALE_SECONDS = 3600.0
@@ -31,7 +33,8 @@ def dense_network(
 
     One process trains while others that want the same network wait for it; a dead one leaves its
     lock free at once, and one that has finished no epoch for an hour is waited for no longer. An
-    entry appears whole or not at all, and a damaged one is trained anew.
+    entry appears whole or not at all, and a damaged one is trained anew. A run that has begun to
+    train goes on with it, so that its result does not depend on who else was there meanwhile.
 
     Args:
         model: The network, freshly initialised; trained or filled in place.
@@ -43,11 +46,17 @@ def dense_network(
         The phase; `cached` tells whether the network came from the cache.
     """
     entry.parent.mkdir(parents=True, exist_ok=True)
-    with _one_trainer(entry):
-        if not parts.progress.is_finished("dense") and (result := _from_cache(model, entry, parts)):
-            return result
+    has_begun = parts.progress.has_begun("dense")
+    with _one_trainer(entry) if is_first() else nullcontext():
+        start = perf_counter()
+        records = from_first(lambda: None if has_begun else _load(model, entry))
+        if records is not None:
+            copy_from_first_(model)
+            return _tell_again([EpochRecord(**record) for record in records], model, parts, start)
         history = _Pulse(entry)
         result = train(replace(parts, observer=Observers((parts.observer, history))))
+        if not is_first():
+            return result
         try:
             save_tensors(entry / WEIGHTS, model.state_dict())
             records = json.dumps([asdict(record) for record in history.epochs])
@@ -106,13 +115,19 @@ def _pulse_of(entry: Path) -> int:
     return entry.stat().st_mtime_ns if entry.exists() else 0
 
 
-def _from_cache(model: nn.Module, entry: Path, parts: Parts) -> PhaseResult | None:
-    start = perf_counter()
+def _load(model: nn.Module, entry: Path) -> list[dict[str, Any]] | None:
+    """Fill the network and return its epochs; None if the entry is missing or damaged."""
     try:
         records = [EpochRecord(**record) for record in json.loads((entry / HISTORY).read_text())]
         load_into(model, entry / WEIGHTS)
     except (OSError, ValueError, TypeError, CheckpointError):
         return None
+    return [asdict(record) for record in records]
+
+
+def _tell_again(
+    records: list[EpochRecord], model: nn.Module, parts: Parts, start: float
+) -> PhaseResult:
     parts.observer.phase_started("dense", 0)
     parts.progress.keep("dense", model)
     for record in records:

@@ -56,8 +56,8 @@ class Progress(Protocol):
     def keep(self, phase: str, model: nn.Module) -> None:
         """Remember the network of a phase that trained nothing."""
 
-    def is_finished(self, phase: str) -> bool:
-        """Tell whether an earlier process ended the phase."""
+    def has_begun(self, phase: str) -> bool:
+        """Tell whether an earlier process worked on the phase."""
 
 
 class NoProgress:
@@ -76,6 +76,6 @@ class NoProgress:
     def keep(self, phase: str, model: nn.Module) -> None:
         """Do nothing."""
 
-    def is_finished(self, phase: str) -> bool:
+    def has_begun(self, phase: str) -> bool:
         """Tell that it is not."""
         return False

@@ -17,6 +17,7 @@ from admm_exp.training.checkpoint import packed, unpacked, write_atomically
 
 SUFFIX = ".safetensors"
 KEPT = 2
+DAMAGE = (ValueError, ArithmeticError, LookupError, TypeError, AttributeError, RecursionError)
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def _read(path: Path) -> Snapshot:
         origin = {str(key): str(value) for key, value in json.loads(header["origin"]).items()}
         logs = {str(key): _log(value) for key, value in json.loads(header["logs"]).items()}
         return Snapshot(int(number), origin, logs, tensors)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (*DAMAGE, OSError) as error:
         raise CheckpointError(f"the checkpoint {path} is damaged ({error})") from error
 
 

@@ -25,6 +25,7 @@ from admm_exp.pruning.penalty import StepCount, penalty_hook
 from admm_exp.pruning.sparsities import group_sparsities, without_excluded
 from admm_exp.pruning.surgery import cut, mask_, max_abs_difference
 from admm_exp.pruning.w_step import Constrained
+from admm_exp.training.distribution import require_same
 
 
 class ConstrainedModel:
@@ -155,6 +156,7 @@ class ConstrainedModel:
         self.state, residuals = update(
             self.weights(), self.state, constraint, relaxation, is_frozen=is_frozen
         )
+        require_same("the set of kept units", list(self.state.support))
         return residuals
 
     def unit_size(self, group: PrunableGroup) -> int:

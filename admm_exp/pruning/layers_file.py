@@ -23,6 +23,10 @@ SYNTAX = (
 )
 
 
+# What YAML's constructors raise for `2020-99-99`, `!!int x` or a thousand brackets
+NO_VALUE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+
+
 class _Names(yaml.SafeLoader):
     """Leaves names as they are written, 1.10 is a layer and not a number, and none twice."""
 
@@ -50,8 +54,8 @@ def read_layers(path: str | Path, default: float) -> LayerSettings:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise ConfigError(f"layers={path} cannot be read ({reason}): give a YAML file") from error
-    except yaml.YAMLError as error:
-        reason = str(error).splitlines()[0]
+    except (yaml.YAMLError, *NO_VALUE) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"layers={path} is not valid YAML ({reason})") from error
     is_mapping = isinstance(content, dict) and content and set(content) <= {"sparsity", "exclude"}
     by_layer = content.get("sparsity", {}) if is_mapping else None

@@ -9,6 +9,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from admm_exp.training.loop import Batch
 from admm_exp.training.seeding import restore_rng_state, rng_state
+from admm_exp.training.shared_batch_norm import shared_batch_norm
 
 
 @torch.inference_mode()
@@ -46,7 +47,8 @@ def recalibrate_(model: nn.Module, batches: Iterable[Batch]) -> None:
             for layer in layers:
                 if isinstance(layer, _InstanceNorm):  # reads None as 0
                     layer.momentum = 1.0 / n_batches
-            model(images)
+            with shared_batch_norm():
+                model(images)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum

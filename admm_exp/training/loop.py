@@ -12,6 +12,8 @@ from torch.optim import Optimizer
 
 from admm_exp.errors import TrainingError
 from admm_exp.results import EpochRecord, Evaluation
+from admm_exp.training.distribution import averaged, copy_from_first_, summed
+from admm_exp.training.shared_batch_norm import shared_batch_norm
 from admm_exp.training.stepping import PLAIN, Stepping
 
 Batch = tuple[Tensor, Tensor]
@@ -47,7 +49,7 @@ def train_epoch(
     loss_fn: LossFn = cross_entropy,
     stepping: Stepping = PLAIN,
 ) -> float:
-    """Train one epoch.
+    """Train one epoch, together with other processes where there are any.
 
     Losses stay on the device until the epoch is over.
 
@@ -66,13 +68,15 @@ def train_epoch(
     """
     model.train()
     forward, losses = stepping.forward_of(model), []
-    for images, labels in batches:
-        optimizer.zero_grad(set_to_none=True)
-        with stepping.autocast(images.device):
-            loss = loss_fn(forward(images), labels, images)
-        stepping.step(loss, optimizer)
-        losses.append(loss.detach())
-    values = torch.stack(losses)
+    with shared_batch_norm():
+        for images, labels in batches:
+            optimizer.zero_grad(set_to_none=True)
+            with stepping.autocast(images.device):
+                loss = loss_fn(forward(images), labels, images)
+            stepping.step(loss, optimizer)
+            losses.append(loss.detach())
+    values = averaged(torch.stack(losses))
+    copy_from_first_(model)  # machines may round differently
     if not bool(values.isfinite().all()):
         raise DivergedError(int(values.isfinite().logical_not().int().argmax()) + 1)
     return float(values.mean())
@@ -80,7 +84,10 @@ def train_epoch(
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
-    """Evaluate accuracy and mean cross entropy a sample; the model's mode is restored."""
+    """Evaluate accuracy and mean cross entropy a sample, over the samples of all processes.
+
+    The model's mode is restored.
+    """
     was_training = model.training
     model.eval()
     correct, loss, n = torch.zeros(()), torch.zeros(()), 0
@@ -90,7 +97,8 @@ def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
         loss = loss.to(logits.device) + F.cross_entropy(logits, labels, reduction="sum")
         n += len(labels)
     model.train(was_training)
-    return Evaluation(float(correct) / n, float(loss) / n)
+    hits, losses, samples = summed(correct, loss, n)
+    return Evaluation(hits / samples, losses / samples)
 
 
 def run_epochs(

@@ -63,11 +63,14 @@ def restore_rng_state(state: dict[str, Tensor]) -> None:
 
     Raises:
         KeyError: The state of a generator that every machine has is missing.
+        ValueError: A state is damaged.
     """
     python_words = tuple(state["python"].tolist())
     python_gauss = next(iter(state["python_gauss"].tolist()), None)
     random.setstate((random.getstate()[0], python_words, python_gauss))
     *numpy_words, position = state["numpy"].tolist()
+    if not 0 <= position <= len(numpy_words):  # NumPy would read past the words
+        raise ValueError(f"NumPy's generator has no position {position}")
     numpy_gauss = state["numpy_gauss"].tolist()
     words = np.array(numpy_words, dtype=np.uint32)
     np.random.set_state(("MT19937", words, position, len(numpy_gauss), *(numpy_gauss or [0.0])))

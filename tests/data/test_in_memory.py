@@ -182,3 +182,35 @@ def test_fingerprint_changes_with_data_and_preprocessing(change):
 
 def test_fingerprint_is_the_same_for_another_batch_size():
     assert toy_dataset(batch_size=3).fingerprint == toy_dataset().fingerprint
+
+
+def interleaved(parts, world):
+    """Put the parts that processes have of one batch together again."""
+    whole = torch.empty(sum(map(len, parts)), *parts[0].shape[1:], dtype=parts[0].dtype)
+    for rank, part in enumerate(parts):
+        whole[rank::world] = part
+    return whole
+
+
+def test_the_parts_of_processes_are_bitwise_the_batches_of_one():
+    whole = TensorBatches(*samples(22), 6, MEAN, STD, augment=Augmentation(2), shuffle=True)
+    for world in (2, 3):
+        parts = [list(whole.shard(rank, world)) for rank in range(world)]
+        for images, labels in whole:
+            mine = [part.pop(0) for part in parts]
+            assert torch.equal(interleaved([x for x, _ in mine], world), images)
+            assert torch.equal(interleaved([y for _, y in mine], world), labels)
+    assert (len(whole.shard(1, 2)), whole.shard(1, 2).n_samples) == (len(whole), 22)
+
+
+def test_a_last_batch_with_fewer_samples_than_processes_gives_some_none():
+    whole = TensorBatches(*samples(13), 6, MEAN, STD)
+    assert [sum(len(y) for _, y in whole.shard(rank, 3)) for rank in range(3)] == [5, 4, 4]
+
+
+def test_a_training_batch_is_shared_evenly_or_refused():
+    dataset = toy_dataset()
+    assert [len(labels) for r in (0, 1) for _, labels in dataset.shard(r, 2).train] == [2] * 6
+    assert dataset.shard(0, 1) is dataset
+    with pytest.raises(DataError, match="batch_size must be a multiple of 3, the number of proc"):
+        dataset.shard(0, 3)

@@ -137,3 +137,23 @@ def test_gpu_batches_equal_cpu_batches():
         assert on_gpu.device.type == "cuda"
         torch.testing.assert_close(on_gpu.cpu(), images)
         assert torch.equal(gpu_labels.cpu(), labels)
+
+
+def test_processes_read_parts_of_the_same_batches():
+    options = {"shuffle": True, "drop_last": True}
+    whole = batches_of(NoisySamples(18), **options)
+    first, second = (whole.shard(rank, 2) for rank in (0, 1))
+    for batches in (first, second):
+        batches.set_epoch(0)
+    for (images, labels), (x, x_labels), (y, y_labels) in zip(whole, first, second, strict=True):
+        assert torch.equal(images[0::2], x)
+        assert torch.equal(images[1::2], y)
+        assert torch.equal(labels, torch.stack([x_labels, y_labels], dim=1).flatten())
+    assert (len(first), first.n_samples) == (4, 16)
+    with pytest.raises(DataError, match="batch_size must be a multiple of 3"):
+        whole.shard(0, 3)
+
+
+def test_a_last_batch_is_read_by_those_that_have_a_part_of_it():
+    whole = batches_of(NoisySamples(9))
+    assert [sum(len(y) for _, y in whole.shard(rank, 2)) for rank in (0, 1)] == [5, 4]

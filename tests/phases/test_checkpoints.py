@@ -11,6 +11,7 @@ from admm_exp.errors import CheckpointError
 from admm_exp.phases.admm import train_admm
 from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.phases.checkpoints import Checkpoints
+from admm_exp.phases.dense import dense_network
 from admm_exp.phases.parts import Parts
 from admm_exp.phases.plain import train_plain
 from admm_exp.phases.snapshot import read_newest
@@ -202,3 +203,22 @@ def test_the_header_is_plain_json(tmp_path):
     header = json.loads(content[8 : 8 + length])["__metadata__"]
     assert json.loads(header["origin"]) == ORIGIN
     assert len(json.loads(header["logs"])["admm"]["iterations"]) == 3
+
+
+def test_death_between_dense_training_and_admm_leaves_no_trace(tmp_path):
+    def until_death():
+        history = History()
+        progress = Checkpoints(tmp_path / "run", ORIGIN, history, read_newest(tmp_path / "run"))
+        parts = Parts(dropped, accuracy_of, sgd, progress, progress=progress)
+        model, settings = mlp(), {"lr": 0.1, "decay": "cosine", "warmup_epochs": 0, "offset": 0}
+        dense_network(
+            model,
+            tmp_path / "cache" / "entry",  # from the first process, and nobody else's
+            parts,
+            lambda parts: train_plain(model, "dense", parts, epochs=3, **settings),
+        )
+        return weights_of(model), timeless(history)
+
+    first, again = until_death(), until_death()
+    assert is_same(first[0], again[0])
+    assert first[1] == again[1]

@@ -39,3 +39,17 @@ def test_other_names_are_answered_with_what_is_here(machine, name):
 
 def test_error_is_one_a_user_can_mend():
     assert issubclass(DeviceError, AdmmExpError)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("auto", "cuda:1"), ("cuda", "cuda:1"), ("cpu", "cpu")]
+)
+def test_processes_on_one_machine_take_one_gpu_each(machine, name, expected):
+    machine(gpus=2)
+    assert resolve_device(name, local_rank=1) == torch.device(expected)
+
+
+def test_a_process_too_many_for_the_gpus_is_refused(machine):
+    machine(gpus=2)
+    with pytest.raises(DeviceError, match="device=cuda:2 is not available here"):
+        resolve_device("auto", local_rank=2)

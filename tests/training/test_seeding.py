@@ -104,3 +104,11 @@ def test_gpu_generator_is_restored():
     expected = torch.randn(3, device="cuda").tolist()
     restore_rng_state(state)
     assert torch.randn(3, device="cuda").tolist() == expected
+
+
+@pytest.mark.parametrize("position", [-1, 625, 10**6])
+def test_a_position_past_numpys_words_is_refused(position):
+    state = rng_state()
+    state["numpy"][-1] = position
+    with pytest.raises(ValueError, match=f"has no position {position}"):
+        restore_rng_state(state)

@@ -1,0 +1,148 @@
+"""Whatever a user types or a file holds: one sentence, no traceback, no file outside outputs/."""
+
+import os
+import zlib
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from admm_exp.admm.metrics import L2Norm
+from admm_exp.app.build import build_materials
+from admm_exp.app.errors import explain
+from admm_exp.app.main import conf_dir
+from admm_exp.config import ExperimentConfig
+from admm_exp.errors import CheckpointError, ConfigError
+from admm_exp.phases.checkpoints import Checkpoints
+from admm_exp.phases.parts import Observers
+from admm_exp.phases.snapshot import SUFFIX, read_newest
+from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.pruning.layers_file import read_layers
+from admm_exp.results import EpochRecord, History
+from admm_exp.schema import check_config, known_keys
+from tests.phases.toy import batches, mlp
+
+NAMES = sorted(path.stem for path in conf_dir().rglob("*.yaml"))
+GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
+WORDS = ["null", "true", "-1", "0", "1", "2", "0.5", "1e-3", "1e999", "nan", ".inf", "auto", "[]"]
+WORDS += ["{}", "[1,2]", "{a: 1}", "''", "${seed}", "${nowhere}", "${oc.env:NO}", "1,2", "0x1F"]
+VALUES = st.sampled_from([*WORDS, *NAMES]) | st.text(max_size=8)
+KEYS = st.sampled_from([*known_keys(), *GROUPS, "rho_policy.factor", "model.width", "hydra.job"])
+SIGNS = st.sampled_from(["", "", "", "", "+", "++", "~"])
+OVERRIDE = st.tuples(
+    SIGNS, KEYS | st.text(max_size=6), st.sampled_from(["=", "=", "=", ""]), VALUES
+)
+OVERRIDES = st.lists(OVERRIDE.map("".join), min_size=1, max_size=3)
+
+LAYER_VALUES = st.sampled_from([*WORDS, "2020-99-99", "!!int x", "!!map x", "&a [*a]", "0o9", "~"])
+LAYER_LINE = st.tuples(
+    st.sampled_from(["sparsity", "exclude", "  default", "  0", "  '*'", "- Linear", "? [a]"]),
+    st.sampled_from([": ", ":", ""]),
+    LAYER_VALUES | st.text(max_size=5),
+)
+LAYERS = st.lists(LAYER_LINE.map("".join), max_size=6).map("\n".join) | st.text(max_size=40)
+MUTATIONS = st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=6)), min_size=1, max_size=4)
+
+
+def times(many: int) -> Any:
+    """Try a few cases by default, and many where time is no matter."""
+    cases = [20, pytest.param(many, marks=pytest.mark.slow)]
+    return pytest.mark.parametrize("n", cases)
+
+
+def tried(n: int, check: Any, strategy: Any) -> None:
+    """Run a check on n made-up cases."""
+    options = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+    settings(max_examples=n, **options)(given(strategy)(check))()
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@times(400)
+def test_overrides(work: Path, n: int) -> None:
+    def check(overrides: list[str]) -> None:
+        try:
+            composed = compose("config", overrides=overrides)
+            plain: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
+            build_materials(check_config(plain, overrides), History())
+        except Exception as error:
+            text = explain(error)
+            assert text.startswith("error: "), (overrides, text)
+            assert len(text.splitlines()) == 1, (overrides, text)
+        assert set(os.listdir(work)) <= {"outputs"}, overrides
+
+    GlobalHydra.instance().clear()
+    ConfigStore.instance().store(name="schema", node=ExperimentConfig)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        tried(n, check, OVERRIDES)
+
+
+@times(400)
+def test_layers_files(tmp_path: Path, n: int) -> None:
+    path = tmp_path / "layers.yaml"
+
+    def check(text: str) -> None:
+        path.write_text(text, encoding="utf-8", errors="surrogatepass")
+        with suppress(ConfigError):
+            layers = read_layers(path, 0.5)
+            ConstrainedModel(
+                mlp(),
+                batches()[0][0],
+                sparsity=layers.default,
+                by_layer=layers.by_layer,
+                exclude=layers.exclude,
+                metric=L2Norm(),
+                rho=1.0,
+            )
+
+    tried(n, check, LAYERS)
+
+
+@times(400)
+def test_checkpoints(tmp_path: Path, n: int) -> None:
+    checkpoints, model, optimizer = progress(tmp_path, None)
+    checkpoints.phase_started("dense", 2)
+    checkpoints.begin("dense", model, optimizer)
+    checkpoints.epoch_finished(EpochRecord("dense", 1, 0.1, 1.0, 0.5, 1.0, 0.1))
+    (path,) = tmp_path.glob(f"*{SUFFIX}")
+    whole = path.read_bytes()
+
+    def check(mutations: list[tuple[float, bytes]]) -> None:
+        content = bytearray(whole)
+        for place, new in mutations:  # an empty one cuts the file off
+            start = int(place * len(content))
+            content[start : start + len(new) if new else None] = new
+        for old in tmp_path.glob(f"*{SUFFIX}"):
+            old.unlink()
+        # under the right checksum, so that only the content speaks
+        (tmp_path / f"000001-{zlib.crc32(content):08x}{SUFFIX}").write_bytes(content)
+        found = read_newest(tmp_path)
+        if found is None:
+            return
+        checkpoints, model, optimizer = progress(tmp_path, found)
+        checkpoints.phase_started("dense", 2)
+        with suppress(CheckpointError):
+            checkpoints.begin("dense", model, optimizer)
+
+    tried(n, check, MUTATIONS)
+
+
+def progress(folder: Path, found: Any) -> tuple[Checkpoints, torch.nn.Module, torch.optim.SGD]:
+    """Make what a run begins with."""
+    model = mlp()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    model(batches()[0][0]).sum().backward()
+    optimizer.step()
+    return Checkpoints(folder, {"settings": "x"}, Observers(()), found), model, optimizer

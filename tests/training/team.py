@@ -1,0 +1,128 @@
+"""Two processes that train together, and one that does the same alone: `python team.py FOLDER`.
+
+Each writes what it found to FOLDER/{alone,0,1}.pt.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.distributed_c10d import PrefixStore
+
+from admm_exp.errors import ProcessError
+from admm_exp.training.batch_norm import recalibrate_
+from admm_exp.training.distribution import (
+    average_gradients,
+    copy_from_first_,
+    from_first,
+    is_first,
+    joined,
+    rank,
+    require_same,
+    world_size,
+)
+from admm_exp.training.loop import evaluate, train_epoch
+
+BATCH, CLASSES = 8, 3
+
+
+def batches(last=BATCH):
+    """Make the part of five batches that this process has; the last one may be smaller."""
+    generator = torch.Generator().manual_seed(3)
+    sizes = [BATCH] * 4 + [last]
+    whole = [
+        (
+            torch.randn(n, 2, 5, 5, generator=generator, dtype=torch.float64) * 3 + 7,
+            torch.randint(CLASSES, (n,), generator=generator),
+        )
+        for n in sizes
+    ]
+    return [(x[rank() :: world_size()], y[rank() :: world_size()]) for x, y in whole]
+
+
+def network():
+    """Build a network in float64 with norm layers of two kinds, one without weights."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 6, 3),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(54, 7),
+        nn.BatchNorm1d(7, affine=False),
+        nn.ReLU(),
+        nn.Linear(7, CLASSES),
+    ).double()
+
+
+def pull(optimizer, *_):
+    """Add the gradient of 0.1/2 * ||W - 1||^2, as a penalty does."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad += 0.1 * (parameter.detach() - 1.0)
+
+
+def work():
+    """Train, evaluate and recalibrate."""
+    model = network()
+    optimizer = average_gradients(torch.optim.SGD(model.parameters(), 0.05, momentum=0.9))
+    optimizer.register_step_pre_hook(pull)
+    losses = [train_epoch(model, optimizer, batches()) for _ in range(3)]
+    evaluation = evaluate(model, batches(last=5))
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    recalibrate_(model, batches())
+    return {
+        "losses": losses,
+        "evaluation": (evaluation.accuracy, evaluation.loss),
+        "weights": weights,
+        "recalibrated": model.state_dict(),
+    }
+
+
+def agree():
+    """Try what makes processes agree, and what notices that they do not."""
+    me = rank()
+    strange = nn.Linear(2, 2)
+    nn.init.constant_(strange.weight, float(me))
+    copy_from_first_(strange)
+    found = {
+        "told": from_first(lambda: ["first", me]),
+        "copied": strange.weight.detach().clone(),
+        "is_first": is_first(),
+    }
+    require_same("x", [torch.ones(2)])
+    try:
+        require_same("the set of kept units", [torch.tensor([me])])
+    except ProcessError as error:
+        found["complaint"] = str(error)
+    return found
+
+
+def lose_the_other():
+    """Let process 1 die and process 0 wait for it."""
+    if not is_first():
+        os._exit(9)
+    try:
+        require_same("x", 1)
+    except ProcessError as error:
+        return str(error)
+    return None
+
+
+def main(folder):
+    """Work alone, then in two processes."""
+    torch.save(work(), folder / "alone.pt")
+    me = 0 if os.fork() else 1
+    store = PrefixStore("test", dist.FileStore(str(folder / "store"), 2))
+    with joined(me, 2, store, torch.device("cpu"), patience_seconds=60):
+        found = work() | agree()
+        torch.save(found, folder / f"{me}.pt")
+        found["loss"] = lose_the_other()
+        torch.save(found, folder / f"{me}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
