@@ -134,8 +134,11 @@ class TrackingSettings:
     name: TrackingName
 
 
-Allocation = StrEnum("Allocation", {"uniform": "uniform", "global": "global"})
-"""How a budget is shared among the channel groups: one sparsity for all, or one ranking of all."""
+Allocation = StrEnum(
+    "Allocation", {"uniform": "uniform", "global": "global", "sensitivity": "sensitivity"}
+)
+"""How a budget is shared among the channel groups: one sparsity for all, one ranking of all, or the
+same loss of validation accuracy for each."""
 
 
 @dataclass

@@ -23,16 +23,20 @@ from admm_exp.phases.gradients import learn_gradients
 from admm_exp.phases.parts import Parts
 from admm_exp.phases.plain import train_plain
 from admm_exp.phases.prune import Cut, prune
+from admm_exp.phases.sensitivity import cached_curves
+from admm_exp.pruning.budget import unit_scores
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.cost import count_cost
 from admm_exp.pruning.layers_file import layers_text, unit_layers_text
+from admm_exp.pruning.plan import Planner
+from admm_exp.pruning.sensitivity import Curve, measure_curves
 from admm_exp.pruning.sparsities import LayerSettings
 from admm_exp.results import PhaseResult
 from admm_exp.run_parts import taught
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.checkpoint import write_atomically
 from admm_exp.training.layout import suited_layout
-from admm_exp.training.loop import evaluate
+from admm_exp.training.loop import as_evaluation, evaluate
 from admm_exp.training.pretrained import load_pretrained
 from admm_exp.training.seeding import seed_everything
 
@@ -67,6 +71,7 @@ class Artifacts:
         dense: The trained network (stage dense); no later stage changes it.
         dense_key: Names all that the dense network depends on (stage dense); None if it is that
             of the run before.
+        curves: What every group costs (stage sparsify), if the budget is shared by it.
         constrained: The network ready to be cut, and its groups (stage sparsify).
         before_cut: Accuracies of that network, and what ended its training if that is a question.
         cut: What the cut did (stage cut).
@@ -76,6 +81,7 @@ class Artifacts:
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     dense: nn.Module = field(init=False)
     dense_key: str | None = None
+    curves: tuple[Curve, ...] = ()
     constrained: ConstrainedModel = field(init=False)
     before_cut: dict[str, Any] = field(init=False)
     cut: Cut = field(init=False)
@@ -103,8 +109,18 @@ def sparsify(made: Artifacts, run: Run) -> None:
     config, materials = run.config, run.materials
     seed_everything(config.seed)
     model = copy.deepcopy(made.dense)
+
+    def curves(planner: Planner) -> tuple[Curve, ...]:
+        made.curves = _curves(made, run, planner)
+        return made.curves
+
     plan, layers = settle_layers(
-        config, model, materials.example_input(), materials.granularity, materials.metric
+        config,
+        model,
+        materials.example_input(),
+        materials.granularity,
+        materials.metric,
+        curves=curves,
     )
     constrained = constrain(config, materials, model, layers)
     text = (
@@ -196,6 +212,24 @@ def _train_or_reuse(model: nn.Module, run: Run) -> str:
         lambda watched: _train(model, "dense", settings, watched, 0),
     )
     return key
+
+
+def _curves(made: Artifacts, run: Run, planner: Planner) -> tuple[Curve, ...]:
+    """Measure what every group costs, or read it beside the dense network."""
+    folder = run.cache_dir / made.dense_key if made.dense_key else run.run_dir
+    names = [group.name for group in planner.prunable.groups]
+    metric = run.materials.metric
+
+    def validate(network: nn.Module) -> float:
+        return as_evaluation(run.parts.validate_fn(network)).accuracy
+
+    return cached_curves(
+        folder / f"sensitivity-{digest([run.config.metric, names])}.json",
+        names,
+        lambda: measure_curves(
+            made.dense, planner, unit_scores(made.dense, planner, metric), validate
+        ),
+    )
 
 
 def _fresh(made: Artifacts, run: Run) -> nn.Module:

@@ -81,7 +81,9 @@ def open_tracking(
     if config.tracking.name == "none":
         return materials
     prefix = "" if config.method["name"] == "admm" else f"method={config.method['name']},"
-    plain = config.name or f"{prefix}rho={config.rho},sparsity={config.sparsity}"
+    amounts = config.budget.given() or {"sparsity": config.sparsity}
+    amount = ",".join(f"{name}={value}" for name, value in amounts.items())
+    plain = config.name or f"{prefix}rho={config.rho},{amount}"
     earlier = materials.previous.first_run_id if materials.previous else None
     spool = run_dir / SPOOL
     origin = origin_of(read_entries(spool)) if is_resumed else None
