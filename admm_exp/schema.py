@@ -193,6 +193,14 @@ def _check_together(config: ExperimentConfig) -> Iterator[str]:
         )
     if config.pretrained is not None and not Path(config.pretrained).is_file():
         yield f"pretrained must be a file with the weights of a network, got {config.pretrained}"
+    schedule = config.schedule
+    teachers = {
+        "schedule.admm_distillation": schedule.admm_distillation.weight,
+        "schedule.finetune.distillation": schedule.finetune.distillation.weight,
+    }
+    taught = [f"{name}.weight={weight}" for name, weight in teachers.items() if weight]
+    if config.train_fn is not None and taught:
+        yield f"train_fn has a loss of its own, which {taught[0]} cannot teach: set it to 0"
     granularity = config.granularity["name"]
     asked = [f"budget.{name}={value}" for name, value in given.items()]
     if config.channel_multiple > 1:

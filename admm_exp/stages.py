@@ -12,8 +12,8 @@ from torch import nn
 from admm_exp.config import (
     ExperimentConfig,
     TrainingSettings,
+    digest,
 )
-from admm_exp.data.dataset import Dataset
 from admm_exp.dense_key import dense_key
 from admm_exp.layer_plan import settle_layers
 from admm_exp.materials import Materials
@@ -26,17 +26,16 @@ from admm_exp.phases.prune import Cut, prune
 from admm_exp.phases.sensitivity import cached_curves
 from admm_exp.pruning.budget import unit_scores
 from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.pruning.cost import count_cost
 from admm_exp.pruning.layers_file import layers_text, unit_layers_text
 from admm_exp.pruning.plan import Planner
 from admm_exp.pruning.sensitivity import Curve, measure_curves
 from admm_exp.pruning.sparsities import LayerSettings
 from admm_exp.results import PhaseResult
-from admm_exp.run_parts import taught
+from admm_exp.run_parts import accuracies, measured, taught
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.checkpoint import write_atomically
 from admm_exp.training.layout import suited_layout
-from admm_exp.training.loop import as_evaluation, evaluate
+from admm_exp.training.loop import as_evaluation
 from admm_exp.training.pretrained import load_pretrained
 from admm_exp.training.seeding import seed_everything
 
@@ -101,7 +100,7 @@ def dense(made: Artifacts, run: Run) -> None:
         run.parts.observer.phase_finished(PhaseResult("dense", 0.0, 0, cached=True))
     else:
         made.dense_key = _train_or_reuse(model, run)
-    made.models["dense"] = _measured(model, materials.dataset)
+    made.models["dense"] = measured(model, materials)
 
 
 def sparsify(made: Artifacts, run: Run) -> None:
@@ -137,7 +136,7 @@ def sparsify(made: Artifacts, run: Run) -> None:
     learn_gradients(constrained, run.parts, offset)
     stopped = materials.method.sparsify(constrained, task)
     made.constrained = constrained
-    made.before_cut = _accuracies(constrained.model, materials.dataset)
+    made.before_cut = accuracies(constrained.model, materials)
     if stopped is not None:
         made.before_cut["stopped"] = asdict(stopped)
 
@@ -148,11 +147,11 @@ def cut(made: Artifacts, run: Run) -> None:
     made.cut = prune(made.constrained, next(iter(dataset.val))[0], run.parts.observer)
     small = run.materials.method.start(made.cut.model, lambda: _fresh(made, run))
     made.small = small.to(memory_format=suited_layout(small, run.materials.device))
-    made.models["pruned"] = _measured(made.small, dataset)
+    made.models["pruned"] = measured(made.small, run.materials)
     if n_batches:
         dataset.set_epoch(run.materials.method.last_training(run.config.schedule).offset)
         recalibrate_(made.small, islice(dataset.train, n_batches))
-        made.models["recalibrated"] = _measured(made.small, dataset)
+        made.models["recalibrated"] = measured(made.small, run.materials)
 
 
 def finetune(made: Artifacts, run: Run) -> None:
@@ -171,7 +170,7 @@ def finetune(made: Artifacts, run: Run) -> None:
         offset=last.offset,
         around_epoch=lambda optimizer, _: made.constrained.finished_training(optimizer, made.small),
     )
-    made.models["finetuned"] = _measured(made.small, run.materials.dataset)
+    made.models["finetuned"] = measured(made.small, run.materials)
 
 
 STAGES = (dense, sparsify, cut, finetune)
@@ -264,17 +263,3 @@ def _train(
         warmup_epochs=settings.warmup_epochs,
         offset=offset,
     )
-
-
-def _accuracies(model: nn.Module, dataset: Dataset) -> dict[str, Any]:
-    val, test = evaluate(model, dataset.val), evaluate(model, dataset.test)
-    return {
-        "val_accuracy": val.accuracy,
-        "test_accuracy": test.accuracy,
-        "test_loss": test.loss,
-    }
-
-
-def _measured(model: nn.Module, dataset: Dataset) -> dict[str, Any]:
-    cost = count_cost(model, torch.zeros(1, *dataset.shape))
-    return _accuracies(model, dataset) | asdict(cost)
