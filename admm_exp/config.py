@@ -160,7 +160,7 @@ class ExperimentConfig:
     """One experiment: dense network, ADMM, cut, finetuning, report.
 
     `dataset`, `model`, `granularity`, `metric`, `method` and `rho_policy` are parts: a `name`, a
-    `_target_` that builds the part and its arguments. `train_fn` and `validate_fn` are null or a
+    `_target_` that builds the part and its arguments. `train_fn` and `validate_fn` are empty or a
     `_target_` and arguments. `rho` is a number or "auto".
     """
 
@@ -170,8 +170,8 @@ class ExperimentConfig:
     metric: dict[str, Any]
     method: dict[str, Any]
     rho_policy: dict[str, Any]
-    train_fn: dict[str, Any] | None
-    validate_fn: dict[str, Any] | None
+    train_fn: dict[str, Any]
+    validate_fn: dict[str, Any]
     schedule: Schedule
     tracking: TrackingSettings
     sparsity: Annotated[float, Ge(0.0), Lt(1.0)]

@@ -199,7 +199,7 @@ def _check_together(config: ExperimentConfig) -> Iterator[str]:
         "schedule.finetune.distillation": schedule.finetune.distillation.weight,
     }
     taught = [f"{name}.weight={weight}" for name, weight in teachers.items() if weight]
-    if config.train_fn is not None and taught:
+    if config.train_fn and taught:
         yield f"train_fn has a loss of its own, which {taught[0]} cannot teach: set it to 0"
     granularity = config.granularity["name"]
     asked = [f"budget.{name}={value}" for name, value in given.items()]

@@ -133,21 +133,21 @@ def build(group: str, part: dict[str, Any]) -> Any:
         raise ConfigError(f"{group} cannot be built by {target}: {reason}") from error
 
 
-def build_function(name: str, part: dict[str, Any] | None, batches: Any = None) -> Any:
+def build_function(name: str, part: dict[str, Any], batches: Any = None) -> Any:
     """Build a user's function from its `_target_` and the arguments that do not change.
 
     Args:
         name: Setting that names it.
-        part: `_target_` and arguments, or None.
+        part: `_target_` and arguments, or nothing.
         batches: Handed over as `batches`, where the target takes it; None leaves it to the caller.
 
     Returns:
-        The function, an object that can be called if the target is a class, or None.
+        The function, an object that can be called if the target is a class; None for nothing.
 
     Raises:
         AdmmExpError: A sentence that names the setting.
     """
-    if part is None:
+    if not part:
         return None
     function = build(name, part | {"_partial_": True})
     if batches is not None and "batches" in taken_by(part):

@@ -58,7 +58,7 @@ def test_a_function_gets_its_batches_and_a_class_is_built_once() -> None:
     assert build_function("train_fn", part, [1, 2])("m", "o", 3) == ("m", "o", 3, [1, 2], 2.0)
     scored = build_function("validate_fn", {"_target_": f"{__name__}.Validate", "scale": 0.5})
     assert scored("m", []) == 0.5
-    assert build_function("train_fn", None, []) is None
+    assert build_function("train_fn", {}, []) is None
 
 
 @pytest.mark.parametrize(
