@@ -167,8 +167,11 @@ class TrackingSettings:
     name: TrackingName
 
 
-Allocation = StrEnum("Allocation", {"uniform": "uniform", "global": "global"})
-"""How a budget is shared among the channel groups: one sparsity for all, or one ranking of all."""
+Allocation = StrEnum(
+    "Allocation", {"uniform": "uniform", "global": "global", "sensitivity": "sensitivity"}
+)
+"""How a budget is shared among the channel groups: one sparsity for all, one ranking of all, or the
+same loss of validation accuracy for each."""
 
 
 @dataclass
@@ -190,7 +193,8 @@ class ExperimentConfig:
     """One experiment: dense network, ADMM, cut, finetuning, report.
 
     `dataset`, `model`, `granularity`, `metric`, `method` and `rho_policy` are parts: a `name`, a
-    `_target_` that builds the part and its arguments. `rho` is a number or "auto".
+    `_target_` that builds the part and its arguments. `train_fn` and `validate_fn` are empty or a
+    `_target_` and arguments. `rho` is a number or "auto".
     """
 
     dataset: dict[str, Any]
@@ -199,6 +203,8 @@ class ExperimentConfig:
     metric: dict[str, Any]
     method: dict[str, Any]
     rho_policy: dict[str, Any]
+    train_fn: dict[str, Any]
+    validate_fn: dict[str, Any]
     schedule: Schedule
     tracking: TrackingSettings
     trainer: TrainerSettings

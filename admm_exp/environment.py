@@ -49,7 +49,16 @@ def source_digest(model: nn.Module) -> str:
 
     A cached network must not be reused for code that computes something else with its weights.
     """
-    names = {type(module).__module__ for module in model.modules()}
+    return _digest_of_files({type(module).__module__ for module in model.modules()})
+
+
+def code_digest(built: Any) -> str:
+    """Hash the file that a function, a partial one, or the class of an object comes from."""
+    origin = getattr(built, "func", built)
+    return _digest_of_files({getattr(origin, "__module__", type(origin).__module__)})
+
+
+def _digest_of_files(names: set[str]) -> str:
     digest = hashlib.sha256()
     for name in sorted(names):
         path = getattr(sys.modules.get(name), "__file__", None)

@@ -16,7 +16,7 @@ from admm_exp.phases.checkpoints import Checkpoints
 from admm_exp.phases.parts import Observers
 from admm_exp.phases.snapshot import Snapshot, read_newest
 from admm_exp.pruning.cost import measure_latency_ms
-from admm_exp.report import build_report
+from admm_exp.report import budget_entry, build_report
 from admm_exp.results import History
 from admm_exp.run_parts import parts_of
 from admm_exp.stages import STAGES, Artifacts, Run
@@ -84,6 +84,9 @@ def run_experiment(
         history,
         is_fresh=made.small is not made.cut.model,
         epochs_before=previous.report["epochs"]["total"] if previous else 0,
+    )
+    report["budget"] = budget_entry(
+        config.budget.given(), config.budget.allocation, made.models, made.curves
     )
     deliver(report, materials, made.dense, made.small, run_dir, export=config.export)
     return report

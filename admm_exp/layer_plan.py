@@ -1,5 +1,6 @@
 """What becomes of every layer: from a budget, a file or one sparsity to a plan."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from admm_exp.pruning.budget import (
 )
 from admm_exp.pruning.layers_file import read_layers
 from admm_exp.pruning.plan import Plan, Planner
+from admm_exp.pruning.sensitivity import Curve, sensitivity_counts
 from admm_exp.pruning.sparsities import LayerSettings, group_sparsities
 
 
@@ -27,6 +29,8 @@ def settle_layers(
     example_input: Tensor,
     granularity: Channel | Partition,
     metric: Metric,
+    *,
+    curves: Callable[[Planner], Sequence[Curve]] | None = None,
 ) -> tuple[Plan | None, LayerSettings]:
     """Settle the sparsity of every group: by the budget, the user's file, or one for all.
 
@@ -36,6 +40,8 @@ def settle_layers(
         example_input: (B, ...) input that the network accepts, on any device.
         granularity: What the units are that are pruned.
         metric: Score of the channels.
+        curves: Measures what every group costs; None before the network is trained, when
+            allocation sensitivity is planned like uniform.
 
     Returns:
         The plan, None below the channel where nothing is cut, and the settings of the layers.
@@ -48,14 +54,17 @@ def settle_layers(
         return None, asked
     planner = Planner(model, example_input, asked.exclude)
     if budget := _budget_of(config):
-        if config.budget.allocation == "global":
-            if hasattr(metric, "learn"):
-                raise ConfigError(
-                    f"budget.allocation=global ranks the channels before gradients are known: "
-                    f"take another metric than {config.metric['name']}, or another allocation"
-                )
+        allocation = config.budget.allocation
+        if allocation != "uniform" and hasattr(metric, "learn"):
+            raise ConfigError(
+                f"budget.allocation={allocation} ranks channels before gradients are known: "
+                f"take another metric than {config.metric['name']}, or another allocation"
+            )
+        if allocation == "global":
             scores = unit_scores(model, planner, metric)
             counts = global_counts(planner, scores, multiple)
+        elif allocation == "sensitivity" and curves is not None:
+            counts = sensitivity_counts(planner, curves(planner), multiple)
         else:
             counts = uniform_counts(planner, multiple)
         by_layer = sparsities_within(planner, budget, counts, multiple)

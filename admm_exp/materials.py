@@ -16,6 +16,7 @@ from admm_exp.methods.method import Method
 from admm_exp.phases.parts import Observer
 from admm_exp.previous import PreviousRun
 from admm_exp.tracking.tracker import Tracker
+from admm_exp.training.loop import EvaluateFn, TrainFn, evaluate
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Materials:
         tracker: Where parameters, curves and files go.
         observers: Who else sees the run, such as the terminal.
         previous: The run that this one starts from.
+        train_fn: The user's (model, optimizer, epoch) -> loss or None, in place of ours.
+        evaluate_fn: (model, batches) -> accuracy in [0, 1] or Evaluation.
     """
 
     dataset: Dataset
@@ -48,6 +51,8 @@ class Materials:
     tracker: Tracker
     observers: tuple[Observer, ...] = ()
     previous: PreviousRun | None = None
+    train_fn: TrainFn | None = None
+    evaluate_fn: EvaluateFn = evaluate
 
     def example_input(self) -> Tensor:
         """Make one blank sample, (1, C, H, W) on the device."""

@@ -57,10 +57,10 @@ def planned_layers(config: ExperimentConfig, materials: Materials) -> tuple[Plan
     Raises:
         ConfigError: If the layers file does not fit the network, or nothing would be cut.
     """
-    if config.budget.allocation == "global":
+    if config.budget.given() and config.budget.allocation != "uniform":
         raise ConfigError(
-            "budget.allocation=global ranks the channels of a trained network, which a plan has "
-            "not: run admm-exp, which writes the layers file it used"
+            f"budget.allocation={config.budget.allocation} ranks the channels of a trained "
+            f"network, which a plan has not: run admm-exp, which writes the layers file it used"
         )
     plan, layers = settle_layers(
         config,

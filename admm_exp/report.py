@@ -10,6 +10,7 @@ from typing import Any
 
 from admm_exp.phases.prune import Cut
 from admm_exp.pruning.groups import KeptGroup
+from admm_exp.pruning.sensitivity import Curve
 from admm_exp.results import History
 from admm_exp.training.checkpoint import write_atomically
 
@@ -63,6 +64,38 @@ def build_report(
         "phases": [asdict(phase) for phase in history.phases],
         "history": [asdict(record) for record in history.epochs],
     }
+
+
+def budget_entry(
+    asked: Mapping[str, float],
+    allocation: str,
+    models: Mapping[str, Mapping[str, Any]],
+    curves: Sequence[Curve],
+) -> dict[str, Any] | None:
+    """Record what of the dense network should remain and what does, counted on the cut network.
+
+    Args:
+        asked: Fraction by quantity, one or none.
+        allocation: How it was shared among the groups.
+        models: Cost of dense and pruned network.
+        curves: What every group costs, if that was measured.
+    """
+    for quantity, fraction in asked.items():
+        return {
+            "quantity": quantity,
+            "asked": fraction,
+            "reached": models["pruned"][quantity] / models["dense"][quantity],
+            "allocation": allocation,
+            "sensitivity": [asdict(curve) for curve in curves],
+        }
+    return None
+
+
+def amount_of(report: Mapping[str, Any]) -> str:
+    """Say how much was to be removed: a sparsity, or what may remain."""
+    if budget := report.get("budget"):
+        return f"{budget['quantity']} {budget['asked']:g} ({budget['allocation']})"
+    return f"sparsity {report['config']['sparsity']}"
 
 
 def count_epochs(history: History, is_fresh: bool, epochs_before: int = 0) -> dict[str, int]:
@@ -135,7 +168,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     place = f", round {rounds['round']}" if rounds else ""
     sections = [
         f"# {config['model']['name']} on {config['dataset']['name']}, "
-        f"{method}, sparsity {config['sparsity']}{rho}{place}",
+        f"{method}, {amount_of(report)}{rho}{place}",
         _table(summary_rows(report["models"])),
         f"Accuracy before the cut {report['admm']['test_accuracy']:.2%}, right after it "
         f"{report['models']['pruned']['test_accuracy']:.2%}. {surgery_sentence(surgery)} "
@@ -143,6 +176,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"it; one MAC is two FLOPs.",
         "![loss and accuracy](figures/training.png)",
         *(["![residuals](figures/residuals.png)"] if report["admm"]["iterations"] else []),
+        *([_budget_sentence(report["budget"])] if report.get("budget") else []),
         "![channels](figures/layers.png)",
         f"## {unit.capitalize()}",
         _table(
@@ -165,6 +199,15 @@ def markdown(report: Mapping[str, Any]) -> str:
         ),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _budget_sentence(budget: Mapping[str, Any]) -> str:
+    sentence = (
+        f"Budget: {budget['asked']:.1%} of the dense network's {budget['quantity']}, "
+        f"{budget['reached']:.1%} reached on the cut network."
+    )
+    figure = "![sensitivity](figures/sensitivity.png)"
+    return f"{sentence}\n\n{figure}" if budget["sensitivity"] else sentence
 
 
 def surgery_sentence(surgery: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """The functions that all phases of a run train, validate and optimize with."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,10 +11,11 @@ from admm_exp.config import DistillationSettings, ExperimentConfig, TrainerSetti
 from admm_exp.data.dataset import Dataset
 from admm_exp.materials import Materials
 from admm_exp.phases.parts import Observer, Parts
+from admm_exp.pruning.cost import count_cost
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.distillation import Distillation
 from admm_exp.training.distribution import average_gradients
-from admm_exp.training.loop import LossFn, TrainFn, cross_entropy, evaluate, train_epoch
+from admm_exp.training.loop import LossFn, TrainFn, as_evaluation, cross_entropy, train_epoch
 from admm_exp.training.optimizer import build_optimizer
 from admm_exp.training.stepping import Stepping
 
@@ -29,8 +31,8 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
         recalibrate_(model, islice(dataset.train, CALIBRATION_BATCHES))
 
     return Parts(
-        train_fn=_train_fn(dataset, cross_entropy, config.trainer),
-        validate_fn=lambda model: evaluate(model, dataset.val),
+        train_fn=_own_train_fn(materials) or _train_fn(dataset, cross_entropy, config.trainer),
+        validate_fn=lambda model: materials.evaluate_fn(model, dataset.val),
         optimizer_fn=lambda parameters, lr: average_gradients(
             build_optimizer(
                 settings.name,
@@ -76,3 +78,34 @@ def _train_fn(dataset: Dataset, loss_fn: LossFn, trainer: TrainerSettings) -> Tr
         return train_epoch(model, optimizer, dataset.train, loss_fn, stepping)
 
     return train_fn
+
+
+def _own_train_fn(materials: Materials) -> TrainFn | None:
+    own = materials.train_fn
+    if own is None:
+        return None
+
+    def train_fn(model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> Any:
+        materials.dataset.set_epoch(epoch)
+        return own(model, optimizer, epoch)
+
+    return train_fn
+
+
+def accuracies(model: nn.Module, materials: Materials) -> dict[str, Any]:
+    """Evaluate a network on validation and test data."""
+    val, test = (
+        as_evaluation(materials.evaluate_fn(model, batches))
+        for batches in (materials.dataset.val, materials.dataset.test)
+    )
+    return {
+        "val_accuracy": val.accuracy,
+        "test_accuracy": test.accuracy,
+        "test_loss": test.loss,
+    }
+
+
+def measured(model: nn.Module, materials: Materials) -> dict[str, Any]:
+    """Evaluate a network and count what it costs."""
+    cost = count_cost(model, torch.zeros(1, *materials.dataset.shape))
+    return accuracies(model, materials) | asdict(cost)

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
-from admm_exp.config import ExperimentConfig, OptimizerName, WStep
+from admm_exp.config import ExperimentConfig, OptimizerName, Precision, TrainerSettings, WStep
 from admm_exp.errors import ConfigError
 
 Settings = TypeVar("Settings")
@@ -183,6 +183,7 @@ def _check_together(config: ExperimentConfig) -> Iterator[str]:
             "schedule.optimizer.nesterov=true needs schedule.optimizer.momentum greater than 0, "
             "got 0.0"
         )
+    yield from _check_trainer(config.trainer)
     given = config.budget.given()
     if len(given) > 1:
         yield f"budget must be one of {', '.join(given)}, got {len(given)} of them"
@@ -193,6 +194,14 @@ def _check_together(config: ExperimentConfig) -> Iterator[str]:
         )
     if config.pretrained is not None and not Path(config.pretrained).is_file():
         yield f"pretrained must be a file with the weights of a network, got {config.pretrained}"
+    schedule = config.schedule
+    teachers = {
+        "schedule.admm_distillation": schedule.admm_distillation.weight,
+        "schedule.finetune.distillation": schedule.finetune.distillation.weight,
+    }
+    taught = [f"{name}.weight={weight}" for name, weight in teachers.items() if weight]
+    if config.train_fn and taught:
+        yield f"train_fn has a loss of its own, which {taught[0]} cannot teach: set it to 0"
     granularity = config.granularity["name"]
     asked = [f"budget.{name}={value}" for name, value in given.items()]
     if config.channel_multiple > 1:
@@ -202,6 +211,15 @@ def _check_together(config: ExperimentConfig) -> Iterator[str]:
     for name, value in given.items():
         if not 0.0 < value < 1.0:
             yield f"budget.{name} must be in (0, 1), got {value}"
+
+
+def _check_trainer(trainer: TrainerSettings) -> Iterator[str]:
+    if trainer.devices > 1 and (trainer.compile or trainer.precision == Precision.fp16):
+        yield (
+            f"trainer.devices={trainer.devices} goes with trainer.compile=false and "
+            f"trainer.precision=float32, tf32 or bf16 alone, got {trainer.compile} and "
+            f"{trainer.precision}"
+        )
 
 
 def _unused(config: ExperimentConfig, given: Iterable[str]) -> Iterator[str]:

@@ -12,8 +12,8 @@ from torch import nn
 from admm_exp.config import (
     ExperimentConfig,
     TrainingSettings,
+    digest,
 )
-from admm_exp.data.dataset import Dataset
 from admm_exp.dense_key import dense_key
 from admm_exp.layer_plan import settle_layers
 from admm_exp.materials import Materials
@@ -23,17 +23,20 @@ from admm_exp.phases.gradients import learn_gradients
 from admm_exp.phases.parts import Parts
 from admm_exp.phases.plain import train_plain
 from admm_exp.phases.prune import Cut, prune
+from admm_exp.phases.sensitivity import cached_curves
+from admm_exp.pruning.budget import unit_scores
 from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.pruning.cost import count_cost
 from admm_exp.pruning.layers_file import layers_text, unit_layers_text
+from admm_exp.pruning.plan import Planner
+from admm_exp.pruning.sensitivity import Curve, measure_curves
 from admm_exp.pruning.sparsities import LayerSettings
 from admm_exp.results import PhaseResult
-from admm_exp.run_parts import taught
+from admm_exp.run_parts import accuracies, measured, taught
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.checkpoint import write_atomically
 from admm_exp.training.distribution import is_first
 from admm_exp.training.layout import suited_layout
-from admm_exp.training.loop import evaluate
+from admm_exp.training.loop import as_evaluation
 from admm_exp.training.pretrained import load_pretrained
 from admm_exp.training.seeding import seed_everything
 
@@ -68,6 +71,7 @@ class Artifacts:
         dense: The trained network (stage dense); no later stage changes it.
         dense_key: Names all that the dense network depends on (stage dense); None if it is that
             of the run before.
+        curves: What every group costs (stage sparsify), if the budget is shared by it.
         constrained: The network ready to be cut, and its groups (stage sparsify).
         before_cut: Accuracies of that network, and what ended its training if that is a question.
         cut: What the cut did (stage cut).
@@ -77,6 +81,7 @@ class Artifacts:
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     dense: nn.Module = field(init=False)
     dense_key: str | None = None
+    curves: tuple[Curve, ...] = ()
     constrained: ConstrainedModel = field(init=False)
     before_cut: dict[str, Any] = field(init=False)
     cut: Cut = field(init=False)
@@ -96,7 +101,7 @@ def dense(made: Artifacts, run: Run) -> None:
         run.parts.observer.phase_finished(PhaseResult("dense", 0.0, 0, cached=True))
     else:
         made.dense_key = _train_or_reuse(model, run)
-    made.models["dense"] = _measured(model, materials.dataset)
+    made.models["dense"] = measured(model, materials)
 
 
 def sparsify(made: Artifacts, run: Run) -> None:
@@ -104,8 +109,18 @@ def sparsify(made: Artifacts, run: Run) -> None:
     config, materials = run.config, run.materials
     seed_everything(config.seed)
     model = copy.deepcopy(made.dense)
+
+    def curves(planner: Planner) -> tuple[Curve, ...]:
+        made.curves = _curves(made, run, planner)
+        return made.curves
+
     plan, layers = settle_layers(
-        config, model, materials.example_input(), materials.granularity, materials.metric
+        config,
+        model,
+        materials.example_input(),
+        materials.granularity,
+        materials.metric,
+        curves=curves,
     )
     constrained = constrain(config, materials, model, layers)
     text = (
@@ -125,7 +140,7 @@ def sparsify(made: Artifacts, run: Run) -> None:
     learn_gradients(constrained, run.parts, offset)
     stopped = materials.method.sparsify(constrained, task)
     made.constrained = constrained
-    made.before_cut = _accuracies(constrained.model, materials.dataset)
+    made.before_cut = accuracies(constrained.model, materials)
     if stopped is not None:
         made.before_cut["stopped"] = asdict(stopped)
 
@@ -136,11 +151,11 @@ def cut(made: Artifacts, run: Run) -> None:
     made.cut = prune(made.constrained, next(iter(dataset.val))[0], run.parts.observer)
     small = run.materials.method.start(made.cut.model, lambda: _fresh(made, run))
     made.small = small.to(memory_format=suited_layout(small, run.materials.device))
-    made.models["pruned"] = _measured(made.small, dataset)
+    made.models["pruned"] = measured(made.small, run.materials)
     if n_batches:
         dataset.set_epoch(run.materials.method.last_training(run.config.schedule).offset)
         recalibrate_(made.small, islice(dataset.train, n_batches))
-        made.models["recalibrated"] = _measured(made.small, dataset)
+        made.models["recalibrated"] = measured(made.small, run.materials)
 
 
 def finetune(made: Artifacts, run: Run) -> None:
@@ -161,7 +176,7 @@ def finetune(made: Artifacts, run: Run) -> None:
         offset=last.offset,
         around_epoch=lambda optimizer, _: made.constrained.finished_training(optimizer, made.small),
     )
-    made.models["finetuned"] = _measured(made.small, run.materials.dataset)
+    made.models["finetuned"] = measured(made.small, run.materials)
 
 
 STAGES = (dense, sparsify, cut, finetune)
@@ -204,6 +219,24 @@ def _train_or_reuse(model: nn.Module, run: Run) -> str:
     return key
 
 
+def _curves(made: Artifacts, run: Run, planner: Planner) -> tuple[Curve, ...]:
+    """Measure what every group costs, or read it beside the dense network."""
+    folder = run.cache_dir / made.dense_key if made.dense_key else run.run_dir
+    names = [group.name for group in planner.prunable.groups]
+    metric = run.materials.metric
+
+    def validate(network: nn.Module) -> float:
+        return as_evaluation(run.parts.validate_fn(network)).accuracy
+
+    return cached_curves(
+        folder / f"sensitivity-{digest([run.config.metric, names])}.json",
+        names,
+        lambda: measure_curves(
+            made.dense, planner, unit_scores(made.dense, planner, metric), validate
+        ),
+    )
+
+
 def _fresh(made: Artifacts, run: Run) -> nn.Module:
     """Build the small architecture with random weights that the dense network never had.
 
@@ -236,17 +269,3 @@ def _train(
         warmup_epochs=settings.warmup_epochs,
         offset=offset,
     )
-
-
-def _accuracies(model: nn.Module, dataset: Dataset) -> dict[str, Any]:
-    val, test = evaluate(model, dataset.val), evaluate(model, dataset.test)
-    return {
-        "val_accuracy": val.accuracy,
-        "test_accuracy": test.accuracy,
-        "test_loss": test.loss,
-    }
-
-
-def _measured(model: nn.Module, dataset: Dataset) -> dict[str, Any]:
-    cost = count_cost(model, torch.zeros(1, *dataset.shape))
-    return _accuracies(model, dataset) | asdict(cost)

@@ -20,7 +20,9 @@ def key_of(
     *overrides: str, fingerprint: str = "a", device: str = "cpu", model: nn.Module | None = None
 ) -> str:
     dataset = SimpleNamespace(fingerprint=fingerprint)
-    materials: Any = SimpleNamespace(dataset=dataset, device=torch.device(device))
+    materials: Any = SimpleNamespace(
+        dataset=dataset, device=torch.device(device), train_fn=key_of, evaluate_fn=key_of
+    )
     return dense_key(composed(*overrides), materials, model or nn.Linear(2, 2))
 
 
@@ -38,6 +40,8 @@ def key_of(
         "schedule.dense.warmup_epochs=1",
         "schedule.optimizer.name=adamw rho=1 schedule.w_step=proximal",
         "schedule.optimizer.momentum=0.5",
+        "+train_fn._target_=a.b",
+        "+validate_fn._target_=a.b",
         "schedule.optimizer.weight_decay=0.1",
         "schedule.optimizer.nesterov=false",
     ],

@@ -4,6 +4,7 @@ import inspect
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from admm_exp.schema import check_arguments
 from admm_exp.tracking import NullTracker, open_tracker
 from admm_exp.tracking.spool import origin_of, read_entries
 from admm_exp.training.device import resolve_device
+from admm_exp.training.loop import evaluate
 from admm_exp.training.stepping import use_precision
 
 
@@ -61,6 +63,8 @@ def build_materials(
     previous = None
     if config.from_run is not None:
         previous = read_previous(config.from_run, dataset, config.model["name"], build_original)
+    train = build_function("train_fn", config.train_fn, dataset.train)
+    validate = build_function("validate_fn", config.validate_fn)
     materials = Materials(
         dataset=dataset,
         build_model=previous.network if previous else build_original,
@@ -73,6 +77,8 @@ def build_materials(
         tracker=NullTracker(),
         observers=(observer,),
         previous=previous,
+        train_fn=train,
+        evaluate_fn=validate or evaluate,
     )
     check_plan(config, materials)
     return materials
@@ -95,7 +101,9 @@ def open_tracking(
     if config.tracking.name == "none":
         return materials
     prefix = "" if config.method["name"] == "admm" else f"method={config.method['name']},"
-    plain = config.name or f"{prefix}rho={config.rho},sparsity={config.sparsity}"
+    amounts = config.budget.given() or {"sparsity": config.sparsity}
+    amount = ",".join(f"{name}={value}" for name, value in amounts.items())
+    plain = config.name or f"{prefix}rho={config.rho},{amount}"
     earlier = materials.previous.first_run_id if materials.previous else None
     spool = run_dir / SPOOL
     origin = origin_of(read_entries(spool)) if is_resumed else None
@@ -137,6 +145,28 @@ def build(group: str, part: dict[str, Any]) -> Any:
                 raise cause from error
         reason = str(causes[-1]).splitlines()[0]
         raise ConfigError(f"{group} cannot be built by {target}: {reason}") from error
+
+
+def build_function(name: str, part: dict[str, Any], batches: Any = None) -> Any:
+    """Build a user's function from its `_target_` and the arguments that do not change.
+
+    Args:
+        name: Setting that names it.
+        part: `_target_` and arguments, or nothing.
+        batches: Handed over as `batches`, where the target takes it; None leaves it to the caller.
+
+    Returns:
+        The function, an object that can be called if the target is a class; None for nothing.
+
+    Raises:
+        AdmmExpError: A sentence that names the setting.
+    """
+    if not part:
+        return None
+    function = build(name, part | {"_partial_": True})
+    if batches is not None and "batches" in taken_by(part):
+        function = partial(function, batches=batches)
+    return function() if inspect.isclass(pkgutil.resolve_name(part["_target_"])) else function
 
 
 def taken_by(part: dict[str, Any]) -> set[str]:

@@ -45,8 +45,8 @@ class Dataset:
     val: Batches
     test: Batches
     num_classes: int
-    shape: tuple[int, int, int]
-    """(C, H, W) of one sample as the network sees it."""
+    shape: tuple[int, ...]
+    """(C, H, W) of one image as the network sees it, or the shape of another input."""
     fingerprint: str
     """Hex digest that changes when the images, labels, split or preprocessing change."""
 

@@ -37,7 +37,7 @@ def draw_all(report: Report, folder: Path) -> list[Path]:
 
     Args:
         report: contents of report.json, with `history` as rows of an epoch each.
-        folder: where residuals.png, layers.png and training.png go; created if missing.
+        folder: where the PNGs go; created if missing.
 
     Returns:
         The files written.
@@ -46,6 +46,7 @@ def draw_all(report: Report, folder: Path) -> list[Path]:
         "residuals.png": (_iterations(report), residuals),
         "layers.png": (report.get("layers"), layers),
         "training.png": (report.get("history"), training),
+        "sensitivity.png": ((report.get("budget") or {}).get("sensitivity"), sensitivity),
     }
     written = []
     for name, (data, draw) in drawings.items():
@@ -53,6 +54,29 @@ def draw_all(report: Report, folder: Path) -> list[Path]:
             draw(report, folder / name)
             written.append(folder / name)
     return written
+
+
+def sensitivity(report: Report, path: Path) -> None:
+    """Draw what every channel group costs on its own: validation accuracy over its sparsity.
+
+    Args:
+        report: needs `budget.sensitivity`.
+        path: PNG to write.
+    """
+    curves = report["budget"]["sensitivity"]
+    reached = {row["name"]: row["sparsity"] for row in report["layers"]}
+    at_end = sorted(curves, key=lambda curve: curve["accuracy"][-1])
+    named = {curve["name"] for curve in [*at_end[:3], *at_end[-2:]]}
+    with figure_at(path, 4.2) as figure:
+        axes = figure.subplots()
+        for curve in curves:
+            name = curve["name"]
+            style = {"label": shortened(name)} if name in named else {"color": LIGHT, "zorder": 1}
+            (line,) = axes.plot(curve["sparsity"], curve["accuracy"], marker=".", **style)
+            axes.axvline(reached[name], ymax=0.03, color=line.get_color())
+        axes.yaxis.set_major_formatter(percent)
+        axes.set(xlabel="sparsity of one group (ticks: chosen)", ylabel="validation accuracy")
+        axes.legend(title="most and least sensitive")
 
 
 def residuals(report: Report, path: Path) -> None:

@@ -19,6 +19,7 @@ from admm_exp.training.stepping import PLAIN, Stepping
 Batch = tuple[Tensor, Tensor]
 TrainFn = Callable[[nn.Module, Optimizer, int], Any]
 ValidateFn = Callable[[nn.Module], Any]
+EvaluateFn = Callable[[nn.Module, Iterable[Any]], Any]
 LossFn = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(logits, labels, images) -> mean loss of a batch."""
 ACCURACY_ROUNDING = 1e-6  # a mean of fractions may end just above 1

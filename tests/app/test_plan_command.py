@@ -101,15 +101,19 @@ def test_help_names_the_command_and_loads_no_torch(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("allocation", ["uniform", "global"])
+@pytest.mark.parametrize("allocation", ["uniform", "global", "sensitivity"])
 def test_a_run_reaches_its_budget(work: Path, planned: Done, allocation: str) -> None:
     before = set((work / "outputs" / "runs").glob("*"))
     budget = ("budget.macs=0.4", f"budget.allocation={allocation}")
     done = run_command(work, *budget, "tracking=none", *SHORT)
     assert done.returncode == 0, done.stderr
     (run_dir,) = set((work / "outputs" / "runs").iterdir()) - before
-    models = json.loads((run_dir / "report.json").read_text())["models"]
+    report = json.loads((run_dir / "report.json").read_text())
+    models, entry = report["models"], report["budget"]
     assert models["finetuned"]["macs"] / models["dense"]["macs"] == pytest.approx(0.4, abs=0.02)
+    assert entry["reached"] == models["finetuned"]["macs"] / models["dense"]["macs"]
+    assert (run_dir / "figures" / "sensitivity.png").exists() == (allocation == "sensitivity")
+    assert f"macs 0.4 ({allocation})" in (run_dir / "report.md").read_text()
 
 
 @pytest.mark.parametrize(

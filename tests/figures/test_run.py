@@ -161,3 +161,15 @@ def test_drawing_leaves_matplotlib_as_it_was(report, tmp_path):
 def test_matplotlib_loads_only_to_draw():
     code = "import sys, admm_exp.figures.run; assert 'matplotlib' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_sensitivity_is_drawn_for_every_group(report, tmp_path):
+    curves = [
+        {"name": f"conv{i}", "sparsity": [0.0, 0.5, 0.9], "accuracy": [0.9, 0.9 - i / 20, 0.2]}
+        for i in range(9)
+    ]
+    layers = [row | {"sparsity": 0.5} for row in report["layers"]]
+    report |= {"layers": layers, "budget": {"sensitivity": curves}}
+    written = figures.draw_all(report, tmp_path)
+    assert tmp_path / "sensitivity.png" in written
+    assert darkness(tmp_path / "sensitivity.png") > 0.01

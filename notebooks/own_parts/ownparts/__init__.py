@@ -1,0 +1,1 @@
+"""Parts of a user: data, networks, a loss and a metric."""
