@@ -199,7 +199,7 @@ def phase_of(folder: Path) -> str:
 
 
 CHAIN = (
-    ("before any epoch", "admm_exp.stages:train_epoch", 1),
+    ("before any epoch", "admm_exp.run_parts:train_epoch", 1),
     ("dense, end of epoch 2", "admm_exp.training.loop:as_evaluation", 2),
     ("half a checkpoint", "os:fsync", 2),
     ("Z and U update", "admm_exp.pruning.constrained:update", 2),

@@ -12,6 +12,8 @@ from admm_exp.config import ExperimentConfig
 from admm_exp.errors import AdmmExpError
 from admm_exp.schema import known_keys, unknown_key
 
+NOT_AN_OPTION = "Config group override must be"
+"""How Hydra begins what it says of dataset=null."""
 CANNOT_WRITE = {EACCES, EPERM, EROFS, ENOSPC, EEXIST, ENOTDIR}
 
 
@@ -30,6 +32,8 @@ def explain(error: BaseException, schema: type = ExperimentConfig) -> str:
         return f"error: {error.override!r} is not a setting, write KEY=VALUE"
     if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
         return f"error: {_composition(error, schema)}"
+    if isinstance(error, ValueError) and str(error).startswith(NOT_AN_OPTION):
+        return f"error: a config group takes the name of an option, --help lists them ({error})"
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
         reason = error.strerror
         return f"error: {error.filename} cannot be written ({reason}): free it or run elsewhere"

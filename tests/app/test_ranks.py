@@ -16,7 +16,7 @@ import torch
 from conftest import SHORT, Done, clean_environment, run_command
 
 from admm_exp.app.ranks import leading
-from admm_exp.config import TrainerSettings
+from admm_exp.config import Precision, TrainerSettings
 from admm_exp.errors import ConfigError
 from admm_exp.training.checkpoint import load_tensors
 
@@ -146,7 +146,7 @@ def test_what_does_not_fit_torchrun_is_refused(
 ) -> None:
     for name, value in LAUNCHED.items():
         monkeypatch.setenv(name, value)
-    settings = TrainerSettings(devices, patience_seconds=1.0)
+    settings = TrainerSettings(Precision.float32, False, devices, patience_seconds=1.0)
     with pytest.raises(ConfigError, match=sentence), leading(settings, is_job):
         pass
 

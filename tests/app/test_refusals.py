@@ -57,7 +57,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "schedule.sparsity_ramp=1.5": "schedule.sparsity_ramp must be at most 1.0, got 1.5",
         "schedule.optimizer.momentum=0": "needs schedule.optimizer.momentum greater than 0",
         "trainer.devices=2 trainer.compile=true": "=2 goes with trainer.compile=false",
-        "rho=30": "rho must stay below 27.1 at learning rate 0.05, got 30",
+        "rho=30": "rho must stay below 13.6 at learning rate 0.1, got 30",
         "seed=5000000000": "seed must be less than 4294967296, got 5000000000",
     }.items(),
 )

@@ -48,7 +48,7 @@ def test_the_page_stands_against_the_first_dense_network(
     assert reports[1]["models"]["original"] == reports[0]["models"]["dense"]
     page = (run_dirs(work)[1] / "report.md").read_text()
     assert "round 2" in page
-    assert "| original | before | after the cut | finetuned |" in page
+    assert "| original | before | after the cut | recalibrated | finetuned |" in page
 
 
 def test_the_last_network_can_be_loaded(work: Path, reports: list[dict[str, Any]]) -> None:
