@@ -4,6 +4,7 @@ import difflib
 import re
 import traceback
 from errno import EACCES, EEXIST, ENOSPC, ENOTDIR, EPERM, EROFS
+from pathlib import Path
 
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
@@ -12,8 +13,6 @@ from admm_exp.config import ExperimentConfig
 from admm_exp.errors import AdmmExpError
 from admm_exp.schema import known_keys, unknown_key
 
-NOT_AN_OPTION = "Config group override must be"
-"""How Hydra begins what it says of dataset=null."""
 CANNOT_WRITE = {EACCES, EPERM, EROFS, ENOSPC, EEXIST, ENOTDIR}
 
 
@@ -32,8 +31,9 @@ def explain(error: BaseException, schema: type = ExperimentConfig) -> str:
         return f"error: {error.override!r} is not a setting, write KEY=VALUE"
     if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
         return f"error: {_composition(error, schema)}"
-    if isinstance(error, ValueError) and str(error).startswith(NOT_AN_OPTION):
-        return f"error: a config group takes the name of an option, --help lists them ({error})"
+    if isinstance(error, ValueError | AssertionError) and _is_hydras(error):
+        said = str(error).partition("\n")[0]
+        return f"error: write KEY=VALUE, and GROUP=OPTION as --help lists them ({said})"
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
         reason = error.strerror
         return f"error: {error.filename} cannot be written ({reason}): free it or run elsewhere"
@@ -44,6 +44,12 @@ def explain(error: BaseException, schema: type = ExperimentConfig) -> str:
 def sentence(error: BaseException) -> str:
     """Word an error in one line, whatever it is."""
     return explain(error).splitlines()[-1].removeprefix("error: ")
+
+
+def _is_hydras(error: BaseException) -> bool:
+    """Tell whether Hydra stumbled over an override that it does not check, such as dataset=null."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and "hydra" in Path(frames[-1].filename).parts
 
 
 def _missing_option(error: MissingConfigException) -> str:
