@@ -23,10 +23,11 @@ from admm_exp.onnx_file import require_onnx
 from admm_exp.phases.parts import Observer
 from admm_exp.preflight import check_plan
 from admm_exp.previous import read_previous
+from admm_exp.pruning.cost import count_cost
 from admm_exp.schema import check_arguments
 from admm_exp.tracking import NullTracker, open_tracker
 from admm_exp.tracking.spool import origin_of, read_entries
-from admm_exp.training.device import resolve_device
+from admm_exp.training.device import resolve_device, use_threads
 from admm_exp.training.loop import evaluate
 from admm_exp.training.stepping import use_precision
 
@@ -81,6 +82,9 @@ def build_materials(
         evaluate_fn=validate or evaluate,
     )
     check_plan(config, materials)
+    if device.type == "cpu" and team.world == 1:
+        cost = count_cost(materials.build_model(), materials.example_input())
+        use_threads(cost.macs * config.schedule.batch_size)
     return materials
 
 

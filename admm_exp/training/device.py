@@ -1,8 +1,14 @@
-"""Where the tensors live."""
+"""Where the tensors live, and how many threads work on them."""
+
+import os
 
 import torch
 
 from admm_exp.errors import DeviceError
+
+SMALL_STEP_MACS = 1e8
+"""Below so many multiply-accumulates a batch, threads wait for each other longer than they work."""
+N_THREADS = torch.get_num_threads()
 
 
 def resolve_device(name: str, local_rank: int | None = None) -> torch.device:
@@ -26,6 +32,18 @@ def resolve_device(name: str, local_rank: int | None = None) -> torch.device:
             f"device={name} is not available here, choose one of auto, {', '.join(available)}"
         )
     return torch.device(name)
+
+
+def use_threads(step_macs: float) -> None:
+    """Let one thread work on small networks, and as many as torch takes by itself on others.
+
+    Where OMP_NUM_THREADS is set, that number stays.
+
+    Args:
+        step_macs: Multiply-accumulates of one batch, forward.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1 if step_macs < SMALL_STEP_MACS else N_THREADS)
 
 
 def _available_devices() -> list[str]:

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from admm_exp.errors import AdmmExpError, DeviceError
-from admm_exp.training.device import resolve_device
+from admm_exp.training import device
+from admm_exp.training.device import resolve_device, use_threads
 
 
 @pytest.fixture
@@ -53,3 +54,20 @@ def test_a_process_too_many_for_the_gpus_is_refused(machine):
     machine(gpus=2)
     with pytest.raises(DeviceError, match="device=cuda:2 is not available here"):
         resolve_device("auto", local_rank=2)
+
+
+@pytest.mark.parametrize(
+    ("asked", "macs", "threads"), [(None, 1e6, 1), (None, 1e9, 3), ("2", 1e6, 2)]
+)
+def test_small_networks_get_one_thread_unless_the_user_says_so(monkeypatch, asked, macs, threads):
+    monkeypatch.setattr(device, "N_THREADS", 3)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        use_threads(macs)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
