@@ -236,6 +236,11 @@ INCIDENTAL = {"name", "experiment_name", "tracking", "tracking_uri", "device", "
 INCIDENTAL_TO_TRAINER = {"devices", "patience_seconds"}
 
 
+def amounts(config: ExperimentConfig) -> dict[str, float]:
+    """Say how much is pruned: by the budget, or by the sparsity that it takes the place of."""
+    return config.budget.given() or {"sparsity": config.sparsity}
+
+
 def digest(value: Any) -> str:
     """Hash plain data to 16 hex digits."""
     text = json.dumps(value, sort_keys=True, default=str)

@@ -69,7 +69,7 @@ def read_job(path: Path) -> Job:
         FileNotFoundError: If there is none.
     """
     kept = json.loads(path.read_text())
-    return Job(**kept | {name: tuple(kept[name]) for name in ("limits", "warnings")})
+    return Job(**kept | {name: tuple(kept.get(name, ())) for name in ("limits", "warnings")})
 
 
 def find_job(run_dir: Path) -> Path | None:

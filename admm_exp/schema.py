@@ -217,8 +217,8 @@ def _check_trainer(trainer: TrainerSettings) -> Iterator[str]:
     if trainer.devices > 1 and (trainer.compile or trainer.precision == Precision.fp16):
         yield (
             f"trainer.devices={trainer.devices} goes with trainer.compile=false and "
-            f"trainer.precision=float32, tf32 or bf16 alone, got {trainer.compile} and "
-            f"{trainer.precision}"
+            f"trainer.precision=float32, tf32 or bf16 alone, got "
+            f"compile={str(trainer.compile).lower()} and precision={trainer.precision}"
         )
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from admm_exp.config import ExperimentConfig
+from admm_exp.config import ExperimentConfig, amounts
 from admm_exp.pruning.plan import Plan
 from admm_exp.report import short_count, summary_rows, surgery_sentence
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
@@ -32,9 +32,10 @@ class Terminal:
         """Say what is about to run."""
         method = config.method["name"]
         rho = f"rho {config.rho}, " if method == "admm" else ""
+        amount = ", ".join(f"{name} {value}" for name, value in amounts(config).items())
         self.console.print(
-            f"[bold]{config.model['name']}[/] on {config.dataset['name']}: {method}, sparsity "
-            f"{config.sparsity}, {rho}{config.metric['name']}, seed {config.seed}"
+            f"[bold]{config.model['name']}[/] on {config.dataset['name']}: {method}, {amount}, "
+            f"{rho}{config.metric['name']}, seed {config.seed}"
         )
 
     def phase_started(self, name: str, epochs: int) -> None:

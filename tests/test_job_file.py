@@ -28,6 +28,11 @@ def test_a_job_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["0.json"]
 
 
+def test_a_job_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    (tmp_path / "0.json").write_text(json.dumps({"name": "rho=1", "config_hash": "abc"}))
+    assert read_job(tmp_path / "0.json") == Job("rho=1", "abc")
+
+
 def test_a_job_begins_and_ends_once(tmp_path: Path) -> None:
     path = tmp_path / "0.json"
     write_job(path, Job("rho=1", "abc"))

@@ -1,8 +1,8 @@
 """A process with all imports done, which forks one child for each command that a test runs.
 
 Importing torch, torchvision and MLflow takes longer than most commands of the tests. A child runs
-`python -m admm_exp` from its first line to the interpreter's shutdown, in its own folder and
-environment; what starts up how fast, and imports what, is tested in processes of its own.
+`python -m admm_exp` and its exit functions, in its own folder and environment; what starts up how
+fast, and imports what, is tested in processes of its own.
 """
 
 import atexit
@@ -61,13 +61,12 @@ def serve() -> None:
         pid = os.fork()
         if pid == 0:
             become(**request)
-            return
         _, status = os.waitpid(pid, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 def become(folder: str, arguments: list[str], env: dict[str, str], out: str) -> None:
-    """Be `python -m admm_exp` from here on."""
+    """Be `python -m admm_exp` from here on, and never return."""
     os.setsid()
     signal.alarm(300)
     os.chdir(folder)

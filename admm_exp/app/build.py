@@ -15,7 +15,7 @@ from torch import nn
 
 from admm_exp.app.earlier import SPOOL
 from admm_exp.app.ranks import Team
-from admm_exp.config import ExperimentConfig, Export, config_hash, group_hash
+from admm_exp.config import ExperimentConfig, Export, amounts, config_hash, group_hash
 from admm_exp.errors import AdmmExpError, ConfigError
 from admm_exp.job_file import Job
 from admm_exp.materials import Materials
@@ -105,8 +105,7 @@ def open_tracking(
     if config.tracking.name == "none":
         return materials
     prefix = "" if config.method["name"] == "admm" else f"method={config.method['name']},"
-    amounts = config.budget.given() or {"sparsity": config.sparsity}
-    amount = ",".join(f"{name}={value}" for name, value in amounts.items())
+    amount = ",".join(f"{name}={value}" for name, value in amounts(config).items())
     plain = config.name or f"{prefix}rho={config.rho},{amount}"
     earlier = materials.previous.first_run_id if materials.previous else None
     spool = run_dir / SPOOL

@@ -32,7 +32,7 @@ def explain(error: BaseException, schema: type = ExperimentConfig) -> str:
     if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
         return f"error: {_composition(error, schema)}"
     if isinstance(error, ValueError | AssertionError) and _is_hydras(error):
-        said = str(error).partition("\n")[0]
+        said = str(error).partition("\n")[0] or "an override is empty"
         return f"error: write KEY=VALUE, and GROUP=OPTION as --help lists them ({said})"
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
         reason = error.strerror

@@ -40,8 +40,11 @@ def steps(bench: Bench) -> Iterator[Row]:
         hook = row.median_seconds("gradient")
         yield row.with_targets(
             Target("share of a plain step", hook / whole.median_seconds("plain"), share),
-            Target(
-                "folded, times cheaper than in the loss", 1 / row.ratio("folded"), CHEAPER, True
+            *(
+                Target(
+                    f"{form}, times cheaper than in the loss", 1 / row.ratio(form), CHEAPER, True
+                )
+                for form in ("gradient", "folded")
             ),
         )
 
