@@ -29,6 +29,11 @@ def clean_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if k not in ignored} | {"COLUMNS": "100"}
 
 
+def pytest_unconfigure() -> None:
+    """End the process that ran the commands."""
+    WARM.close()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run, with the reason."""
     import torch

@@ -47,6 +47,12 @@ class Warm:
             texts = [Path(out, name).read_text() for name in ("stdout", "stderr")]
         return Done(["admm_exp", *arguments], code, *texts)
 
+    def close(self) -> None:
+        """End the process, if there is one."""
+        if self.server is not None:
+            self.server.communicate()
+            self.server = None
+
 
 def serve() -> None:
     """Answer every line on stdin with the exit code of the command that it asks for."""
