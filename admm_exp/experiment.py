@@ -26,7 +26,7 @@ from admm_exp.training.distribution import is_first, require_same
 CHECKPOINTS = "checkpoints"
 VERSIONS = ("torch", "device")
 LATENCY_BATCHES = (1, 32)
-LATENCY_SECONDS = 0.2
+LATENCY_SECONDS = 0.05
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What becomes of every layer: from a budget, a file or one sparsity to a plan."""
+"""What becomes of every layer: from a budget, a file or one sparsity to settings of the layers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -6,8 +6,6 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from admm_exp.admm.metrics import Metric
-from admm_exp.admm.partition import Partition
-from admm_exp.admm.partitions.channel import Channel
 from admm_exp.config import ExperimentConfig
 from admm_exp.errors import ConfigError
 from admm_exp.pruning.budget import (
@@ -18,59 +16,64 @@ from admm_exp.pruning.budget import (
     unit_scores,
 )
 from admm_exp.pruning.layers_file import read_layers
-from admm_exp.pruning.plan import Plan, Planner
+from admm_exp.pruning.plan import Planner
 from admm_exp.pruning.sensitivity import Curve, sensitivity_counts
-from admm_exp.pruning.sparsities import LayerSettings, group_sparsities
+from admm_exp.pruning.sparsities import LayerSettings
+
+
+def planner_of(config: ExperimentConfig, model: nn.Module, example_input: Tensor) -> Planner:
+    """Find the channel groups of an architecture, without what the user excludes.
+
+    Args:
+        config: The settings.
+        model: The network; its weights do not matter.
+        example_input: (B, ...) input that the network accepts, on any device.
+
+    Raises:
+        ModelError: If nothing can be pruned or the example input does not fit.
+        ConfigError: If the layers file cannot be used.
+    """
+    return Planner(model, example_input, _asked_of_layers(config).exclude)
 
 
 def settle_layers(
     config: ExperimentConfig,
+    planner: Planner | None,
     model: nn.Module,
-    example_input: Tensor,
-    granularity: Channel | Partition,
     metric: Metric,
     *,
     curves: Callable[[Planner], Sequence[Curve]] | None = None,
-) -> tuple[Plan | None, LayerSettings]:
+) -> LayerSettings:
     """Settle the sparsity of every group: by the budget, the user's file, or one for all.
 
     Args:
         config: The settings.
+        planner: Channel groups of the network; None below the channel, where nothing is cut.
         model: The network; trained, where its channels are ranked.
-        example_input: (B, ...) input that the network accepts, on any device.
-        granularity: What the units are that are pruned.
         metric: Score of the channels.
         curves: Measures what every group costs; None before the network is trained, when
             allocation sensitivity is planned like uniform.
-
-    Returns:
-        The plan, None below the channel where nothing is cut, and the settings of the layers.
 
     Raises:
         ConfigError: If the file cannot be used, or the budget cannot be reached.
     """
     asked, multiple = _asked_of_layers(config), config.channel_multiple
-    if not isinstance(granularity, Channel):
-        return None, asked
-    planner = Planner(model, example_input, asked.exclude)
-    if budget := _budget_of(config):
-        allocation = config.budget.allocation
-        if allocation != "uniform" and hasattr(metric, "learn"):
-            raise ConfigError(
-                f"budget.allocation={allocation} ranks channels before gradients are known: "
-                f"take another metric than {config.metric['name']}, or another allocation"
-            )
-        if allocation == "global":
-            scores = unit_scores(model, planner, metric)
-            counts = global_counts(planner, scores, multiple)
-        elif allocation == "sensitivity" and curves is not None:
-            counts = sensitivity_counts(planner, curves(planner), multiple)
-        else:
-            counts = uniform_counts(planner, multiple)
-        by_layer = sparsities_within(planner, budget, counts, multiple)
-        asked = replace(asked, by_layer=by_layer)
-    sparsities = group_sparsities(planner.prunable, asked.default, asked.by_layer)
-    return planner.plan(sparsities, multiple), asked
+    budget = _budget_of(config)
+    if planner is None or budget is None:
+        return asked
+    allocation = config.budget.allocation
+    if allocation != "uniform" and hasattr(metric, "learn"):
+        raise ConfigError(
+            f"budget.allocation={allocation} ranks channels before gradients are known: "
+            f"take another metric than {config.metric['name']}, or another allocation"
+        )
+    if allocation == "global":
+        counts = global_counts(planner, unit_scores(model, planner, metric), multiple)
+    elif allocation == "sensitivity" and curves is not None:
+        counts = sensitivity_counts(planner, curves(planner), multiple)
+    else:
+        counts = uniform_counts(planner, multiple)
+    return replace(asked, by_layer=sparsities_within(planner, budget, counts, multiple))
 
 
 def _budget_of(config: ExperimentConfig) -> Budget | None:

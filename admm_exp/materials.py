@@ -15,6 +15,7 @@ from admm_exp.data.dataset import Dataset
 from admm_exp.methods.method import Method
 from admm_exp.phases.parts import Observer
 from admm_exp.previous import PreviousRun
+from admm_exp.pruning.plan import Planner
 from admm_exp.tracking.tracker import Tracker
 from admm_exp.training.loop import EvaluateFn, TrainFn, evaluate
 
@@ -35,6 +36,7 @@ class Materials:
         device: Where training takes place.
         tracker: Where parameters, curves and files go.
         observers: Who else sees the run, such as the terminal.
+        planner: Channel groups of the network; None below the channel, where nothing is cut.
         previous: The run that this one starts from.
         train_fn: The user's (model, optimizer, epoch) -> loss or None, in place of ours.
         evaluate_fn: (model, batches) -> accuracy in [0, 1] or Evaluation.
@@ -50,6 +52,7 @@ class Materials:
     device: torch.device
     tracker: Tracker
     observers: tuple[Observer, ...] = ()
+    planner: Planner | None = None
     previous: PreviousRun | None = None
     train_fn: TrainFn | None = None
     evaluate_fn: EvaluateFn = evaluate

@@ -1,10 +1,13 @@
 """What can be known of an experiment before anything is trained."""
 
+from dataclasses import replace
+
 import torch
 
+from admm_exp.admm.partitions.channel import Channel
 from admm_exp.config import ExperimentConfig
 from admm_exp.errors import ConfigError, ModelError
-from admm_exp.layer_plan import settle_layers
+from admm_exp.layer_plan import planner_of, settle_layers
 from admm_exp.materials import Materials
 from admm_exp.pruning.plan import Plan
 from admm_exp.pruning.sparsities import LayerSettings
@@ -13,11 +16,14 @@ from admm_exp.training.pretrained import load_pretrained
 from admm_exp.training.seeding import seed_everything
 
 
-def check_plan(config: ExperimentConfig, materials: Materials) -> None:
-    """Check, before anything is trained, that the network can be pruned as asked.
+def planned(config: ExperimentConfig, materials: Materials) -> Materials:
+    """Find the channel groups and check that the network can be pruned as asked.
 
     The untrained network is masked and cut on random inputs, so that what cannot be cut is known
     before ADMM has spent its epochs.
+
+    Returns:
+        The materials, with the planner.
 
     Raises:
         ModelError: If nothing can be pruned or the network does not fit the data.
@@ -31,9 +37,9 @@ def check_plan(config: ExperimentConfig, materials: Materials) -> None:
     model = materials.build_model()
     if config.pretrained is not None:
         load_pretrained(model, config.pretrained)
-    _, layers = settle_layers(
-        config, model, materials.example_input(), materials.granularity, materials.metric
-    )
+    if isinstance(materials.granularity, Channel):
+        materials = replace(materials, planner=planner_of(config, model, materials.example_input()))
+    layers = settle_layers(config, materials.planner, model, materials.metric)
     constrained = constrain(config, materials, model, layers)
     inputs = torch.randn(2, *dataset.shape)
     small, _ = constrained.finish(inputs)
@@ -46,6 +52,7 @@ def check_plan(config: ExperimentConfig, materials: Materials) -> None:
             f"the model must return class scores of shape {expected} for 2 images of {dataset.name}"
             f", got {got}"
         )
+    return materials
 
 
 def planned_layers(config: ExperimentConfig, materials: Materials) -> tuple[Plan, LayerSettings]:
@@ -62,16 +69,11 @@ def planned_layers(config: ExperimentConfig, materials: Materials) -> tuple[Plan
             f"budget.allocation={config.budget.allocation} ranks the channels of a trained "
             f"network, which a plan has not: run admm-exp, which writes the layers file it used"
         )
-    plan, layers = settle_layers(
-        config,
-        materials.build_model(),
-        materials.example_input(),
-        materials.granularity,
-        materials.metric,
-    )
-    if plan is None:
+    planner = materials.planner
+    if planner is None:
         raise ConfigError(
             f"admm-exp-plan plans the cut of whole channels: granularity must be channel, "
             f"got {config.granularity['name']}"
         )
-    return plan, layers
+    layers = settle_layers(config, planner, materials.build_model(), materials.metric)
+    return planner.plan(layers, config.channel_multiple), layers

@@ -114,23 +114,17 @@ def sparsify(made: Artifacts, run: Run) -> None:
         made.curves = _curves(made, run, planner)
         return made.curves
 
-    plan, layers = settle_layers(
-        config,
-        model,
-        materials.example_input(),
-        materials.granularity,
-        materials.metric,
-        curves=curves,
-    )
+    planner = materials.planner
+    layers = settle_layers(config, planner, model, materials.metric, curves=curves)
     constrained = constrain(config, materials, model, layers)
-    text = (
-        layers_text(plan, layers)
-        if plan is not None
-        else unit_layers_text(
-            constrained.prunable, constrained.sparsities, layers, constrained.granularity.unit
-        )
-    )
     if is_first():
+        text = (
+            unit_layers_text(
+                constrained.prunable, constrained.sparsities, layers, constrained.granularity.unit
+            )
+            if planner is None
+            else layers_text(planner.plan(layers, config.channel_multiple), layers)
+        )
         write_atomically(run.run_dir / "layers.yaml", text.encode())
     parts = taught(
         run.parts, made.dense, config.schedule.admm_distillation, materials.dataset, config.trainer
@@ -155,7 +149,7 @@ def cut(made: Artifacts, run: Run) -> None:
     if n_batches:
         dataset.set_epoch(run.materials.method.last_training(run.config.schedule).offset)
         recalibrate_(made.small, islice(dataset.train, n_batches))
-        made.models["recalibrated"] = measured(made.small, run.materials)
+        made.models["recalibrated"] = made.models["pruned"] | accuracies(made.small, run.materials)
 
 
 def finetune(made: Artifacts, run: Run) -> None:
@@ -199,6 +193,7 @@ def constrain(
         by_layer=layers.by_layer,
         exclude=layers.exclude,
         channel_multiple=config.channel_multiple,
+        prunable=None if materials.planner is None else materials.planner.prunable,
     )
 
 

@@ -21,7 +21,7 @@ from admm_exp.job_file import Job
 from admm_exp.materials import Materials
 from admm_exp.onnx_file import require_onnx
 from admm_exp.phases.parts import Observer
-from admm_exp.preflight import check_plan
+from admm_exp.preflight import planned
 from admm_exp.previous import read_previous
 from admm_exp.pruning.cost import count_cost
 from admm_exp.schema import check_arguments
@@ -81,9 +81,10 @@ def build_materials(
         train_fn=train,
         evaluate_fn=validate or evaluate,
     )
-    check_plan(config, materials)
+    materials = planned(config, materials)
     if device.type == "cpu" and team.world == 1:
-        cost = count_cost(materials.build_model(), materials.example_input())
+        planner = materials.planner
+        cost = planner.dense if planner else count_cost(build_original(), materials.example_input())
         use_threads(cost.macs * config.schedule.batch_size)
     return materials
 

@@ -18,11 +18,11 @@ from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.state import State, initial_state, with_rho
 from admm_exp.admm.update import update
 from admm_exp.errors import ConfigError
-from admm_exp.pruning.groups import PrunableGroup, Slice, find_groups, scale_columns, slices_of
-from admm_exp.pruning.layers import find_layers
+from admm_exp.pruning.groups import Prunable, PrunableGroup, Slice, scale_columns, slices_of
+from admm_exp.pruning.layers import find_units
 from admm_exp.pruning.masked import masked
 from admm_exp.pruning.penalty import StepCount, penalty_hook
-from admm_exp.pruning.sparsities import group_sparsities, without_excluded
+from admm_exp.pruning.sparsities import group_sparsities
 from admm_exp.pruning.surgery import cut, mask_, max_abs_difference
 from admm_exp.pruning.w_step import Constrained
 from admm_exp.training.distribution import require_same
@@ -41,6 +41,8 @@ class ConstrainedModel:
         granularity: What the units are; whole channels if None.
         exclude: Layers to keep whole: names, wildcards or types.
         channel_multiple: The kept channels of a group are rounded to a multiple of this.
+        prunable: What was found in a network of this architecture; found anew, without `exclude`,
+            if None.
 
     Raises:
         ModelError: If nothing can be pruned or the example input does not fit.
@@ -60,17 +62,13 @@ class ConstrainedModel:
         granularity: Channel | Partition | None = None,
         exclude: Sequence[str] = (),
         channel_multiple: int = 1,
+        prunable: Prunable | None = None,
     ) -> None:
         self.model = model
         self.example_input = example_input
         self.granularity = granularity or Channel()
         self.channel_multiple = channel_multiple
-        found = (
-            find_groups(model, example_input)
-            if isinstance(self.granularity, Channel)
-            else find_layers(model, example_input, self.granularity)
-        )
-        self.prunable = without_excluded(found, model, exclude)
+        self.prunable = prunable or find_units(model, example_input, self.granularity, exclude)
         self.slices = slices_of(model, self.groups)
         self.sparsities = group_sparsities(self.prunable, sparsity, by_layer or {})
         self.constraint = self._constraint(metric)

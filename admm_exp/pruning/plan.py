@@ -96,21 +96,24 @@ class Planner:
         """Count what a network with so many channels per group costs."""
         return count_cost(self.cut(kept), self.example_input)
 
-    def plan(self, sparsities: Sequence[float], channel_multiple: int = 1) -> Plan:
-        """Plan the cut.
+    def plan(self, layers: LayerSettings, channel_multiple: int = 1) -> Plan:
+        """Plan the cut that a user's sparsities ask for.
 
         Args:
-            sparsities: Sparsity of every prunable group, in [0, 1).
+            layers: Sparsities; what is excluded was left out when the groups were found.
             channel_multiple: The kept channels of a group are rounded to a multiple of this.
+
+        Raises:
+            ConfigError: If the sparsities do not fit the network.
         """
         groups = self.prunable.groups
+        sparsities = group_sparsities(self.prunable, layers.default, layers.by_layer)
         kept = [
             count_kept(group.n_units, sparsity, group.n_blocks, channel_multiple)
             for group, sparsity in zip(groups, sparsities, strict=True)
         ]
         small = self.cut(kept)
-        before = macs_by_layer(self.model, self.example_input)
-        after = macs_by_layer(small, self.example_input)
+        before, after = (macs_by_layer(m, self.example_input) for m in (self.model, small))
         rows = tuple(
             GroupPlan(
                 name=group.name,
@@ -127,26 +130,6 @@ class Planner:
         )
         planned = count_cost(small, self.example_input)
         return Plan(rows, self.prunable.kept, self.dense, planned)
-
-
-def plan_layers(
-    model: nn.Module, example_input: Tensor, layers: LayerSettings, channel_multiple: int = 1
-) -> Plan:
-    """Plan the cut that a user's sparsities ask for.
-
-    Args:
-        model: The network; left as it is.
-        example_input: (B, ...) input that the network accepts.
-        layers: Sparsities and exclusions.
-        channel_multiple: The kept channels of a group are rounded to a multiple of this.
-
-    Raises:
-        ModelError: If nothing can be pruned or the example input does not fit.
-        ConfigError: If the sparsities do not fit the network.
-    """
-    planner = Planner(model, example_input, layers.exclude)
-    sparsities = group_sparsities(planner.prunable, layers.default, layers.by_layer)
-    return planner.plan(sparsities, channel_multiple)
 
 
 def sparsity_of(n_units: int, n_kept: int) -> float:

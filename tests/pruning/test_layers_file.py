@@ -8,7 +8,7 @@ from admm_exp.errors import ConfigError
 from admm_exp.pruning.groups import find_groups
 from admm_exp.pruning.layers import find_layers
 from admm_exp.pruning.layers_file import layers_text, read_layers, unit_layers_text
-from admm_exp.pruning.plan import plan_layers
+from admm_exp.pruning.plan import Planner
 from admm_exp.pruning.sparsities import LayerSettings, group_sparsities, without_excluded
 
 
@@ -26,7 +26,7 @@ def layers(tmp_path):
 
 def text_of(name, by_layer, exclude=(), default=0.5):
     layers = LayerSettings(default, by_layer, exclude)
-    return layers_text(plan_layers(*build(name), layers), layers)
+    return layers_text(Planner(*build(name)).plan(layers), layers)
 
 
 @pytest.mark.parametrize("name", ["residual", "mlp", "dense_block", "gated", "grouped"])
@@ -53,7 +53,7 @@ def test_written_file_names_what_stays_whole_without_setting_it(layers):
 
 @pytest.mark.parametrize("entry", ["layer: 1.*", "[a]*", "*", "Linear", "0", "on"])
 def test_exclusions_survive_being_written_and_read(layers, entry):
-    plan = plan_layers(*build("mlp"), LayerSettings(0.5, {}))
+    plan = Planner(*build("mlp")).plan(LayerSettings(0.5, {}))
     text = layers_text(plan, LayerSettings(0.5, {}, (entry,)))
     assert read_layers(layers(text), 0.0).exclude == (entry,)
 
@@ -170,7 +170,7 @@ def test_nested_sequences_with_ten_layers_are_written_and_read(layers):
     model = nn.Sequential(nn.ReLU(), nn.Sequential(*inner), nn.Linear(6, 2))
     names = ["1.0", "1.2", "1.4", "1.6", "1.8", "1.10"]
     asked = LayerSettings(0.0, dict(zip(names, (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), strict=True)))
-    plan = plan_layers(model, torch.randn(2, 6), asked)
+    plan = Planner(model, torch.randn(2, 6), asked.exclude).plan(asked)
     assert read_layers(layers(layers_text(plan, asked)), 0.0) == asked
 
 

@@ -7,14 +7,14 @@ from admm_exp.admm.groups import count_kept
 from admm_exp.admm.metrics import L2Norm
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.cost import count_cost
-from admm_exp.pruning.plan import Planner, plan_layers, sparsity_of
+from admm_exp.pruning.plan import Planner, sparsity_of
 from admm_exp.pruning.sparsities import LayerSettings
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_planned_cost_is_that_of_the_network_that_is_really_cut(name):
     model, inputs = build(name)
-    plan = plan_layers(model, inputs, LayerSettings(0.5, {}))
+    plan = Planner(model, inputs).plan(LayerSettings(0.5, {}))
     constrained = ConstrainedModel(model, inputs, sparsity=0.5, metric=L2Norm(), rho=1.0)
     small, _ = constrained.cut(inputs)
     cost = count_cost(small, inputs)
@@ -35,7 +35,7 @@ class Shared(nn.Module):
 
 
 def test_shared_weight_is_counted_and_cut_once():
-    plan = plan_layers(Shared(), torch.randn(2, 6), LayerSettings(0.5, {}))
+    plan = Planner(Shared(), torch.randn(2, 6)).plan(LayerSettings(0.5, {}))
     shared = {group.name: group for group in plan.groups}
     assert plan.dense.params == 8 * 7 + 8 * 8 + 2 * 8 + 3 * 9
     assert {group.kept for group in shared.values()} == {4}
@@ -53,7 +53,7 @@ def test_channels_that_a_layer_makes_twice_are_planned_as_the_file_says():
             return self.fc(self.rnn(inputs)[0][:, -1])
 
     by_layer = {"rnn": 0.5, "rnn.weight_hr_l0": 0.25}
-    plan = plan_layers(Network(), torch.randn(2, 5, 6), LayerSettings(0.0, by_layer))
+    plan = Planner(Network(), torch.randn(2, 5, 6)).plan(LayerSettings(0.0, by_layer))
     assert {group.name: (group.kept, group.tied) for group in plan.groups} == {
         "rnn": (4, ()),
         "rnn.weight_hr_l0": (3, ()),
@@ -68,7 +68,7 @@ def test_copies_that_are_cut_hold_no_numbers(name):
 
 
 def test_rows_of_a_plan_are_those_of_a_hand_count():
-    plan = plan_layers(*build("mlp"), LayerSettings(0.5, {"0": 0.25}))
+    plan = Planner(*build("mlp")).plan(LayerSettings(0.5, {"0": 0.25}))
     first, second = plan.groups
     assert (first.channels, first.kept, second.channels, second.kept) == (16, 12, 10, 5)
     assert (first.params, first.planned_params) == (16 * 7, 12 * 7)
@@ -80,13 +80,13 @@ def test_rows_of_a_plan_are_those_of_a_hand_count():
 def test_planning_leaves_the_network_alone():
     model, inputs = build("residual")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    plan_layers(model.train(), inputs, LayerSettings(0.5, {}))
+    Planner(model.train(), inputs).plan(LayerSettings(0.5, {}))
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_rounded_counts_are_written_as_sparsities_that_give_them():
-    plan = plan_layers(*build("mlp"), LayerSettings(0.4, {}), channel_multiple=8)
+    plan = Planner(*build("mlp")).plan(LayerSettings(0.4, {}), channel_multiple=8)
     assert [group.kept for group in plan.groups] == [8, 8]
     assert [count_kept(group.channels, group.sparsity) for group in plan.groups] == [8, 8]
 
