@@ -6,8 +6,11 @@ from pathlib import Path
 
 
 def command() -> list[str]:
-    """Return the words of the command line, the program by its name alone."""
-    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+    """Return the words of the command line as they can be typed again, without the way there."""
+    program = Path(sys.argv[0])
+    is_package = program.name == "__main__.py"
+    start = ["python", "-m", program.parent.name] if is_package else [program.name]
+    return [*start, *sys.argv[1:]]
 
 
 def ask_git(*arguments: str) -> str | None:

@@ -45,6 +45,9 @@ def heatmaps(rows: Sequence[Row], path: Path) -> None:
             (name, quantity) for name in series for quantity in QUANTITIES
         ):
             chosen = [s for s in settings if s.series == name or not is_grid]
+            if not any(s.spread(quantity) for s in chosen):  # only ADMM has residuals
+                panels[index].set_axis_off()
+                continue
             title = QUANTITIES[quantity] + (f"\n{name}" if name else "")
             panels[index].set_title(title, fontsize=11)
             norm = _norm(quantity, settings)

@@ -1,4 +1,5 @@
 import math
+from contextlib import contextmanager
 
 import pytest
 from runs import details, grid, row
@@ -95,3 +96,20 @@ def test_residual_panels_are_limited_to_the_most_accurate():
 def test_channels_show_both_ends_of_the_sparsities():
     settings = settings_of([row(sparsity=k / 100) for k in range(1, 12)])
     assert [s.sparsity for s in panels._spread_out(settings, 3)] == [0.01, 0.06, 0.11]
+
+
+def test_methods_without_residuals_get_no_empty_panel(tmp_path, monkeypatch):
+    drawn = []
+
+    @contextmanager
+    def kept(path, height_inches):
+        with figure_at(path, height_inches) as figure:
+            yield figure
+            drawn.extend(axes.get_title("left") for axes in figure.axes if axes.axison)
+
+    monkeypatch.setattr(heatmaps, "figure_at", kept)
+    rows = [row(method="admm"), row(method="oneshot", primal_residual=None)]
+    heatmaps.heatmaps(rows, tmp_path / "cells.png")
+    assert [title.splitlines()[-1] for title in drawn] == ["method=admm"] * 3 + [
+        "method=oneshot"
+    ] * 2
