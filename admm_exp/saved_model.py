@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from admm_exp.errors import CheckpointError, ModelError
+from admm_exp.pruning.attention import fit_attention_
 from admm_exp.training.checkpoint import load_tensors, save_tensors, write_atomically
 
 STRUCTURE, WEIGHTS, PROGRAM = "model.json", "model.safetensors", "model.pt2"
@@ -160,6 +161,7 @@ def _resize_(
             module._parameters[leaf] = nn.Parameter(torch.empty_like(tensor))
         elif leaf in module._buffers:
             module._buffers[leaf] = torch.empty_like(tensor)
+    fit_attention_(network)
 
 
 def _export(small: nn.Module, example: Tensor, path: Path) -> None:

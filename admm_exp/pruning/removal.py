@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from admm_exp.pruning.attention import fit_attention_
 from admm_exp.pruning.channels import PrunableGroup
 from admm_exp.pruning.graph import NOWHERE, Site
 
@@ -39,6 +40,7 @@ def remove_channels_(
             holders[id(new)] = places
     for layer in dict.fromkeys(key[0] for key in kept):
         _resize_(model.get_submodule(layer))
+    fit_attention_(model)
 
 
 def _kept_rows(site: Site, support: Tensor) -> Tensor:

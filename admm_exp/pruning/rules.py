@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from admm_exp.pruning import layer_rules as layers
 from admm_exp.pruning import sequence_rules as sequences
+from admm_exp.pruning.attention import attend
 
 GATES = {torch.lstm: 4, torch.gru: 3, torch.rnn_tanh: 1, torch.rnn_relu: 1}
 
@@ -16,6 +17,7 @@ LAYER_RULES: dict[Any, Any] = {
     F.batch_norm: layers.batch_norm,
     F.instance_norm: layers.instance_norm,
     F.multi_head_attention_forward: sequences.multi_head_attention,
+    attend: sequences.multi_head_attention,
     F.scaled_dot_product_attention: sequences.attention,
     F.dropout: layers.dropout,
     F.dropout1d: layers.dropout,

@@ -1,10 +1,14 @@
 """How channels go through recurrence and attention."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from admm_exp.pruning.attention import ATTENTIONS
 from admm_exp.pruning.flow import Flow
+from admm_exp.pruning.labels import FIXED
 from admm_exp.pruning.layer_rules import made_by
 from admm_exp.pruning.operation_rules import contract
 
@@ -65,14 +69,55 @@ def _states(flow: Flow, states: Any, outputs: Any, own: tuple[Tensor, Tensor]) -
 def multi_head_attention(
     flow: Flow, func: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
 ) -> Any:
-    """Keep the width of a MultiheadAttention: torch ties its heads to the embedding."""
-    reason = f"{flow.here} ties its heads to its width"
+    """Follow a MultiheadAttention: a unit is a head, its rows of queries, keys and values.
+
+    A head whose rows are zero adds nothing to the outputs, and the attention weights that it
+    gives away are not followed: a network that uses them fails the proof of the group.
+    """
     outputs = func(query, key, value, *args, **kwargs)
-    flow.keep_all([query, key, value], reason)
-    flow.mark(outputs[0], flow.labels.fixed(reason).view([1] * outputs[0].dim()))
+    attention: Any = flow.model.get_submodule(flow.running[-1])
+    reason = _obstacle(flow, attention)
+    if reason is not None:
+        flow.keep_all([query, key, value], reason)
+        made = flow.labels.fixed(reason)
+    else:
+        heads = flow.labels.fresh(attention.num_heads)
+        _heads(flow, attention, (query, key, value), heads)
+        made = made_by(flow, attention.out_proj.weight, 0, attention.out_proj.bias)
+    flow.mark(outputs[0], made.view([1] * (outputs[0].dim() - 1) + [-1]))
     if outputs[1] is not None:
         flow.mark(outputs[1], None)
     return outputs
+
+
+def _obstacle(flow: Flow, attention: Any) -> str | None:
+    """Say why the heads of an attention layer have to stay, or None."""
+    if type(attention) not in ATTENTIONS:
+        return f"{flow.here} ties its heads to its width"
+    if attention.bias_k is not None or attention.add_zero_attn:
+        return f"{flow.here} adds keys of its own"
+    if not all(flow.is_parameter(p) for p in _parameters(attention)):
+        return f"{flow.here} computes its weight from other parameters"
+    return None
+
+
+def _parameters(attention: Any) -> list[Tensor]:
+    given = [*attention._parameters.values(), attention.out_proj.weight, attention.out_proj.bias]
+    return [parameter for parameter in given if parameter is not None]
+
+
+def _heads(flow: Flow, attention: Any, inputs: Sequence[Tensor], heads: Tensor) -> None:
+    rows = heads.repeat_interleave(attention.head_dim)
+    packed = attention.in_proj_weight
+    weights = (attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight)
+    for given, weight in zip(inputs, weights if packed is None else [packed] * 3, strict=True):
+        codes = flow.along(given, -1)
+        flow.columns(weight, 1, torch.full(given.shape[-1:], FIXED) if codes is None else codes)
+        flow.channels(weight, 0, rows if packed is None else rows.repeat(3))
+        flow.produces(weight, 0, heads)
+    if attention.in_proj_bias is not None:
+        flow.channels(attention.in_proj_bias, 0, rows.repeat(3))
+    flow.columns(attention.out_proj.weight, 1, rows)
 
 
 def attention(
