@@ -35,14 +35,13 @@ def seed_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     lines = [
         (
             _without_seed(setting.rows[0]["run_name"]),
-            str(len(setting.rows)),
             _mean_std(setting.spread("accuracy")),
             _mean_std(setting.spread("accuracy_after_cut")),
         )
         for setting in settings_of(rows)
         if len(setting.rows) > 1
     ]
-    return [("setting", "n", "test", "after the cut"), *lines] if lines else []
+    return [("setting", "test", "after the cut"), *lines] if lines else []
 
 
 def best_table(rows: Sequence[Mapping[str, Any]]) -> Table:
