@@ -14,12 +14,15 @@ import signal
 import sqlite3
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from admm_exp.app.preloaded import modules
 
 JOB = (
     "schedule.dense.epochs=2",
@@ -37,17 +40,11 @@ LONGEST_SECONDS = 900
 
 def preload() -> None:
     """Import what a run imports, before any thread is started."""
-    import warnings
-
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import matplotlib.pyplot  # noqa: F401
-        import mlflow
-        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
-
-        import admm_exp.app.build
-        import admm_exp.experiment  # noqa: F401
+        for name in modules(is_tracked=True):
+            importlib.import_module(name)
 
 
 def start(folder: Path, *arguments: str, before: Callable[[], None] | None = None) -> int:

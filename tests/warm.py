@@ -56,7 +56,6 @@ class Warm:
 
 def serve() -> None:
     """Answer every line on stdin with the exit code of the command that it asks for."""
-    import sklearn.datasets  # noqa: F401
     from kills import preload
 
     preload()

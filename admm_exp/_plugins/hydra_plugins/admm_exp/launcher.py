@@ -1,4 +1,4 @@
-"""Several jobs at once on one machine, a fresh process each; a job that dies costs itself alone."""
+"""Several jobs at once on one machine, a process each; a job that dies costs itself alone."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -20,6 +20,7 @@ from omegaconf import DictConfig, open_dict
 __all__ = ["ProcessLauncher"]
 
 GRACE_SECONDS = 10.0
+START = "forkserver" if sys.platform == "linux" else "spawn"
 
 
 class ProcessLauncher(Launcher):
@@ -32,7 +33,9 @@ class ProcessLauncher(Launcher):
     """
 
     def __init__(self, n_jobs: int, gpus: Sequence[int | str] | None, threads: int) -> None:
-        self._gpus, self._threads = gpus, threads
+        self._gpus = gpus
+        self._threads_each = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+        self._context: Any = get_context(START)
         self._free = list(range(n_jobs))
         self._running: dict[int, _Running] = {}
 
@@ -47,7 +50,12 @@ class ProcessLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Run the jobs and return when all are over."""
+        from admm_exp.app.preloaded import modules
+
         waiting = list(enumerate(job_overrides, start=initial_job_idx))
+        self._context.set_forkserver_preload(list(modules(self._config.tracking.name != "none")))
+        # libraries read the number of threads when they are loaded, before a job begins
+        os.environ |= self._threads_each
         returns: dict[int, JobReturn] = {}
         try:
             while waiting or self._running:
@@ -67,19 +75,16 @@ class ProcessLauncher(Launcher):
             config.hydra.job.id = f"{config.hydra.job.name}_{number}"
             config.hydra.job.num = number
         needed = (self._hydra_context, config, self._task_function, Singleton.get_state())
-        context = get_context("spawn")
-        process = context.Process(
+        process = self._context.Process(
             target=_run, args=(cloudpickle.dumps(needed), self._environment(slot))
         )
         process.start()
         self._running[number] = _Running(process, slot, list(overrides))
 
     def _environment(self, slot: int) -> dict[str, str]:
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-        environment = dict.fromkeys(names, str(self._threads))
-        if self._gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = str(self._gpus[slot % len(self._gpus)])
-        return environment
+        if not self._gpus:
+            return {}
+        return {"CUDA_VISIBLE_DEVICES": str(self._gpus[slot % len(self._gpus)])}
 
     def _wait(self) -> dict[int, JobReturn]:
         """Wait until at least one job is over; free its slot."""
@@ -121,7 +126,7 @@ class ProcessLauncher(Launcher):
 
 @dataclass(frozen=True)
 class _Running:
-    process: SpawnProcess
+    process: BaseProcess
     slot: int
     overrides: list[str]
 
