@@ -180,4 +180,5 @@ def _mean_std(found: Spread | None) -> str:
 
 
 def _without_seed(name: str) -> str:
-    return ",".join(part for part in name.split(",") if not part.startswith("seed="))
+    kept = [part for part in name.split(",") if not part.startswith("seed=")]
+    return ",".join(kept) or "all seeds"
