@@ -75,7 +75,8 @@ class LayerResult:
     """One channel group: `name` is its first producer, `tied` all producers of the group.
 
     With a finer granularity it is one layer, `unit` says what `channels` and `kept` count, and
-    `unit_size` how many weights such a unit has; a channel counts as one.
+    `unit_size` how many weights such a unit has. Of channels it says how many a unit holds: 1, or
+    the width of an attention head.
     """
 
     name: str

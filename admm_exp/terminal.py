@@ -120,7 +120,7 @@ class Terminal:
             table.add_row(
                 group.name,
                 f"{group.sparsity:g}",
-                f"{group.channels} -> {group.kept}",
+                f"{group.channels} -> {group.kept}{f' x {group.width}' if group.width > 1 else ''}",
                 f"{short_count(group.params)} -> {short_count(group.planned_params)}",
                 f"{short_count(group.macs)} -> {short_count(group.planned_macs)}",
                 ", ".join(group.tied),

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from networks import Gated, build, randomise_
+from torch import nn
 from torchvision import models
 
 import admm_exp
@@ -177,6 +178,25 @@ def test_loaded_network_can_be_pruned_again(run):
     constrained = ConstrainedModel(network, IMAGES, sparsity=0.5, metric=Random(0), rho=1.0)
     smaller, _ = constrained.cut(IMAGES)
     assert (network.conv1.out_channels, smaller.conv1.out_channels) == (4, 2)
+
+
+def test_heads_that_are_gone_stay_gone(tmp_path):
+    tokens = torch.randn(4, 5, 12, generator=torch.Generator().manual_seed(0))
+
+    def build_encoder():
+        layer = nn.TransformerEncoderLayer(12, 4, 16, batch_first=True)
+        return nn.Sequential(nn.TransformerEncoder(layer, 2), nn.Linear(12, 5))
+
+    small = save_small(tmp_path, {"_target_": "own.encoder"}, build_encoder(), tokens)
+    loaded = load(tmp_path, build_encoder())
+    assert is_same(loaded, small)
+    program = torch.export.load(tmp_path / PROGRAM).module()
+    with torch.inference_mode():  # where torch's own layers would take their fused form
+        expected = small.eval()(tokens)
+        assert torch.equal(loaded.eval()(tokens), expected)
+        torch.testing.assert_close(program(tokens), expected)
+    attention = loaded[0].layers[1].self_attn
+    assert (attention.num_heads, attention.head_dim, attention.embed_dim) == (2, 3, 12)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from math import lcm
 import torch
 from torch import Tensor, nn
 
-from admm_exp.admm.groups import ChannelGroup, Member, count_kept, unit_matrix
+from admm_exp.admm.groups import ChannelGroup, Member, unit_matrix
 from admm_exp.admm.metrics import Metric
 from admm_exp.errors import ConfigError
 from admm_exp.pruning.cost import Cost
@@ -45,10 +45,7 @@ def uniform_counts(planner: Planner, channel_multiple: int) -> Counts:
 
     def counts(strength: float) -> list[int]:
         sparsity = min(strength, 1.0 - 1e-9)
-        return [
-            count_kept(group.n_units, sparsity, group.n_blocks, channel_multiple)
-            for group in planner.prunable.groups
-        ]
+        return [group.count_kept(sparsity, channel_multiple) for group in planner.prunable.groups]
 
     return counts
 
@@ -70,11 +67,8 @@ def global_counts(planner: Planner, scores: Sequence[Tensor], channel_multiple: 
     def counts(strength: float) -> list[int]:
         threshold = ranked[min(int(strength * len(ranked)), len(ranked) - 1)]
         return [
-            count_kept(
-                group.n_units,
-                min(float((score < threshold).double().mean()), 1.0 - 1e-9),
-                group.n_blocks,
-                channel_multiple,
+            group.count_kept(
+                min(float((score < threshold).double().mean()), 1.0 - 1e-9), channel_multiple
             )
             for group, score in zip(planner.prunable.groups, relative, strict=True)
         ]
@@ -179,7 +173,7 @@ def _nudged(
     for _ in range(ATTEMPTS):
         candidates = []
         for position, group in enumerate(planner.prunable.groups):
-            step = lcm(channel_multiple, group.n_blocks)
+            step = lcm(group.multiple(channel_multiple), group.n_blocks)
             for count in (kept[position] - step, kept[position] + step):
                 if (0 < count < group.n_units and count % step == 0) or count == group.n_units:
                     candidates.append([*kept[:position], count, *kept[position + 1 :]])

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from admm_exp.pruning.graph import Site
+from admm_exp.admm.groups import count_kept
+from admm_exp.pruning.graph import NOWHERE, Site
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
@@ -55,6 +57,26 @@ class PrunableGroup:
     n_blocks: int
     parts: tuple[tuple[str, int, Tensor], ...]
     sites: tuple[Site, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Channels of a unit: 1, or more where no layer tells them apart, as in attention heads."""
+        counts = [site.units[site.units != NOWHERE].bincount() for site in self.sites]
+        return gcd(*(n for count in counts for n in count.tolist())) or 1
+
+    def multiple(self, channel_multiple: int) -> int:
+        """Find the multiple of units that is a multiple of so many channels."""
+        return channel_multiple // gcd(channel_multiple, self.width)
+
+    def count_kept(self, sparsity: float, channel_multiple: int = 1) -> int:
+        """Count the units that stay.
+
+        Args:
+            sparsity: Fraction of the units that goes, in [0, 1).
+            channel_multiple: The kept channels are rounded to a multiple of this.
+        """
+        multiple = self.multiple(channel_multiple)
+        return count_kept(self.n_units, sparsity, self.n_blocks, multiple)
 
 
 @dataclass(frozen=True)

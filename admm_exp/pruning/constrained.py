@@ -158,9 +158,9 @@ class ConstrainedModel:
         return residuals
 
     def unit_size(self, group: PrunableGroup) -> int:
-        """Count the weights of one unit; a channel counts as one, whatever hangs on it."""
+        """Count the channels of one unit, or the weights of a finer one."""
         if self.is_cut:
-            return 1
+            return group.width
         name, _, _ = group.parts[0]
         return self.model.get_parameter(name).numel() // group.n_units
 
@@ -252,7 +252,7 @@ class ConstrainedModel:
                 self._member(where[name, dim, int(rows.min())], rows)
                 for name, dim, rows in group.parts
             )
-            kept = count_kept(group.n_units, sparsity, group.n_blocks, self.channel_multiple)
+            kept = group.count_kept(sparsity, self.channel_multiple)
             groups.append(
                 ChannelGroup(
                     group.name,

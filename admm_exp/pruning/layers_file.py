@@ -14,7 +14,8 @@ from admm_exp.pruning.sparsities import LayerSettings
 
 CHANNELS = (
     "# Sparsity of every channel group, by the name of its first layer; tied layers share one, and",
-    "# a group of n channels loses floor(sparsity * n) of them.",
+    "# a group of n channels loses floor(sparsity * n) of them; so does one of n units of several",
+    "# channels each, as attention heads are.",
 )
 SYNTAX = (
     "# Edit and run: admm-exp layers=THIS_FILE",
@@ -87,7 +88,8 @@ def layers_text(plan: Plan, layers: LayerSettings) -> str:
         if group.tied:
             tied = f"tied with {', '.join(group.tied)}:"
             lines += textwrap.wrap(tied, 96, initial_indent="  # ", subsequent_indent="  #   ")
-        size = f"{group.channels} channels, {group.params:,} params, {group.macs:,} MACs"
+        of = f"units of {group.width} channels" if group.width > 1 else "channels"
+        size = f"{group.channels} {of}, {group.params:,} params, {group.macs:,} MACs"
         lines.append(f"  {group.name}: {group.sparsity} # {size}")
     return _worded([*CHANNELS, *SYNTAX, cost], lines, layers, plan.kept)
 

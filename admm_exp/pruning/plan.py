@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from admm_exp.admm.groups import count_kept
 from admm_exp.pruning.cost import Cost, count_cost, macs_by_layer
 from admm_exp.pruning.groups import KeptGroup, Prunable, PrunableGroup, find_groups
 from admm_exp.pruning.sparsities import LayerSettings, group_sparsities, without_excluded
@@ -21,10 +20,11 @@ class GroupPlan:
     Args:
         name: First layer of the group.
         tied: The other layers of the group.
-        channels: Channels before.
+        channels: Channels, or units of several, before.
         kept: Channels after.
         sparsity: Sparsity that keeps so many: the one asked for, unless that was rounded.
         params: Scalars of all channels of the group, with their norms.
+        width: Channels of a unit.
         macs: Multiply-accumulates of the group's layers for one sample.
         planned_params: `params` after the cut.
         planned_macs: `macs` after the cut; other groups decide the inputs of these layers.
@@ -36,6 +36,7 @@ class GroupPlan:
     kept: int
     sparsity: float
     params: int
+    width: int
     macs: int
     planned_params: int
     planned_macs: int
@@ -109,7 +110,7 @@ class Planner:
         groups = self.prunable.groups
         sparsities = group_sparsities(self.prunable, layers.default, layers.by_layer)
         kept = [
-            count_kept(group.n_units, sparsity, group.n_blocks, channel_multiple)
+            group.count_kept(sparsity, channel_multiple)
             for group, sparsity in zip(groups, sparsities, strict=True)
         ]
         small = self.cut(kept)
@@ -121,6 +122,7 @@ class Planner:
                 channels=group.n_units,
                 kept=n,
                 sparsity=_unrounded(group, sparsity, n),
+                width=group.width,
                 params=_params_of(self.model, group, group.n_units),
                 macs=sum(before[name] for name in group.producers),
                 planned_params=_params_of(small, group, n),
@@ -145,7 +147,7 @@ def sparsity_of(n_units: int, n_kept: int) -> float:
 
 
 def _unrounded(group: PrunableGroup, sparsity: float, n_kept: int) -> float:
-    is_enough = count_kept(group.n_units, sparsity, group.n_blocks) == n_kept
+    is_enough = group.count_kept(sparsity) == n_kept
     return sparsity if is_enough else sparsity_of(group.n_units, n_kept)
 
 

@@ -9,7 +9,6 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
-from admm_exp.admm.groups import count_kept
 from admm_exp.admm.projection import keep_best
 from admm_exp.pruning.budget import Counts
 from admm_exp.pruning.groups import PrunableGroup
@@ -56,7 +55,7 @@ def measure_curves(
     whole = validate(model)
     curves = []
     for group, score in zip(planner.prunable.groups, scores, strict=True):
-        counts = [count_kept(group.n_units, level, group.n_blocks) for level in LEVELS]
+        counts = [group.count_kept(level) for level in LEVELS]
         kept = [n for n in dict.fromkeys(counts) if n < group.n_units]
         accuracies = [
             validate(_without(model, group, keep_best(score, n, group.n_blocks))) for n in kept
@@ -83,9 +82,7 @@ def sensitivity_counts(
 
     def counts(strength: float) -> list[int]:
         return [
-            count_kept(
-                group.n_units, sparsity_at(curve, strength), group.n_blocks, channel_multiple
-            )
+            group.count_kept(sparsity_at(curve, strength), channel_multiple)
             for group, curve in pairs
         ]
 

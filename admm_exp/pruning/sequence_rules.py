@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from admm_exp.pruning.attention import ATTENTIONS
 from admm_exp.pruning.flow import Flow
@@ -76,37 +76,42 @@ def multi_head_attention(
     """
     outputs = func(query, key, value, *args, **kwargs)
     attention: Any = flow.model.get_submodule(flow.running[-1])
-    reason = _obstacle(flow, attention)
+    if isinstance(attention, nn.MultiheadAttention) and _owns_parameters(flow, attention):
+        heads, made = _heads(flow, attention, (query, key, value))
+        reason = _obstacle(flow, attention)
+    else:
+        reason = f"{flow.here} ties its heads to its width"
+        heads = made = flow.labels.fixed(reason)
     if reason is not None:
         flow.keep_all([query, key, value], reason)
-        made = flow.labels.fixed(reason)
-    else:
-        heads = flow.labels.fresh(attention.num_heads)
-        _heads(flow, attention, (query, key, value), heads)
-        made = made_by(flow, attention.out_proj.weight, 0, attention.out_proj.bias)
+        flow.labels.keep(torch.cat([heads, made]), reason)
     flow.mark(outputs[0], made.view([1] * (outputs[0].dim() - 1) + [-1]))
     if outputs[1] is not None:
         flow.mark(outputs[1], None)
     return outputs
 
 
+def _owns_parameters(flow: Flow, attention: Any) -> bool:
+    given = [*attention._parameters.values(), attention.out_proj.weight, attention.out_proj.bias]
+    return all(flow.is_parameter(parameter) for parameter in given if parameter is not None)
+
+
 def _obstacle(flow: Flow, attention: Any) -> str | None:
-    """Say why the heads of an attention layer have to stay, or None."""
+    """Say why the heads of a MultiheadAttention have to stay, or None."""
     if type(attention) not in ATTENTIONS:
-        return f"{flow.here} ties its heads to its width"
+        return f"{flow.here} may count on its number of heads"
     if attention.bias_k is not None or attention.add_zero_attn:
         return f"{flow.here} adds keys of its own"
-    if not all(flow.is_parameter(p) for p in _parameters(attention)):
-        return f"{flow.here} computes its weight from other parameters"
     return None
 
 
-def _parameters(attention: Any) -> list[Tensor]:
-    given = [*attention._parameters.values(), attention.out_proj.weight, attention.out_proj.bias]
-    return [parameter for parameter in given if parameter is not None]
+def _heads(flow: Flow, attention: Any, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Tie the rows of every head together.
 
-
-def _heads(flow: Flow, attention: Any, inputs: Sequence[Tensor], heads: Tensor) -> None:
+    Returns:
+        (num_heads,) codes of the heads and (n,) codes of the outputs.
+    """
+    heads = flow.labels.fresh(attention.num_heads)
     rows = heads.repeat_interleave(attention.head_dim)
     packed = attention.in_proj_weight
     weights = (attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight)
@@ -118,6 +123,7 @@ def _heads(flow: Flow, attention: Any, inputs: Sequence[Tensor], heads: Tensor) 
     if attention.in_proj_bias is not None:
         flow.channels(attention.in_proj_bias, 0, rows.repeat(3))
     flow.columns(attention.out_proj.weight, 1, rows)
+    return heads, made_by(flow, attention.out_proj.weight, 0, attention.out_proj.bias)
 
 
 def attention(

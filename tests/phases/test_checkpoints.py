@@ -18,7 +18,7 @@ from admm_exp.phases.snapshot import read_newest
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import History
 from admm_exp.training.checkpoint import packed
-from tests.phases.toy import accuracy_of, batches, is_same, mlp, sgd, train_fn, weights_of
+from tests.phases.toy import Heads, accuracy_of, batches, is_same, mlp, sgd, train_fn, weights_of
 
 ORIGIN = {"settings": "a"}
 PLAN = AdmmPlan(lrs=[0.05] * 6, admm_iterations=3, rho_policy=Geometric(1.3))
@@ -36,7 +36,7 @@ def dropped(model, optimizer, epoch):
         optimizer.step()
 
 
-def run(folder, deaths: Iterator[int], train=dropped, optimizer_fn=sgd):
+def run(folder, deaths: Iterator[int], train=dropped, optimizer_fn=sgd, network=mlp):
     """Run dense, ADMM and finetuning; die in the epochs, counted over all, that are due."""
     due = next(deaths, None)
     history = History()
@@ -51,7 +51,7 @@ def run(folder, deaths: Iterator[int], train=dropped, optimizer_fn=sgd):
     settings = {"lr": 0.1, "decay": "cosine", "warmup_epochs": 0}
     try:
         torch.manual_seed(1)
-        model = mlp()
+        model = network()
         train_plain(model, "dense", parts, epochs=3, offset=0, **settings)
         constrained = ConstrainedModel(
             model, torch.zeros(1, 6), sparsity=0.4, metric=L2Norm(), rho=0.1
@@ -60,7 +60,7 @@ def run(folder, deaths: Iterator[int], train=dropped, optimizer_fn=sgd):
         small, _ = constrained.cut(torch.ones(2, 6))
         train_plain(small, "finetune", parts, epochs=2, offset=9, **settings)
     except Death:
-        return run(folder, deaths, train, optimizer_fn)
+        return run(folder, deaths, train, optimizer_fn, network)
     return weights_of(small), timeless(history)
 
 
@@ -77,6 +77,14 @@ def adamw(parameters, lr):
 def test_death_in_every_epoch_changes_nothing(tmp_path, optimizer_fn):
     never = run(tmp_path / "never", iter(()), optimizer_fn=optimizer_fn)
     often = run(tmp_path / "often", iter(range(11)), optimizer_fn=optimizer_fn)
+    assert is_same(never[0], often[0])
+    assert never[1] == often[1]
+
+
+def test_death_changes_nothing_for_attention_that_loses_heads(tmp_path):
+    never = run(tmp_path / "never", iter(()), network=Heads)
+    often = run(tmp_path / "often", iter((4, 7, 10)), network=Heads)
+    assert never[0]["attention.in_proj_weight"].shape == (3 * 3 * 2, 5)
     assert is_same(never[0], often[0])
     assert never[1] == often[1]
 

@@ -16,6 +16,20 @@ def mlp(seed=0):
     return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, CLASSES))
 
 
+class Heads(nn.Module):
+    """Three tokens of 2, attention of four heads of 2, and the classes; no norm."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.attention = nn.Linear(2, 8), nn.MultiheadAttention(8, 4, batch_first=True)
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        tokens = self.stem(x.view(-1, 3, 2))
+        return self.head(self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1))
+
+
 def batches(n=4):
     generator = torch.Generator().manual_seed(7)
     teacher = torch.randn(6, CLASSES, generator=generator)

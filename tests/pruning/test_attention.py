@@ -12,6 +12,9 @@ from admm_exp.pruning.attention import PrunedAttention
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.cost import count_cost
 from admm_exp.pruning.groups import find_groups
+from admm_exp.pruning.layers_file import layers_text, read_layers
+from admm_exp.pruning.plan import Planner
+from admm_exp.pruning.sparsities import LayerSettings
 from admm_exp.pruning.surgery import cut, zero_
 
 KEPT = torch.tensor([True, False, False, True])
@@ -177,6 +180,27 @@ def test_rate_of_heads_is_floored(sparsity, n_left):
     assert small.attention.num_heads == n_left
 
 
+def test_heads_are_written_as_units_of_channels_and_read_by_name(tmp_path):
+    tokens = tokens_for({})
+    asked = LayerSettings(0.0, {"attention": 0.5})
+    text = layers_text(Planner(Asked(), tokens).plan(asked), asked)
+    # queries, keys and values: 36 rows of 12 weights and a bias, over 5 tokens
+    projections, products, output = 5 * 36 * 12, 2 * 5 * 5 * 12, 5 * 12 * 12
+    macs = projections + products + output
+    expected = f"  attention: 0.5 # 4 units of 3 channels, {36 * 13} params, {macs:,} MACs"
+    assert expected in text.splitlines()
+    (tmp_path / "layers.yaml").write_text(text)
+    assert read_layers(tmp_path / "layers.yaml", 0.9).by_layer["attention"] == 0.5
+
+
+@pytest.mark.parametrize(("multiple", "n_left"), [(1, 2), (3, 2), (9, 3), (4, 4)])
+def test_multiple_counts_the_channels_of_heads(multiple, n_left):
+    model, tokens = Asked(), tokens_for({})
+    (group,) = [g for g in find_groups(model, tokens).groups if g.name == "attention"]
+    assert group.width == 3
+    assert group.count_kept(0.5, multiple) == n_left
+
+
 class Transformer(nn.Module):
     """Encoder and decoder with torch's own layers, and a padding mask read off the input."""
 
@@ -300,20 +324,33 @@ def spectral():
 
 
 @pytest.mark.parametrize(
-    ("model", "reason"),
+    ("model", "name", "reason"),
     [
-        (asked_with(OwnAttention(12, 4)), "(OwnAttention) ties its heads to its width"),
-        (asked_with(nn.MultiheadAttention(12, 4, add_bias_kv=True)), "adds keys of its own"),
-        (asked_with(nn.MultiheadAttention(12, 4, add_zero_attn=True)), "adds keys of its own"),
-        (spectral(), "computes its weight from other parameters"),
-        (asked_with(nn.MultiheadAttention(12, 1)), "all its channels are tied together"),
-        (Weighing(), "would change the outputs"),
+        (asked_with(OwnAttention(12, 4)), "model.1.attention", "may count on its number of heads"),
+        (
+            asked_with(nn.MultiheadAttention(12, 4, add_bias_kv=True)),
+            "model.1.attention",
+            "adds keys of its own",
+        ),
+        (
+            asked_with(nn.MultiheadAttention(12, 4, add_zero_attn=True)),
+            "model.1.attention",
+            "adds keys of its own",
+        ),
+        (spectral(), "model.0", "ties its heads to its width"),
+        (
+            asked_with(nn.MultiheadAttention(12, 1)),
+            "model.1.attention",
+            "all its channels are tied together",
+        ),
+        (Weighing(), "model.1.attention", "would change the outputs"),
     ],
     ids=["subclass", "bias_kv", "zero_attn", "parametrized", "one_head", "weights_used"],
 )
-def test_attention_that_cannot_lose_heads_stays_whole_with_the_reason(model, reason):
-    kept = find_groups(Beside(randomise_(model)), tokens_for({})).kept
-    assert any(reason in group.reason for group in kept), [group.reason for group in kept]
+def test_attention_that_cannot_lose_heads_stays_whole_with_the_reason(model, name, reason):
+    model = Beside(nn.Sequential(nn.Linear(12, 12), randomise_(model)))
+    kept = {group.name: group.reason for group in find_groups(model, tokens_for({})).kept}
+    assert reason in kept[name]
 
 
 def test_macs_of_pruned_attention_are_hand_counted():
