@@ -30,8 +30,9 @@ class EpochRecord:
 class IterationRecord:
     """One ADMM iteration, counted from 1; the fields are those of `admm.residuals.Residuals`.
 
-    Beside them the validation accuracy of W and that of its projection, both after the iteration;
-    their difference is what a cut would cost now.
+    Beside them the validation accuracy of W and that of its projection, both after the iteration.
+    Batch norms of the projection are recalibrated if those of the cut network will be; the
+    difference is then what a cut would cost now.
     """
 
     iteration: int

@@ -20,15 +20,17 @@ from admm_exp.training.optimizer import build_optimizer
 from admm_exp.training.stepping import Stepping
 
 CALIBRATION_BATCHES = 4
+"""At most, in every ADMM iteration, to see what a cut would cost."""
 
 
 def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer) -> Parts:
     """Build the functions that all phases train, validate and optimize with."""
     dataset, settings = materials.dataset, config.schedule.optimizer
+    n_batches = min(CALIBRATION_BATCHES, config.schedule.recalibration_batches)
 
     def recalibrate(model: nn.Module) -> None:
         dataset.set_epoch(0)  # the same batches, whatever this process has trained on before
-        recalibrate_(model, islice(dataset.train, CALIBRATION_BATCHES))
+        recalibrate_(model, islice(dataset.train, n_batches))
 
     return Parts(
         train_fn=_own_train_fn(materials) or _train_fn(dataset, cross_entropy, config.trainer),
@@ -44,7 +46,7 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
             )
         ),
         observer=observer,
-        recalibrate_fn=recalibrate,
+        recalibrate_fn=recalibrate if n_batches else None,
     )
 
 

@@ -92,8 +92,7 @@ def dense(made: Artifacts, run: Run) -> None:
     """Train the dense network, or take it from a file, the cache or the run before."""
     config, materials = run.config, run.materials
     seed_everything(config.seed)
-    model = materials.build_model().to(materials.device)
-    model = model.to(memory_format=suited_layout(model, materials.device))
+    model = _laid_out(materials.build_model().to(materials.device), materials)
     made.dense = model
     if materials.previous:
         made.models["original"] = materials.previous.original()
@@ -143,10 +142,12 @@ def cut(made: Artifacts, run: Run) -> None:
     """Remove the channels and measure what is left before any finetuning."""
     dataset, n_batches = run.materials.dataset, run.config.schedule.recalibration_batches
     made.cut = prune(made.constrained, next(iter(dataset.val))[0], run.parts.observer)
-    small = run.materials.method.start(made.cut.model, lambda: _fresh(made, run))
-    made.small = small.to(memory_format=suited_layout(small, run.materials.device))
-    made.models["pruned"] = measured(made.small, run.materials)
-    if n_batches:
+    cut_network = _laid_out(made.cut.model, run.materials)
+    made.models["pruned"] = measured(cut_network, run.materials)
+    made.small = _laid_out(
+        run.materials.method.start(cut_network, lambda: _fresh(made, run)), run.materials
+    )
+    if n_batches and made.small is cut_network:
         dataset.set_epoch(run.materials.method.last_training(run.config.schedule).offset)
         recalibrate_(made.small, islice(dataset.train, n_batches))
         made.models["recalibrated"] = made.models["pruned"] | accuracies(made.small, run.materials)
@@ -195,6 +196,10 @@ def constrain(
         channel_multiple=config.channel_multiple,
         prunable=None if materials.planner is None else materials.planner.prunable,
     )
+
+
+def _laid_out(model: nn.Module, materials: Materials) -> nn.Module:
+    return model.to(memory_format=suited_layout(model, materials.device))
 
 
 def _train_or_reuse(model: nn.Module, run: Run) -> str:

@@ -53,7 +53,7 @@ class Layer:
         n_blocks: Equal consecutive blocks of units that must keep the same count each.
         position: Position of the layer in the plan; seeds `random`.
         dim: Output dimension of the weight, 1 for transposed convolutions.
-        scale_columns: None; a layer's weight holds no scale of a norm layer.
+        scale_columns: Empty; a layer's weight holds no scale of a norm layer.
     """
 
     name: str

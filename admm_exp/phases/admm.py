@@ -5,10 +5,8 @@ from dataclasses import asdict, fields, replace
 from time import perf_counter
 from typing import Any
 
-from admm_exp.admm.projection import NotANumberError
 from admm_exp.admm.residuals import GroupResiduals, Residuals
 from admm_exp.config import Stopping
-from admm_exp.errors import TrainingError
 from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.phases.parts import Observers, Parts
 from admm_exp.pruning.constrained import ConstrainedModel
@@ -89,18 +87,11 @@ def train_admm(
 
 
 def _update(constrained: ConstrainedModel, plan: AdmmPlan, past: Sequence[Residuals]) -> Residuals:
-    iteration = len(past)
-    try:
-        return constrained.update(
-            plan.relaxation,
-            share=plan.share_of(iteration + 1),
-            is_frozen=plan.is_frozen(past),
-        )
-    except NotANumberError as error:
-        raise TrainingError(
-            f"training diverged: {error} after iteration {iteration + 1} of phase admm; "
-            f"lower the learning rate ({plan.lrs_of(iteration)[0]:g})"
-        ) from error
+    return constrained.update(
+        plan.relaxation,
+        share=plan.share_of(len(past) + 1),
+        is_frozen=plan.is_frozen(past),
+    )
 
 
 def _projected_accuracy(constrained: ConstrainedModel, parts: Parts) -> float:

@@ -94,12 +94,13 @@ class AdmmPlan:
         """Choose rho of the next iteration.
 
         Returns:
-            The start value, then what the policy says, at most half of the largest stable rho.
+            The start value, then what the policy says, at most half of the largest stable rho or
+            the start value.
         """
         rho = self.rho_policy(start, past, self.admm_iterations)
         if not past:
             return rho
-        return min(rho, CAPPED_SHARE * self.largest_rho(len(past), momentum))
+        return min(rho, max(start, CAPPED_SHARE * self.largest_rho(len(past), momentum)))
 
     def cap_notice(
         self, start: float, past: Sequence[Residuals], momentum: Momentum | None
@@ -111,7 +112,7 @@ class AdmmPlan:
             return None
         return (
             f"rho_policy asked for rho {asked:.3g} in iteration {len(past) + 1}; it is held at "
-            f"{got:.3g}, half of the largest stable one: w_step=proximal has no such bound"
+            f"{got:.3g}: much more is not stable at this learning rate; w_step=proximal is"
         )
 
     def check_rho(self, start: float, momentum: Momentum | None) -> None:

@@ -5,6 +5,8 @@ from dataclasses import asdict
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
 from admm_exp.tracking.tracker import Tracker
 
+ELSEWHERE = {"iteration", "groups", "val_accuracy"}
+
 
 class Curves:
     """Log `dense/*`, `admm/*` and `finetune/*` per epoch and `admm/*` per iteration.
@@ -24,10 +26,12 @@ class Curves:
         self._tracker.log_metrics(epoch_metrics(record), step=record.epoch)
 
     def iteration_finished(self, record: IterationRecord) -> None:
-        """Log residuals and diagnostics of an ADMM iteration at its number; groups stay out."""
-        numbers = asdict(record)
-        iteration, _ = numbers.pop("iteration"), numbers.pop("groups")
-        self._tracker.log_metrics({f"admm/{k}": v for k, v in numbers.items()}, step=iteration)
+        """Log residuals and diagnostics of an ADMM iteration at its number.
+
+        Groups stay out, and so does what its last epoch has logged already.
+        """
+        numbers = {f"admm/{k}": v for k, v in asdict(record).items() if k not in ELSEWHERE}
+        self._tracker.log_metrics(numbers, step=record.iteration)
 
     def phase_finished(self, result: PhaseResult) -> None:
         """Send what is buffered at the end of a phase that trained."""

@@ -26,15 +26,16 @@ ACCURACY_ROUNDING = 1e-6  # a mean of fractions may end just above 1
 
 
 class DivergedError(TrainingError):
-    """A loss was not a finite number.
+    """A loss or a weight was not a finite number.
 
     Args:
-        step: Step within the epoch, counted from 1; None if only the epoch's loss is known.
+        step: Step within the epoch, counted from 1; None for the end of the epoch.
+        what: What was not finite.
     """
 
-    def __init__(self, step: int | None) -> None:
+    def __init__(self, step: int | None, what: str = "loss") -> None:
         where = "the end" if step is None else f"step {step}"
-        super().__init__(f"the loss is not a finite number at {where}")
+        super().__init__(f"the {what} is not a finite number at {where}")
         self.step = step
 
 
@@ -130,8 +131,8 @@ def run_epochs(
         offset: Epochs of the run before this phase.
 
     Raises:
-        TrainingError: If a loss was not finite, with phase, epoch and (where it is known) step, or
-            one of the functions returned something else.
+        TrainingError: If a loss or a weight was not finite, with phase, epoch and (where it is
+            known) step, or one of the functions returned something else.
     """
     ratios = _lr_ratios(optimizer)
     for epoch, lr in enumerate(lrs, start=done):
@@ -140,12 +141,15 @@ def run_epochs(
             group["lr"] = lr * ratio
         try:
             train_loss = _loss_of(train_fn(model, optimizer, offset + epoch))
+            _require_finite(model)  # the losses are those before each step
+            evaluation = as_evaluation(validate_fn(model))
+            if evaluation.loss is not None and not isfinite(evaluation.loss):
+                raise DivergedError(None, "validation loss")
         except DivergedError as error:
             raise TrainingError(
                 f"training diverged: {error} of epoch {epoch + 1} of phase {phase}; "
                 f"lower the learning rate ({lr:g})"
             ) from error
-        evaluation = as_evaluation(validate_fn(model))
         seconds = perf_counter() - start
         on_epoch(
             EpochRecord(
@@ -160,12 +164,18 @@ def as_evaluation(returned: Any) -> Evaluation:
     Raises:
         TrainingError: If it is neither, or the accuracy is outside [0, 1].
     """
-    if isinstance(returned, Evaluation):
-        return returned
-    accuracy = _number(returned, "validate_fn must return an accuracy as a number")
+    found = returned if isinstance(returned, Evaluation) else Evaluation(returned, None)
+    accuracy = _number(found.accuracy, "validate_fn must return an accuracy as a number")
     if not 0.0 <= accuracy <= 1.0 + ACCURACY_ROUNDING:
         raise TrainingError(f"validate_fn must return an accuracy in [0, 1], got {accuracy:g}")
-    return Evaluation(accuracy, None)
+    return Evaluation(accuracy, found.loss)
+
+
+def _require_finite(model: nn.Module) -> None:
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    are_finite = torch.stack([parameter.detach().isfinite().all() for parameter in parameters])
+    if not bool(are_finite.all()):  # one answer of the device for all of them
+        raise DivergedError(None, f"weight {names[are_finite.tolist().index(False)]}")
 
 
 def _loss_of(returned: Any) -> float | None:

@@ -41,8 +41,8 @@ def build_optimizer(
 
 
 def momentum_of(optimizer: Optimizer) -> Momentum | None:
-    """Read the momentum that lengthens every step; None for Adam-like optimizers."""
-    if "betas" in optimizer.defaults:
+    """Read the momentum that lengthens every step of SGD; None for optimizers that scale steps."""
+    if not isinstance(optimizer, torch.optim.SGD):
         return None
     group = optimizer.param_groups[0]
     return Momentum(float(group.get("momentum", 0.0)), bool(group.get("nesterov", False)))

@@ -43,9 +43,17 @@ def test_no_bound_is_asked_where_none_is_known(momentum, settings):
 def test_policy_gets_at_most_half_of_the_stable_rho_and_says_so(policy):
     plan = plan_of((0.2, 0.2, 0.1, 0.1), 2, policy)
     assert plan.next_rho(1.0, [measured(rho=1.0)], PLAIN) == 0.5 * 2 / 0.1
-    assert "held at 10, half of" in plan.cap_notice(1.0, [measured(rho=1.0)], PLAIN)
+    assert "held at 10: much more" in plan.cap_notice(1.0, [measured(rho=1.0)], PLAIN)
     assert plan.next_rho(1e-4, [measured(rho=1e-4)], PLAIN) == pytest.approx(1e-2)
     assert plan.cap_notice(1e-4, [measured(rho=1e-4)], PLAIN) is None
+
+
+def test_start_value_above_half_of_the_bound_is_kept():
+    plan = plan_of((0.2, 0.2, 0.1, 0.1), 2, Constant())  # bound 10, then 20
+    assert plan.next_rho(9.0, [measured(rho=9.0)], PLAIN) == 9.0
+    assert plan.cap_notice(9.0, [measured(rho=9.0)], PLAIN) is None
+    steep = plan_of((0.2, 0.2, 0.2, 0.2), 2, Geometric(100.0))
+    assert steep.next_rho(9.0, [measured(rho=9.0)], PLAIN) == 9.0
 
 
 def test_support_freezes_only_where_asked_and_after_the_ramp():

@@ -43,7 +43,7 @@ def run(lrs=(0.1,), *, model=None, optimizer=None, **options):
         optimizer or sgd(model),
         lrs,
         phase=functions.pop("phase", "admm"),
-        on_epoch=records.append,
+        on_epoch=functions.pop("on_epoch", records.append),
         **functions,
     )
     return records
@@ -198,11 +198,12 @@ def test_validate_fn_that_returns_no_number_is_an_error(returned, kind):
         as_evaluation(returned)
 
 
-@pytest.mark.parametrize("returned", [93.1, -0.1, float("nan")])
-def test_accuracy_outside_0_and_1_is_an_error(returned):
-    message = rf"^validate_fn must return an accuracy in \[0, 1\], got {returned}$"
+@pytest.mark.parametrize("wrap", [float, lambda accuracy: Evaluation(accuracy, 0.1)])
+@pytest.mark.parametrize("accuracy", [93.1, -0.1, float("nan")])
+def test_accuracy_outside_0_and_1_is_an_error(accuracy, wrap):
+    message = rf"^validate_fn must return an accuracy in \[0, 1\], got {accuracy}$"
     with pytest.raises(TrainingError, match=message):
-        as_evaluation(returned)
+        as_evaluation(wrap(accuracy))
 
 
 def test_evaluation_goes_into_the_record_with_its_loss():
@@ -238,3 +239,29 @@ def test_error_of_a_users_function_comes_through():
 def test_phase_without_learning_rates_calls_nothing():
     never = SimpleNamespace(param_groups=[{"lr": 0.1}])
     assert run([], optimizer=never, train_fn=None, validate_fn=None) == []
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("weights", "the weight weight is not a finite number at the end of epoch 1 of phase admm"),
+        ("validation", "the validation loss is not a finite number at the end of epoch 1"),
+    ],
+)
+def test_epoch_that_ends_broken_is_no_epoch(broken, told):
+    """The last step may break weights after its loss was fine, and argmax makes class 0 of NaN."""
+
+    def train(model, optimizer, epoch):
+        if broken == "weights":
+            with torch.no_grad():
+                model.weight[0, 0] = float("nan")
+
+    records = []
+    loss = float("nan") if broken == "validation" else 1.0
+    with pytest.raises(TrainingError, match=told):
+        run(
+            train_fn=train,
+            validate_fn=lambda _: Evaluation(0.5, loss),
+            on_epoch=records.append,
+        )
+    assert records == []

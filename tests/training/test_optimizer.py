@@ -47,6 +47,11 @@ def test_momentum_is_read_from_the_optimizer(name, momentum):
     assert momentum_of(optimizer) == momentum
 
 
+@pytest.mark.parametrize("kind", [torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Adam])
+def test_optimizers_that_scale_steps_have_no_momentum_of_sgd(kind):
+    assert momentum_of(kind([nn.Parameter(torch.zeros(1))], 0.1)) is None
+
+
 def test_unknown_name_is_refused():
     with pytest.raises(ValueError, match=r"^optimizer must be sgd or adamw, got 'lion'$"):
         build_optimizer("lion", [nn.Parameter(torch.zeros(1))], 0.1, **SETTINGS)
