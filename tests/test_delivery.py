@@ -40,7 +40,7 @@ def cut_off(tracker, monkeypatch):
     def gone(uri):
         raise ConnectionError("server is down")
 
-    monkeypatch.setattr("admm_exp.tracking.mlflow_tracker.contact", gone)
+    monkeypatch.setattr("admm_exp.tracking.courier.contact", gone)
 
 
 def test_all_that_a_dead_server_missed_is_delivered_once(folder, monkeypatch):  # noqa: F811

@@ -234,7 +234,7 @@ def test_metrics_wait_for_the_flush(flaky):
 
 def test_metrics_are_sent_after_the_flush_time(flaky):
     tracker, state = flaky
-    tracker._next_flush = time.monotonic()
+    tracker._courier._next_try = time.monotonic()
     tracker.log_metrics({"loss": 1.0}, 1)
     assert state["calls"] == 1
 
@@ -317,7 +317,7 @@ def test_a_lost_artifact_does_not_hold_back_the_status(folder, flaky):
     tracker, _ = flaky
     path = folder / "report.md"
     path.write_text("x", encoding="utf-8")
-    tracker._failing = True
+    tracker._courier._failure = ConnectionError()
     tracker.log_artifact(path)
     path.unlink()
     tracker.finish("FINISHED")
