@@ -16,7 +16,6 @@ from admm_exp.errors import TrackingError
 from admm_exp.tracking import NullTracker, open_tracker, tracked
 from admm_exp.tracking.address import absolute_uri, without_password
 from admm_exp.tracking.entries import flatten, legal_key
-from admm_exp.tracking.store import opened
 
 OPEN = """
 import sys
@@ -43,14 +42,6 @@ def start(code, *arguments, **options):
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("store")
-    with opened(f"sqlite:///{folder}/mlflow.db", folder):
-        pass
-    return folder / "mlflow.db"
 
 
 @pytest.fixture
