@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from admm_exp.errors import TrainingError
 from admm_exp.results import EpochRecord, Evaluation
-from admm_exp.training.distribution import averaged, copy_from_first_, summed
+from admm_exp.training.distribution import averaged, copy_from_first_, own_random_numbers, summed
 from admm_exp.training.shared_batch_norm import shared_batch_norm
 from admm_exp.training.stepping import PLAIN, Stepping
 
@@ -139,7 +139,8 @@ def run_epochs(
         for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
             group["lr"] = lr * ratio
         try:
-            train_loss = _loss_of(train_fn(model, optimizer, offset + epoch))
+            with own_random_numbers():
+                train_loss = _loss_of(train_fn(model, optimizer, offset + epoch))
         except DivergedError as error:
             raise TrainingError(
                 f"training diverged: {error} of epoch {epoch + 1} of phase {phase}; "
