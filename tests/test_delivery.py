@@ -1,6 +1,7 @@
 """What a server did not take is delivered later: in order, once, by the command."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from test_tracking import curve, folder, open_in, stored  # noqa: F401
 from admm_exp.app.sync_command import sync
 from admm_exp.errors import ConfigError
 from admm_exp.tracking.delivery import deliver_spool
+from admm_exp.tracking.spool import Spool, read_entries
 from admm_exp.tracking.tracker import Baseline
 
 
@@ -101,6 +103,18 @@ def test_points_of_the_spool_are_not_logged_again_and_lost_ones_are_sent(folder)
     assert curve(second, "loss") == [(1, 1.0), (2, 2.0)]
 
 
+def test_points_that_the_server_alone_has_are_not_logged_again(folder):  # noqa: F811
+    first = open_in(folder)
+    first.log_metrics({"loss": 1.0}, 1)
+    first.flush()
+    first.spool.path.unlink()
+    second = open_in(folder, run_id=first.run_id)
+    second.log_metrics({"loss": 1.0}, 1)
+    second.log_metrics({"loss": 2.0}, 2)
+    second.finish("FINISHED")
+    assert curve(second, "loss") == [(1, 1.0), (2, 2.0)]
+
+
 def test_the_command_names_what_it_cannot_deliver_and_goes_on(folder, capsys):  # noqa: F811
     broken = folder / "a" / "metrics.jsonl"
     broken.parent.mkdir()
@@ -127,3 +141,22 @@ def test_a_disk_that_is_full_stops_no_run_and_is_told_once(folder, monkeypatch, 
     tracker.finish("FINISHED")
     assert curve(tracker, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
     assert caplog.text.count("No space left on device") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+def test_a_disk_that_is_full_in_mid_line_leaves_no_half_of_it(tmp_path, caplog):
+    import resource
+
+    spool = Spool(tmp_path / "metrics.jsonl")
+    spool.append({"step": 1})
+    handler, limits = signal.getsignal(signal.SIGXFSZ), resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (spool.path.stat().st_size + 5, limits[1]))
+        spool.append({"step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    spool.append({"step": 3})
+    assert read_entries(spool.path) == [{"step": 1}, {"step": 3}]
+    assert "cannot be written" in caplog.text

@@ -4,7 +4,7 @@ import getpass
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +66,7 @@ def open_tracker(
     require_reachable(uri)
     all_tags = _short(_own_tags() | dict(tags))
     parent = {} if parent_run_id is None else {"mlflow.parentRunId": parent_run_id}
+    stored: set[tuple[str, int]] = set()
     with opened(uri, artifact_root) as client:
         if run_id is None:
             experiment = experiment_id(client, experiment_name, artifact_root)
@@ -74,9 +75,10 @@ def open_tracker(
             run = client.create_run(experiment, run_name=run_name, tags=all_tags | parent)
         else:
             run = _reopened(client, run_id)
+            stored.update(_points_of(client, run))
     if run_id is None:
         spool.unlink(missing_ok=True)
-    tracker = MlflowTracker(client, run, uri, Spool(spool))
+    tracker = MlflowTracker(client, run, uri, Spool(spool), stored)
     spooled = read_entries(spool)
     if not spooled:
         tracker.spool.append(origin_entry(without_password(uri), run.info.run_id))
@@ -93,10 +95,17 @@ class MlflowTracker:
 
     Everything waits until the server has it, and all entries are in the spool file in any case. A
     metric sent twice is stored once, because it keeps its timestamp; a point that the spool file
-    holds is not logged anew.
+    or the server holds is not logged anew.
     """
 
-    def __init__(self, client: "MlflowClient", run: "Run", tracking_uri: str, spool: Spool) -> None:
+    def __init__(
+        self,
+        client: "MlflowClient",
+        run: "Run",
+        tracking_uri: str,
+        spool: Spool,
+        stored: Iterable[tuple[str, int]] = (),
+    ) -> None:
         self.spool = spool
         self.run_id: str | None = run.info.run_id
         self.experiment_id: str | None = run.info.experiment_id
@@ -106,7 +115,7 @@ class MlflowTracker:
         self._courier = Courier(
             tracking_uri, spool.path, lambda part: client.log_batch(self._run_id, metrics=part)
         )
-        self._known_points: set[tuple[str, int]] = set()
+        self._known_points = set(stored)
         self._known_params = set(run.data.params)
         self._finished = False
 
@@ -214,6 +223,13 @@ def _reopened(client: "MlflowClient", run_id: str) -> "Run":
     if "error" in run.data.tags:
         client.delete_tag(run_id, "error")
     return run
+
+
+def _points_of(client: "MlflowClient", run: "Run") -> Iterator[tuple[str, int]]:
+    """List what the server has: a full disk or a deleted file may have kept it from the spool."""
+    for key in run.data.metrics:
+        for point in client.get_metric_history(run.info.run_id, key):
+            yield key, point.step
 
 
 def _own_tags() -> dict[str, str]:

@@ -52,7 +52,7 @@ def packed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
         start, end = end, end + values.size
         dtype, shape = FORMATS[tensor.dtype], list(tensor.shape)
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-        parts.append(values)
+        parts.append(values.data)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return b"".join([len(text).to_bytes(8, "little"), text, *parts])
