@@ -48,3 +48,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def command(tmp_path: Path) -> Callable[..., Done]:
     """Run the command in a fresh folder."""
     return lambda *overrides, **options: run_command(tmp_path, *overrides, **options)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an SQLite store without runs, to copy: its tables take seconds."""
+    from admm_exp.tracking.store import opened
+
+    folder = tmp_path_factory.mktemp("store")
+    with opened(f"sqlite:///{folder}/mlflow.db", folder):
+        pass
+    return folder / "mlflow.db"

@@ -1,11 +1,13 @@
 """Kill runs with SIGKILL, resume them, compare: `python tests/kills.py 200` at random moments.
 
+`python tests/kills.py 200 varied` takes another method, granularity or schedule each time.
 `python tests/kills.py chain` kills one run at one chosen moment after another.
 
 Every run is a fork of this process, which has everything imported, so that a run takes seconds.
 """
 
 import importlib
+import itertools
 import json
 import os
 import random
@@ -16,7 +18,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +35,23 @@ JOB = (
     "sparsity=0.4",
     "hydra.run.dir=outputs/runs/it",
 )
+VARIED = {
+    "admm": (),
+    "adaptive rho": ("rho_policy=balancing", "schedule.stopping=residuals"),
+    "proximal": ("schedule.w_step=proximal", "schedule.optimizer.name=adamw", "metric=random"),
+    "sparsity ramp": ("schedule.sparsity_ramp=0.5", "schedule.relaxation=1.5"),
+    "distillation": tuple(
+        f"schedule.{phase}.weight=0.5" for phase in ("admm_distillation", "finetune.distillation")
+    ),
+    "no recalibration": ("schedule.recalibration_batches=0", "metric=fpgm"),
+    "elements": ("granularity=element",),
+    "filters": ("granularity=filter", "schedule.stopping=support"),
+    "gradual": ("method=gradual",),
+    "group lasso": ("method=group_lasso",),
+    "one-shot": ("method=oneshot", "metric=taylor"),
+    "scratch": ("method=scratch",),
+}
+"""What is changed in the job, by name."""
 RUN = Path("outputs/runs/it")
 TIMES = ("seconds", "latency_ms")
 LONGEST_SECONDS = 900
@@ -123,10 +142,10 @@ def finish(folder: Path, *arguments: str) -> None:
     assert code == 0, (code, (folder / "output.txt").read_text()[-3000:])
 
 
-def resume(folder: Path) -> None:
+def resume(folder: Path, job: Sequence[str] = JOB) -> None:
     """Go on with the run of a folder, or start it if it was killed before it had a folder."""
     started = (folder / RUN / ".hydra" / "config.yaml").is_file()
-    finish(folder, *([f"resume={RUN}"] if started else JOB))
+    finish(folder, *([f"resume={RUN}"] if started else job))
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -231,39 +250,46 @@ def chain() -> None:
     print(json.dumps({"kills": len(CHAIN), "differing": differing}))
 
 
-def main(count: int, seed: int) -> None:
-    """Kill that many runs, some of them several times, and print the tally."""
+def undisturbed(folder: Path, job: Sequence[str]) -> tuple[float, dict[str, Any]]:
+    """Run a job to its end; return how long it took, and its results."""
+    begin = time.monotonic()
+    finish(folder, *job)
+    return time.monotonic() - begin, results(folder)
+
+
+def main(count: int, seed: int, changes: Mapping[str, Sequence[str]]) -> None:
+    """Kill that many runs, each with the next of the changes, and print the tally."""
     preload()
     generator = random.Random(seed)
     tally: Counter[str] = Counter()
+    known: dict[str, tuple[float, dict[str, Any]]] = {}
     differing = 0
     with TemporaryDirectory() as name:
         reference = new_folder(Path(name), "reference", None)
-        finish(reference, *JOB)  # makes the tables of the database as well
+        finish(reference, *JOB)  # makes the tables of the database
         store = empty_store(reference, Path(name) / "empty.db")
-        reference = new_folder(Path(name), "timed", store)
-        begin = time.monotonic()
-        finish(reference, *JOB)
-        length = time.monotonic() - begin
-        expected = results(reference)
-        for index in range(count):
+        for index, change in zip(range(count), itertools.cycle(changes), strict=False):
+            job = (*JOB, *changes[change])
+            if change not in known:
+                known[change] = undisturbed(new_folder(Path(name), change, store), job)
+            length, expected = known[change]
             while True:
                 folder = new_folder(Path(name), f"killed-{index}", store)
                 begin = time.monotonic()
-                pid = start(folder, *JOB)
+                pid = start(folder, *job)
                 if wait(pid, generator.uniform(0.0, length)) is None:
                     kill(pid)
                     break
                 length = min(length, time.monotonic() - begin)  # it had ended: no kill
                 shutil.rmtree(folder)
             phase = phase_of(folder)
-            resume(folder)
+            resume(folder, job)
             found = results(folder)
             others = [key for key in expected if found[key] != expected[key]]
             differing += bool(others)
             tally[phase] += 1
             verdict = f"OTHER {', '.join(others)}" if others else "same"
-            print(f"{index + 1:4d}  killed in: {phase:<17} {verdict}", flush=True)
+            print(f"{index + 1:4d}  {change}, killed in: {phase:<17} {verdict}", flush=True)
             shutil.rmtree(folder)
     print(f"{count} kills, {differing} with another result; {dict(tally)}")
     sys.exit(differing > 0)
@@ -273,4 +299,5 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["chain"]:
         chain()
         sys.exit()
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200, seed=0)
+    changes = VARIED if sys.argv[2:] == ["varied"] else {"admm": ()}
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200, seed=0, changes=changes)

@@ -1,22 +1,17 @@
 """What a server did not take is delivered later: in order, once, by the command."""
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-import warnings
-from pathlib import Path
 
 import pytest
-from test_tracking import curve, empty_store, folder, open_in, stored  # noqa: F401
+from test_tracking import curve, folder, open_in, stored  # noqa: F401
 
 from admm_exp.app.sync_command import sync
 from admm_exp.errors import ConfigError
-from admm_exp.tracking import open_tracker
 from admm_exp.tracking.delivery import deliver_spool
+from admm_exp.tracking.spool import Spool, read_entries
 from admm_exp.tracking.tracker import Baseline
 
 
@@ -40,7 +35,7 @@ def cut_off(tracker, monkeypatch):
     def gone(uri):
         raise ConnectionError("server is down")
 
-    monkeypatch.setattr("admm_exp.tracking.mlflow_tracker.contact", gone)
+    monkeypatch.setattr("admm_exp.tracking.courier.contact", gone)
 
 
 def test_all_that_a_dead_server_missed_is_delivered_once(folder, monkeypatch):  # noqa: F811
@@ -108,6 +103,18 @@ def test_points_of_the_spool_are_not_logged_again_and_lost_ones_are_sent(folder)
     assert curve(second, "loss") == [(1, 1.0), (2, 2.0)]
 
 
+def test_points_that_the_server_alone_has_are_not_logged_again(folder):  # noqa: F811
+    first = open_in(folder)
+    first.log_metrics({"loss": 1.0}, 1)
+    first.flush()
+    first.spool.path.unlink()
+    second = open_in(folder, run_id=first.run_id)
+    second.log_metrics({"loss": 1.0}, 1)
+    second.log_metrics({"loss": 2.0}, 2)
+    second.finish("FINISHED")
+    assert curve(second, "loss") == [(1, 1.0), (2, 2.0)]
+
+
 def test_the_command_names_what_it_cannot_deliver_and_goes_on(folder, capsys):  # noqa: F811
     broken = folder / "a" / "metrics.jsonl"
     broken.parent.mkdir()
@@ -136,60 +143,20 @@ def test_a_disk_that_is_full_stops_no_run_and_is_told_once(folder, monkeypatch, 
     assert caplog.text.count("No space left on device") == 1
 
 
-@pytest.mark.slow
-def test_a_real_server_that_dies_in_mid_run_gets_everything_when_it_is_back(tmp_path, empty_store):  # noqa: F811
-    import shutil
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+def test_a_disk_that_is_full_in_mid_line_leaves_no_half_of_it(tmp_path, caplog):
+    import resource
 
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    uri = f"http://127.0.0.1:{port}"
-    server = serve(tmp_path, port)
+    spool = Spool(tmp_path / "metrics.jsonl")
+    spool.append({"step": 1})
+    handler, limits = signal.getsignal(signal.SIGXFSZ), resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
-        tracker = open_tracker(uri, "exp", "run", tmp_path, tmp_path / "metrics.jsonl", tags={})
-        tell(tracker, tmp_path)
-        tracker.flush()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (spool.path.stat().st_size + 5, limits[1]))
+        spool.append({"step": 2})
     finally:
-        stop(server)
-    for step in range(3, 6):
-        tracker.log_metrics({"loss": float(step)}, step)
-        tracker.flush()
-    tracker.finish("FINISHED")
-    assert "delivered" not in json.loads((tmp_path / "metrics.jsonl").read_text().split("\n")[-2])
-    server = serve(tmp_path, port)
-    try:
-        assert deliver_spool(tmp_path / "metrics.jsonl") == "delivered"
-        assert curve(tracker, "loss") == [(step, float(step)) for step in range(6)]
-        assert stored(tracker).info.status == "FINISHED"
-    finally:
-        stop(server)
-
-
-def serve(folder: Path, port: int) -> "subprocess.Popen[bytes]":  # noqa: F811
-    """Start an MLflow server on loopback and wait for it."""
-    command = [sys.executable, "-W", "ignore", "-m", "mlflow", "server", "--workers", "1"]
-    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--host", "127.0.0.1"]
-    files = ["--port", str(port), "--artifacts-destination", str(folder / "files")]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(
-        [*command, *store, *files],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        with socket.socket() as trial, warnings.catch_warnings():
-            if trial.connect_ex(("127.0.0.1", port)) == 0:
-                return process
-        time.sleep(0.3)
-    stop(process)
-    raise AssertionError("the server did not start")
-
-
-def stop(process: "subprocess.Popen[bytes]") -> None:
-    """Kill a server with its workers."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    spool.append({"step": 3})
+    assert read_entries(spool.path) == [{"step": 1}, {"step": 3}]
+    assert "cannot be written" in caplog.text

@@ -16,7 +16,6 @@ from admm_exp.errors import TrackingError
 from admm_exp.tracking import NullTracker, open_tracker, tracked
 from admm_exp.tracking.address import absolute_uri, without_password
 from admm_exp.tracking.entries import flatten, legal_key
-from admm_exp.tracking.store import opened
 
 OPEN = """
 import sys
@@ -43,14 +42,6 @@ def start(code, *arguments, **options):
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
     )
-
-
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("store")
-    with opened(f"sqlite:///{folder}/mlflow.db", folder):
-        pass
-    return folder / "mlflow.db"
 
 
 @pytest.fixture
@@ -234,7 +225,7 @@ def test_metrics_wait_for_the_flush(flaky):
 
 def test_metrics_are_sent_after_the_flush_time(flaky):
     tracker, state = flaky
-    tracker._next_flush = time.monotonic()
+    tracker._courier._next_try = time.monotonic()
     tracker.log_metrics({"loss": 1.0}, 1)
     assert state["calls"] == 1
 
@@ -317,7 +308,7 @@ def test_a_lost_artifact_does_not_hold_back_the_status(folder, flaky):
     tracker, _ = flaky
     path = folder / "report.md"
     path.write_text("x", encoding="utf-8")
-    tracker._failing = True
+    tracker._courier._failure = ConnectionError()
     tracker.log_artifact(path)
     path.unlink()
     tracker.finish("FINISHED")

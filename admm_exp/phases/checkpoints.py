@@ -20,6 +20,7 @@ from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
 from admm_exp.training.checkpoint import require_fit
 from admm_exp.training.distribution import is_first
 from admm_exp.training.seeding import restore_rng_state, rng_state
+from admm_exp.training.stepping import restore_scaler, scaler_state
 
 
 class Checkpoints:
@@ -83,6 +84,7 @@ class Checkpoints:
         if log.result is None:
             _load_optimizer_(optimizer, self._earlier.part(phase, "optimizer"), source)
         try:
+            restore_scaler(optimizer, self._earlier.part(phase, "scaler"))
             restore_rng_state(self._earlier.part(phase, "rng"))
         except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f"{source} holds no state of the generators: {error}") from error
@@ -165,6 +167,7 @@ class Checkpoints:
         parts: dict[str, Mapping[str, Tensor]] = {
             "model": model.state_dict(),
             "optimizer": {} if optimizer is None else _optimizer_tensors(optimizer),
+            "scaler": {} if optimizer is None else scaler_state(optimizer),
             "state": {} if constrained is None else to_tensors(constrained.state),
             "rng": rng_state(),
         }

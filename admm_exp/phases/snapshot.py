@@ -4,7 +4,7 @@ import json
 import logging
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ def write_snapshot(folder: Path, snapshot: Snapshot) -> None:
         folder: Folder of the checkpoints.
         snapshot: The state.
     """
-    logs = {name: asdict(log) for name, log in snapshot.logs.items()}
-    header = {"origin": json.dumps(dict(snapshot.origin)), "logs": json.dumps(logs)}
+    logs = json.dumps(dict(snapshot.logs), default=vars)
+    header = {"origin": json.dumps(dict(snapshot.origin)), "logs": logs}
     content = packed(snapshot.tensors, header)
     name = f"{snapshot.number:06d}-{zlib.crc32(content):08x}{SUFFIX}"
     write_atomically(folder / name, content)

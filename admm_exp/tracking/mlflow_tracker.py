@@ -4,15 +4,16 @@ import getpass
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from admm_exp.errors import TrackingError
 from admm_exp.tracking import entries
-from admm_exp.tracking.address import absolute_uri, contact, require_reachable, without_password
+from admm_exp.tracking.address import absolute_uri, require_reachable, without_password
 from admm_exp.tracking.baseline import share_baseline
+from admm_exp.tracking.courier import Courier
 from admm_exp.tracking.processes import owner_tags
 from admm_exp.tracking.queries import close_lost
 from admm_exp.tracking.spool import (
@@ -24,15 +25,12 @@ from admm_exp.tracking.spool import (
     origin_entry,
     read_entries,
 )
-from admm_exp.tracking.store import brief_requests, experiment_id, opened
+from admm_exp.tracking.store import experiment_id, opened
 from admm_exp.tracking.tracker import Baseline, RunStatus, Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
-
-FLUSH_SECONDS = 10.0
-LONGEST_WAIT_SECONDS = 300.0
+    from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +66,7 @@ def open_tracker(
     require_reachable(uri)
     all_tags = _short(_own_tags() | dict(tags))
     parent = {} if parent_run_id is None else {"mlflow.parentRunId": parent_run_id}
+    stored: set[tuple[str, int]] = set()
     with opened(uri, artifact_root) as client:
         if run_id is None:
             experiment = experiment_id(client, experiment_name, artifact_root)
@@ -76,9 +75,10 @@ def open_tracker(
             run = client.create_run(experiment, run_name=run_name, tags=all_tags | parent)
         else:
             run = _reopened(client, run_id)
+            stored.update(_points_of(client, run))
     if run_id is None:
         spool.unlink(missing_ok=True)
-    tracker = MlflowTracker(client, run, uri, Spool(spool))
+    tracker = MlflowTracker(client, run, uri, Spool(spool), stored)
     spooled = read_entries(spool)
     if not spooled:
         tracker.spool.append(origin_entry(without_password(uri), run.info.run_id))
@@ -93,10 +93,9 @@ def open_tracker(
 class MlflowTracker:
     """A tracker that buffers metrics and keeps what a failing server does not take.
 
-    Everything waits in an outbox until the server has it. While the server fails, tries are spaced
-    further and further apart, and all entries are in the spool file in any case. A metric sent
-    twice is stored once, because it keeps its timestamp; a point that the spool file holds is not
-    logged anew.
+    Everything waits until the server has it, and all entries are in the spool file in any case. A
+    metric sent twice is stored once, because it keeps its timestamp; a point that the spool file
+    or the server holds is not logged anew.
     """
 
     def __init__(
@@ -105,7 +104,7 @@ class MlflowTracker:
         run: "Run",
         tracking_uri: str,
         spool: Spool,
-        flush_seconds: float = FLUSH_SECONDS,
+        stored: Iterable[tuple[str, int]] = (),
     ) -> None:
         self.spool = spool
         self.run_id: str | None = run.info.run_id
@@ -113,15 +112,12 @@ class MlflowTracker:
         self.tracking_uri: str | None = tracking_uri
         self._client = client
         self._run_id = str(run.info.run_id)
-        self._uri = tracking_uri
-        self._known_points: set[tuple[str, int]] = set()
+        self._courier = Courier(
+            tracking_uri, spool.path, lambda part: client.log_batch(self._run_id, metrics=part)
+        )
+        self._known_points = set(stored)
         self._known_params = set(run.data.params)
-        self._metrics: list[Metric] = []
-        self._outbox: list[Callable[[], object]] = []
-        self._flush_seconds = flush_seconds
-        self._wait_seconds = flush_seconds
-        self._next_flush = time.monotonic() + flush_seconds
-        self._failing = self._warned = self._finished = False
+        self._finished = False
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log the settings that the run lacks."""
@@ -132,7 +128,7 @@ class MlflowTracker:
         missing = [Param(key, flat[key]) for key in flat if key not in self._known_params]
         self._known_params.update(flat)
         for part in entries.chunks(missing, entries.PARAMS_PER_CALL):
-            self._send_soon(partial(self._client.log_batch, self._run_id, params=part))
+            self._courier.take(partial(self._client.log_batch, self._run_id, params=part))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Spool the points that are new and buffer them for the next flush."""
@@ -150,8 +146,7 @@ class MlflowTracker:
 
         points = list(metrics_of(spooled))
         self._known_points.update((key, step) for key, _, _, step in points)
-        self._metrics += [Metric(*point) for point in points]
-        self._flush_if(len(self._metrics) >= entries.METRICS_PER_CALL)
+        self._courier.take_metrics([Metric(*point) for point in points])
 
     def log_dataset(
         self, name: str, digest: str, context: str, profile: Mapping[str, object]
@@ -166,105 +161,55 @@ class MlflowTracker:
         source = json.dumps({"tags": {"mlflow.source.name": "admm-exp"}})
         dataset = Dataset(name, digest, "code", source, profile=json.dumps(dict(profile)))
         data_input = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
-        self._send_soon(partial(self._client.log_inputs, self._run_id, [data_input]))
+        self._courier.take(partial(self._client.log_inputs, self._run_id, [data_input]))
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy a file or folder to the run's artifacts."""
         if not path.exists():
             raise FileNotFoundError(f"no artifact at {path}")
         self.spool.append({"artifact": {"path": str(path), "folder": folder}})
-        self._send_soon(partial(self._client.log_artifact, self._run_id, str(path), folder))
+        self._courier.take(partial(self._client.log_artifact, self._run_id, str(path), folder))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, all in one call."""
-        from mlflow.entities import RunTag
-
-        self.spool.append({"tags": dict(tags)})
-        entities = [RunTag(key, value) for key, value in _short(tags).items()]
-        self._send_soon(partial(self._client.log_batch, self._run_id, tags=entities))
+        self._courier.take(self._tagging(tags))
 
     def share_baseline(self, baseline: Baseline) -> None:
         """Point to the baseline run of a dense network, created if the store lacks it."""
         self.spool.append(baseline_entry(baseline))
         own = (self._client, str(self.experiment_id), self._run_id)
-        self._send_soon(partial(share_baseline, *own, baseline))
+        self._courier.take(partial(share_baseline, *own, baseline))
 
     def flush(self) -> None:
         """Send what waits; if the server fails, keep it and warn once."""
-        failure = self._deliver()
-        if failure is not None and not self._warned:
-            self._warned = True
-            logger.warning(
-                "MLflow at %s does not take entries (%s): training goes on, metrics are kept in %s "
-                "and sent again later",
-                *self._circumstances(failure),
-            )
+        self._courier.deliver()
 
     def finish(self, status: RunStatus, error: str | None = None) -> None:
         """Send the rest and set the status; if the server fails, warn once more."""
         if self._finished:
             return
-        self._finished = self._warned = True
-        if error is not None:
-            self.set_tags({"error": error})
+        self._finished = True
+        last = [] if error is None else [self._tagging({"error": error})]
         self.spool.append({"status": status})
-        self._outbox.append(partial(self._client.set_terminated, self._run_id, status))
-        failure = self._deliver()
-        if failure is None:
-            self.spool.append({DELIVERED: True})
-        else:
+        last.append(partial(self._client.set_terminated, self._run_id, status))
+        try:
+            self._courier.deliver_last(last)
+        except Exception as failure:
             logger.warning(
                 "MLflow at %s did not take the end of the run (%s): its status there may be wrong, "
                 "deliver %s with admm-exp-sync",
-                *self._circumstances(failure),
+                *self._courier.describe(failure),
             )
+        else:
+            self.spool.append({DELIVERED: True})
 
-    def _send_soon(self, send: Callable[[], object]) -> None:
-        self._outbox.append(send)
-        self._flush_if(True)
+    def _tagging(self, tags: Mapping[str, str]) -> Callable[[], object]:
+        """Spool tags and return the call that sets them."""
+        from mlflow.entities import RunTag
 
-    def _flush_if(self, wanted: bool) -> None:
-        is_due = time.monotonic() >= self._next_flush
-        if is_due or (wanted and not self._failing):
-            self.flush()
-
-    def _deliver(self) -> Exception | None:
-        """Try to send everything; return the last failure and space the next try."""
-        failure = None
-        try:
-            contact(self._uri)
-            with brief_requests():
-                self._deliver_metrics()
-                failure = self._deliver_outbox()
-        except Exception as error:
-            failure = error
-        self._failing = failure is not None
-        longer = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS)
-        self._wait_seconds = longer if self._failing else self._flush_seconds
-        self._next_flush = time.monotonic() + self._wait_seconds
-        return failure
-
-    def _deliver_metrics(self) -> None:
-        while self._metrics:
-            part = self._metrics[: entries.METRICS_PER_CALL]
-            self._client.log_batch(self._run_id, metrics=part)
-            del self._metrics[: len(part)]
-
-    def _deliver_outbox(self) -> Exception | None:
-        """Try every entry, so that one lost file does not hold back the run's status."""
-        failure = None
-        for send in list(self._outbox):
-            try:
-                send()
-            except Exception as error:
-                failure = error
-            else:
-                self._outbox.remove(send)
-        return failure
-
-    def _circumstances(self, failure: Exception) -> tuple[str, str, Path]:
-        reason = (str(failure).strip() or type(failure).__name__).splitlines()[0]
-        return without_password(self._uri), reason, self.spool.path
+        self.spool.append({"tags": dict(tags)})
+        entities = [RunTag(key, value) for key, value in _short(tags).items()]
+        return partial(self._client.log_batch, self._run_id, tags=entities)
 
 
 def _reopened(client: "MlflowClient", run_id: str) -> "Run":
@@ -278,6 +223,13 @@ def _reopened(client: "MlflowClient", run_id: str) -> "Run":
     if "error" in run.data.tags:
         client.delete_tag(run_id, "error")
     return run
+
+
+def _points_of(client: "MlflowClient", run: "Run") -> Iterator[tuple[str, int]]:
+    """List what the server has: a full disk or a deleted file may have kept it from the spool."""
+    for key in run.data.metrics:
+        for point in client.get_metric_history(run.info.run_id, key):
+            yield key, point.step
 
 
 def _own_tags() -> dict[str, str]:

@@ -7,7 +7,9 @@ all. Without that, `admm-exp-sync` delivers them.
 import json
 import logging
 import math
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +41,16 @@ class Spool:
                     file.truncate(whole)
 
     def append(self, entry: Mapping[str, object]) -> None:
-        """Write one entry, unless muted; if that fails, warn once."""
+        """Write one entry whole or not at all, unless muted; if that fails, warn once."""
         if self.is_muted:
             return
+        size = self.path.stat().st_size if self.path.exists() else 0
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
         except OSError as error:
+            with suppress(OSError):  # half a line would spoil the one that comes when there is room
+                os.truncate(self.path, size)
             if not self._warned:
                 self._warned = True
                 logger.warning(

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
@@ -88,14 +89,35 @@ def experiment_id(client: "MlflowClient", name: str, artifact_root: Path) -> str
 
 @contextmanager
 def brief_requests() -> Iterator[None]:
-    """Make MLflow give up soon on a server, where the environment does not say otherwise."""
-    added = [name for name in BRIEF_REQUESTS if name not in os.environ]
-    os.environ.update({name: BRIEF_REQUESTS[name] for name in added})
+    """Make MLflow give up soon on a server, where the environment does not say otherwise.
+
+    Threads may be in it at once: the last one to leave cleans up.
+    """
+    with _brief.lock:
+        if not _brief.users:
+            _brief.added = [name for name in BRIEF_REQUESTS if name not in os.environ]
+            os.environ.update({name: BRIEF_REQUESTS[name] for name in _brief.added})
+        _brief.users += 1
     try:
         yield
     finally:
-        for name in added:
-            os.environ.pop(name, None)
+        with _brief.lock:
+            _brief.users -= 1
+            if not _brief.users:
+                for name in _brief.added:
+                    os.environ.pop(name, None)
+
+
+class _Brief:
+    """Who is in `brief_requests`."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.users = 0
+        self.added: list[str] = []
+
+
+_brief = _Brief()
 
 
 def _load_mlflow() -> None:

@@ -1,8 +1,12 @@
 """Several processes that train one network: each its part of every batch, all the same weights.
 
-Every process runs the same program with the same random numbers. Gradients are averaged before an
+Every process runs the same program with the same random numbers, except while it trains: masks of
+dropout belong to samples, and no two processes have the same ones. Gradients are averaged before an
 optimizer steps, losses and accuracies are summed, and the first process alone reads and writes what
 is shared. With one process every function here does nothing.
+
+Without dropout N processes give what one gives, up to the order of sums. With dropout they draw
+other masks than one process does: results agree as those of two seeds do.
 """
 
 import json
@@ -115,6 +119,21 @@ def told(store: PrefixStore, key: str) -> str:
         return store.get(key).decode()
     except RuntimeError as error:
         raise ProcessError(f"the first process has died ({_reason(error)})") from error
+
+
+@contextmanager
+def own_random_numbers() -> Iterator[None]:
+    """Let every process draw numbers of its own from torch's generators; all go on alike after it.
+
+    Generators of Python and NumPy are left alone.
+    """
+    if world_size() == 1:
+        yield
+        return
+    common = int(torch.randint(2**32, ()))
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        torch.manual_seed(common * world_size() + rank())
+        yield
 
 
 def summed(*values: float | Tensor) -> tuple[float, ...]:

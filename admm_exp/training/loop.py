@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from admm_exp.errors import TrainingError
 from admm_exp.results import EpochRecord, Evaluation
-from admm_exp.training.distribution import averaged, copy_from_first_, summed
+from admm_exp.training.distribution import averaged, copy_from_first_, own_random_numbers, summed
 from admm_exp.training.shared_batch_norm import shared_batch_norm
 from admm_exp.training.stepping import PLAIN, Stepping
 
@@ -140,7 +140,8 @@ def run_epochs(
         for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
             group["lr"] = lr * ratio
         try:
-            train_loss = _loss_of(train_fn(model, optimizer, offset + epoch))
+            with own_random_numbers():
+                train_loss = _loss_of(train_fn(model, optimizer, offset + epoch))
             _require_finite(model)  # the losses are those before each step
             evaluation = as_evaluation(validate_fn(model))
             if evaluation.loss is not None and not isfinite(evaluation.loss):

@@ -1,8 +1,9 @@
 """How a training step computes: number format, and whether the network is compiled."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,12 @@ from torch.optim import Optimizer
 from admm_exp.errors import ConfigError
 
 Forward = Callable[[Tensor], Any]
+SCALING = ("scale", "_growth_tracker")
+"""What changes in a scaler from step to step: its factor, and the steps since it last changed."""
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+_scalers: WeakKeyDictionary[Optimizer, torch.amp.GradScaler] = WeakKeyDictionary()
+"""One for each optimizer that steps in fp16, so that no phase depends on those before it."""
 
 
 class Stepping:
@@ -30,7 +36,6 @@ class Stepping:
     def __init__(self, precision: str = "float32", is_compiled: bool = False) -> None:
         self._half = HALVES.get(precision)
         self._is_scaled = precision == "fp16"
-        self._scaler: torch.amp.GradScaler | None = None
         self._is_compiled = is_compiled
         self._compiled: dict[nn.Module, Forward] = {}
 
@@ -52,11 +57,38 @@ class Stepping:
             loss.backward()
             optimizer.step()
             return
-        if self._scaler is None:
-            self._scaler = torch.amp.GradScaler(loss.device.type)
-        self._scaler.scale(loss).backward()
-        self._scaler.step(optimizer)
-        self._scaler.update()
+        scaler = _scaler_of(optimizer)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+
+def scaler_state(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Read how fp16 scales the gradients of an optimizer's next step; empty in other formats."""
+    if optimizer not in _scalers:
+        return {}
+    state = _scalers[optimizer].state_dict()
+    return {name: torch.tensor(state[name], dtype=torch.float64) for name in SCALING}
+
+
+def restore_scaler(optimizer: Optimizer, state: Mapping[str, Tensor]) -> None:
+    """Scale the gradients of an optimizer's next step as `scaler_state` found it.
+
+    Raises:
+        KeyError: A number is missing.
+    """
+    if state:
+        scaler = _scaler_of(optimizer)
+        scale, steps = (state[name].item() for name in SCALING)
+        known = {SCALING[0]: scale, SCALING[1]: int(steps)}
+        scaler.load_state_dict(scaler.state_dict() | known)
+
+
+def _scaler_of(optimizer: Optimizer) -> torch.amp.GradScaler:
+    if optimizer not in _scalers:
+        device = optimizer.param_groups[0]["params"][0].device
+        _scalers[optimizer] = torch.amp.GradScaler(device.type)
+    return _scalers[optimizer]
 
 
 PLAIN = Stepping()

@@ -36,7 +36,8 @@ class Net(nn.Module):
     def forward(self, x):
         self.steps += self.training
         if self.steps == 50 and os.environ.get("RANK") == "1" and Path("deadly").exists():
-            os.kill(os.getpid(), signal.SIGKILL)
+            Path("pid").write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.Signals[Path("deadly").read_text()])
         return self.body(x)
 
 def net(num_classes):
@@ -83,7 +84,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bereft(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Done]:
     """A run whose second process is killed in ADMM training."""
     folder = write_own(tmp_path_factory.mktemp("bereft"))
-    (folder / "deadly").touch()
+    (folder / "deadly").write_text("SIGKILL")
     done = run_command(folder, *options("trainer.devices=2"))
     (folder / "deadly").unlink()
     return folder, done
@@ -149,6 +150,20 @@ def test_what_does_not_fit_torchrun_is_refused(
     settings = TrainerSettings(Precision.float32, False, devices, patience_seconds=1.0)
     with pytest.raises(ConfigError, match=sentence), leading(settings, is_job):
         pass
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_ends_the_run_with_one_sentence(tmp_path: Path) -> None:
+    folder = write_own(tmp_path)
+    (folder / "deadly").write_text("SIGSTOP")
+    done = run_command(folder, *options("trainer.devices=2", "trainer.patience_seconds=45"))
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: another process has died or does not answer (")
+    assert f"resume={folder / RUN}" in line
+    assert statuses(folder) == ["FAILED"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((folder / "pid").read_text()), 0)
 
 
 @pytest.mark.slow

@@ -32,3 +32,11 @@ def test_30_kills_at_random_moments_change_nothing() -> None:
     *lines, tally = kill("30")
     assert tally.startswith("30 kills, 0 with another result")
     assert len(lines) == 30
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_kills_change_nothing_in_any_method() -> None:
+    *lines, tally = kill("12", "varied")
+    assert tally.startswith("12 kills, 0 with another result")
+    assert len({line.split(",")[0] for line in lines}) == 12

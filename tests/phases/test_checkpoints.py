@@ -18,6 +18,8 @@ from admm_exp.phases.snapshot import read_newest
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import History
 from admm_exp.training.checkpoint import packed
+from admm_exp.training.loop import train_epoch
+from admm_exp.training.stepping import Stepping
 from tests.phases.toy import Heads, accuracy_of, batches, is_same, mlp, sgd, train_fn, weights_of
 
 ORIGIN = {"settings": "a"}
@@ -87,6 +89,23 @@ def test_death_changes_nothing_for_attention_that_loses_heads(tmp_path):
     assert never[0]["attention.in_proj_weight"].shape == (3 * 3 * 2, 5)
     assert is_same(never[0], often[0])
     assert never[1] == often[1]
+
+
+def test_death_changes_nothing_in_fp16_where_gradients_have_overflowed(tmp_path):
+    def halved(model, optimizer, epoch):
+        def loss_fn(logits, labels, images):
+            return 60 * nn.functional.cross_entropy(logits.float(), labels)
+
+        train_epoch(model, optimizer, batches() * 3, loss_fn, Stepping("fp16"))
+
+    def gentle(parameters, lr):
+        return sgd(parameters, lr / 60)
+
+    never = run(tmp_path / "never", iter(()), halved, gentle)
+    often = run(tmp_path / "often", iter(range(11)), halved, gentle)
+    assert is_same(never[0], often[0])
+    scale = read_newest(tmp_path / "often").part("finetune", "scaler")["scale"]
+    assert scale < torch.amp.GradScaler("cpu").get_scale()
 
 
 def test_no_epoch_is_trained_twice(tmp_path):

@@ -24,7 +24,7 @@ from admm_exp.training.distribution import (
     require_same,
     world_size,
 )
-from admm_exp.training.loop import evaluate, train_epoch
+from admm_exp.training.loop import evaluate, run_epochs, train_epoch
 
 BATCH, CLASSES = 8, 3
 
@@ -82,6 +82,29 @@ def work():
     }
 
 
+def drop_out():
+    """Train two epochs with dropout; return the masks, a number drawn after, and the weights."""
+    torch.manual_seed(5)
+    model, masks = nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 2)), []
+    model[0].register_forward_hook(lambda layer, given, kept: masks.append(kept.detach() != 0))
+    part = [(torch.ones(4, 64), torch.tensor([0, 1, 0, 1]))] * 2
+
+    def train_fn(model, optimizer, epoch):
+        return train_epoch(model, optimizer, part)
+
+    optimizer = average_gradients(torch.optim.SGD(model.parameters(), 0.1))
+    run_epochs(
+        model,
+        optimizer,
+        [0.1, 0.1],
+        train_fn=train_fn,
+        validate_fn=lambda model: 0.5,
+        phase="dense",
+        on_epoch=lambda record: None,
+    )
+    return {"masks": torch.cat(masks), "after": torch.rand(3), "dropped": model[1].weight.detach()}
+
+
 def agree():
     """Try what makes processes agree, and what notices that they do not."""
     me = rank()
@@ -118,7 +141,7 @@ def main(folder):
     me = 0 if os.fork() else 1
     store = PrefixStore("test", dist.FileStore(str(folder / "store"), 2))
     with joined(me, 2, store, torch.device("cpu"), patience_seconds=60):
-        found = work() | agree()
+        found = work() | agree() | drop_out()
         torch.save(found, folder / f"{me}.pt")
         found["loss"] = lose_the_other()
         torch.save(found, folder / f"{me}.pt")

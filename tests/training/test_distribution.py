@@ -47,6 +47,14 @@ def test_losses_and_evaluations_are_those_of_one_process(found, me):
 
 
 @needs_fork
+def test_no_two_masks_of_dropout_are_the_same_and_processes_draw_alike_after_them(found):
+    masks = torch.cat([found[me]["masks"].flatten(1) for me in ("0", "1")])
+    assert len(masks.unique(dim=0)) == len(masks) == 2 * 2 * 2 * 4
+    for name in ("after", "dropped"):
+        assert torch.equal(found["0"][name], found["1"][name])
+
+
+@needs_fork
 def test_the_first_process_speaks_for_all(found):
     assert found["0"]["told"] == found["1"]["told"] == ["first", 0]
     assert (found["0"]["is_first"], found["1"]["is_first"]) == (True, False)
