@@ -1,13 +1,15 @@
 """One experiment: all stages, then the report."""
 
 import logging
+import pkgutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from admm_exp.config import ExperimentConfig, config_hash
+from admm_exp.config import ExperimentConfig, config_hash, digest
+from admm_exp.environment import code_digest, package_version
 from admm_exp.errors import CheckpointError
 from admm_exp.handover import deliver, log_settings, origin, share_baseline
 from admm_exp.materials import Materials
@@ -24,7 +26,7 @@ from admm_exp.tracking.curves import Curves
 from admm_exp.training.distribution import is_first, require_same
 
 CHECKPOINTS = "checkpoints"
-VERSIONS = ("torch", "device")
+VERSIONS = ("torch", "device", "admm-exp", "code")
 LATENCY_BATCHES = (1, 32)
 LATENCY_SECONDS = 0.05
 
@@ -131,7 +133,16 @@ def origin_of(config: ExperimentConfig, materials: Materials) -> dict[str, str]:
         "data": materials.dataset.fingerprint,
         "torch": torch.__version__,
         "device": materials.device.type,
+        "admm-exp": str(package_version("admm-exp")),
+        "code": _code_of(materials),
     }
+
+
+def _code_of(materials: Materials) -> str:
+    """Hash the files that a user may have edited between a stop and a resume."""
+    builder = pkgutil.resolve_name(materials.builder["_target_"])
+    parts = (builder, materials.train_fn, materials.evaluate_fn, materials.metric)
+    return digest([code_digest(part) for part in parts if part is not None])
 
 
 def _add_latency(made: Artifacts, materials: Materials) -> None:

@@ -155,9 +155,11 @@ def leading(settings: TrainerSettings, is_job: bool) -> Iterator[Team]:
         yield Team()
     else:
         team = _started(settings.devices)
+        assert team.store is not None
         try:
             yield team
         finally:
+            team.store.set(WORK, json.dumps(None))
             _end(team.children)
 
 
@@ -172,7 +174,7 @@ def is_follower() -> bool:
 
 
 def follow() -> None:
-    """Do what the first process says, without writing anything.
+    """Do what the first process says; what a run leaves behind is left by the first alone.
 
     Raises:
         AdmmExpError: What goes wrong in all processes, or in this one alone.

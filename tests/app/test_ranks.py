@@ -132,6 +132,13 @@ def test_a_batch_that_cannot_be_shared_is_one_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / "outputs").exists()
 
 
+def test_processes_that_got_no_work_end_by_themselves():
+    settings = TrainerSettings(Precision.float32, False, devices=2, patience_seconds=1.0)
+    with pytest.raises(ConfigError, match="refused"), leading(settings, False) as team:
+        raise ConfigError("refused")
+    assert [child.process.returncode for child in team.children] == [0]
+
+
 LAUNCHED = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
 
 
