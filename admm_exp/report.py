@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from admm_exp.inference import inference_rows
 from admm_exp.phases.prune import Cut
 from admm_exp.pruning.groups import KeptGroup
 from admm_exp.pruning.sensitivity import Curve
@@ -176,6 +177,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"it; one MAC is two FLOPs.",
         "![loss and accuracy](figures/training.png)",
         *(["![residuals](figures/residuals.png)"] if report["admm"]["iterations"] else []),
+        *([_table(inference_rows(report["inference"]))] if report.get("inference") else []),
         *([_budget_sentence(report["budget"])] if report.get("budget") else []),
         "![channels](figures/layers.png)",
         f"## {unit.capitalize()}",

@@ -15,7 +15,14 @@ from torch import nn
 
 from admm_exp.app.earlier import SPOOL
 from admm_exp.app.ranks import Team
-from admm_exp.config import ExperimentConfig, Export, amounts, config_hash, group_hash
+from admm_exp.config import (
+    ExperimentConfig,
+    Export,
+    Inference,
+    amounts,
+    config_hash,
+    group_hash,
+)
 from admm_exp.errors import AdmmExpError, ConfigError
 from admm_exp.job_file import Job
 from admm_exp.materials import Materials
@@ -46,9 +53,11 @@ def build_materials(
         AdmmExpError: If a part cannot be built or the network has nothing to prune.
     """
     if config.export == Export.onnx:
-        require_onnx()
+        require_onnx("export=onnx", "export=none")
     team = team or Team()
     device = resolve_device(config.device, team.local_rank)
+    if config.inference == Inference.all and device.type == "cpu":
+        require_onnx("inference=all", "inference=eager")
     use_precision(config.trainer.precision, device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # timers wait for the current device
