@@ -39,6 +39,8 @@ class Stepping:
         if not self._is_compiled:
             return model
         if model not in self._compiled:
+            # After 8 shapes torch runs the code of a class eagerly: those of earlier networks go.
+            torch.compiler.reset()
             self._compiled[model] = torch.compile(model)
         return self._compiled[model]
 

@@ -96,6 +96,14 @@ def test_the_network_after_the_cut_is_compiled_anew_and_trains_on(model, quick_c
     assert stepping.forward_of(small) is not stepping.forward_of(constrained.model)
 
 
+def test_every_network_of_a_sweep_is_compiled_however_many_there_are(quick_compile):
+    networks = [resnet8(num_classes=4, width=width) for width in (2, 3)]
+    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
+        for network in networks:
+            stepping = Stepping(is_compiled=True)
+            train_epoch(network, sgd(network), [(IMAGES, LABELS)], stepping=stepping)
+
+
 @pytest.mark.slow
 def test_generated_code_gives_the_numbers_of_plain_training(model):
     plain, compiled = (trained_with_admm(model, s) for s in (Stepping(), Stepping("float32", True)))
