@@ -177,7 +177,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"it; one MAC is two FLOPs.",
         "![loss and accuracy](figures/training.png)",
         *(["![residuals](figures/residuals.png)"] if report["admm"]["iterations"] else []),
-        *([_table(inference_rows(report["inference"]))] if report.get("inference") else []),
+        *(["## Inference", _table(inference_rows(i))] if (i := report.get("inference")) else []),
         *([_budget_sentence(report["budget"])] if report.get("budget") else []),
         "![channels](figures/layers.png)",
         f"## {unit.capitalize()}",
