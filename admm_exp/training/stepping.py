@@ -57,6 +57,7 @@ class Stepping:
         if self._scaler is None:
             self._scaler = torch.amp.GradScaler(loss.device.type)
         self._scaler.scale(loss).backward()
+        self._scaler.unscale_(optimizer)  # a fused optimizer would do it after its hooks
         self._scaler.step(optimizer)
         self._scaler.update()
 
