@@ -1,5 +1,6 @@
 """A network under constraint, as the rows train, update, cut and run it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -48,9 +49,12 @@ class Subject:
 
     def optimizer(self) -> Optimizer:
         """Build a fresh optimizer of the network."""
-        return build_optimizer(
-            "sgd", self.model.parameters(), LR, momentum=0.9, weight_decay=5e-4, nesterov=True
-        )
+        return optimizer_of(self.model.parameters())
+
+
+def optimizer_of(parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """Build the optimizer that the rows train with."""
+    return build_optimizer("sgd", parameters, LR, momentum=0.9, weight_decay=5e-4, nesterov=True)
 
 
 def subject(

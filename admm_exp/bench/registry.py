@@ -52,6 +52,11 @@ ENTRIES = {
     ),
     "job": Entry("the whole default job", "process:job", is_quick=False),
     "sweep": Entry("four jobs in turn and two at a time", "process:sweep", is_quick=False),
+    "together": Entry(
+        "jobs on one device: in turn, stacked into one, processes at once",
+        "together:together",
+        is_default=False,
+    ),
     "gpu": Entry("images a second against a bare loop, at GPU sizes", "gpu:gpu", is_default=False),
 }
 
