@@ -49,7 +49,7 @@ def update(
     W = [weight.detach().float() for weight in weights]
     old_masks = constraint.masks(state.targets, state.support)
     X = [  # on the units kept so far U is 0 and T is Z, on the others Z is 0 and T is -U
-        torch.addcmul(relaxation * w, torch.where(m, 1.0 - relaxation, -1.0), t)
+        torch.addcmul(relaxation * w, torch.where(m, 1.0 - relaxation, -1.0).to(w.dtype), t)
         for w, t, m in zip(W, state.targets, old_masks, strict=True)
     ]
     support = state.support if is_frozen else constraint.select(X)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from admm_exp.bench.machine import Machine
 
-QUICK_ROUNDS, ROUNDS = 5, 15
+QUICK_ROUNDS, ROUNDS = 3, 15
 Actions = dict[str, Callable[[], object]]
 """Variant -> what is timed."""
 
