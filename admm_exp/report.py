@@ -177,7 +177,6 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"it; one MAC is two FLOPs.",
         "![loss and accuracy](figures/training.png)",
         *(["![residuals](figures/residuals.png)"] if report["admm"]["iterations"] else []),
-        *(["## Inference", _table(inference_rows(i))] if (i := report.get("inference")) else []),
         *([_budget_sentence(report["budget"])] if report.get("budget") else []),
         "![channels](figures/layers.png)",
         f"## {unit.capitalize()}",
@@ -190,6 +189,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         ),
         "Kept whole: "
         + "; ".join(f"{group['name']} ({group['reason']})" for group in report["kept_groups"]),
+        *(["## Inference", _table(inference_rows(i))] if (i := report.get("inference")) else []),
         "## Phases",
         f"The weights of the small network were trained for {epochs['total']} epochs in all.",
         _table(

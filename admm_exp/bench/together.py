@@ -15,7 +15,9 @@ from torch.optim import Optimizer
 
 from admm_exp.bench.network import Subject, optimizer_of, subject
 from admm_exp.bench.row import Actions, Bench, Row
+from admm_exp.training.device import use_device
 from admm_exp.training.loop import train_epoch
+from admm_exp.training.stepping import use_precision
 
 NETWORK, SIZE = "resnet20", 32
 GPU_WORK, OTHER_WORK = (4, 128, 20), (2, 8, 1)
@@ -128,10 +130,13 @@ def _processes(
             process.join()
 
 
-def _work(commands: Connection, batch_size: int, n_steps: int, device: str) -> None:
+def _work(commands: Connection, batch_size: int, n_steps: int, device_name: str) -> None:
     """Train whenever something is received, until the other end closes."""
+    device = torch.device(device_name)
     torch.set_num_threads(1)
-    job = subject(NETWORK, SIZE, batch_size, torch.device(device))
+    use_device(device)
+    use_precision("float32", device)
+    job = subject(NETWORK, SIZE, batch_size, device)
     optimizer = job.optimizer()
     try:
         while True:
