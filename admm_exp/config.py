@@ -134,6 +134,16 @@ class Export(StrEnum):
     onnx = "onnx"
 
 
+class Inference(StrEnum):
+    """Engines that dense and small network are timed in when the job is over.
+
+    `eager` is a moment's look; `all` adds channels last, torch.compile and ONNX Runtime.
+    """
+
+    eager = "eager"
+    all = "all"
+
+
 class Precision(StrEnum):
     """Number format of training: float32, its products in TF32, or autocast to a half format."""
 
@@ -222,6 +232,7 @@ class ExperimentConfig:
     tracking_uri: Annotated[str, MinLen(1)]
     force: bool
     export: Export
+    inference: Inference
 
 
 @dataclass
@@ -231,7 +242,10 @@ class PlanConfig(ExperimentConfig):
     output: Annotated[str, MinLen(1)]
 
 
-INCIDENTAL = {"name", "experiment_name", "tracking", "tracking_uri", "device", "force", "export"}
+INCIDENTAL = {
+    *("name", "experiment_name", "tracking", "tracking_uri", "device", "force", "export"),
+    "inference",
+}
 """Settings that do not decide a run's result."""
 INCIDENTAL_TO_TRAINER = {"devices", "patience_seconds"}
 

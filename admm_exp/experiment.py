@@ -3,15 +3,18 @@
 import logging
 import pkgutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from admm_exp.config import ExperimentConfig, config_hash, digest
+from admm_exp.clock import take_turns
+from admm_exp.config import ExperimentConfig, Inference, config_hash, digest
 from admm_exp.environment import code_digest, package_version
 from admm_exp.errors import CheckpointError
 from admm_exp.handover import deliver, log_settings, origin, share_baseline
+from admm_exp.inference import engines_for, inference_entry, time_inference
 from admm_exp.materials import Materials
 from admm_exp.methods.admm import starting_rho
 from admm_exp.phases.checkpoints import Checkpoints
@@ -29,6 +32,7 @@ CHECKPOINTS = "checkpoints"
 VERSIONS = ("torch", "device", "admm-exp", "code")
 LATENCY_BATCHES = (1, 32)
 LATENCY_SECONDS = 0.05
+INFERENCE_ROUNDS, INFERENCE_TURN_SECONDS = 9, 0.05
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +94,7 @@ def run_experiment(
     report["budget"] = budget_entry(
         config.budget.given(), config.budget.allocation, made.models, made.curves
     )
+    report["inference"] = _inference(made, materials, config.inference)
     deliver(report, materials, made.dense, made.small, run_dir, export=config.export)
     return report
 
@@ -154,3 +159,14 @@ def _add_latency(made: Artifacts, materials: Materials) -> None:
     for name, column in made.models.items():
         if name != "original":  # keeps what its own run measured
             column["latency_ms"] = latency_ms["dense" if name == "dense" else "small"]
+
+
+def _inference(made: Artifacts, materials: Materials, asked: Inference) -> dict[str, Any] | None:
+    """Time both networks in every engine, if that is asked for."""
+    if asked == Inference.eager:
+        return None
+    networks, example = {"dense": made.dense, "small": made.small}, materials.example_input()
+    clock = partial(take_turns, rounds=INFERENCE_ROUNDS, turn_seconds=INFERENCE_TURN_SECONDS)
+    timings = time_inference(networks, example, clock, engines_for(example))
+    macs = [made.models[name]["macs"] for name in ("dense", "finetuned")]
+    return inference_entry(timings, macs[0] / macs[1])

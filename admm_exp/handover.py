@@ -11,6 +11,7 @@ from torch import nn
 from admm_exp.config import ExperimentConfig, Export, config_hash, group_hash
 from admm_exp.environment import describe_environment
 from admm_exp.figures.run import draw_all
+from admm_exp.inference import inference_metrics
 from admm_exp.materials import Materials
 from admm_exp.onnx_file import save_onnx
 from admm_exp.report import baseline_metrics, final_metrics, write_report
@@ -125,7 +126,8 @@ def deliver(
     figures = draw_all(report, run_dir / "figures")
     tracker.log_metrics(
         {"surgery.max_abs_difference": report["surgery"]["max_abs_difference"]}
-        | final_metrics(report),
+        | final_metrics(report)
+        | (inference_metrics(report["inference"]) if report["inference"] else {}),
         step=0,
     )
     write_report(report, run_dir)

@@ -26,16 +26,20 @@ def missing_packages() -> list[str]:
     return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 
 
-def require_onnx() -> None:
+def require_onnx(setting: str, instead: str) -> None:
     """Check that the packages of the extra `export` are there.
+
+    Args:
+        setting: What needs them.
+        instead: What does not.
 
     Raises:
         ConfigError: If one is missing.
     """
     if missing := missing_packages():
         raise ConfigError(
-            f"export=onnx needs {', '.join(missing)}: run pip install 'admm-exp[export]', "
-            "or set export=none"
+            f"{setting} needs {', '.join(missing)}: run pip install 'admm-exp[export]', "
+            f"or set {instead}"
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from admm_exp.inference import inference_rows
 from admm_exp.phases.prune import Cut
 from admm_exp.pruning.groups import KeptGroup
 from admm_exp.pruning.sensitivity import Curve
@@ -188,6 +189,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         ),
         "Kept whole: "
         + "; ".join(f"{group['name']} ({group['reason']})" for group in report["kept_groups"]),
+        *(["## Inference", _table(inference_rows(i))] if (i := report.get("inference")) else []),
         "## Phases",
         f"The weights of the small network were trained for {epochs['total']} epochs in all.",
         _table(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan, sqrt
-from statistics import fmean, stdev
+from statistics import fmean, quantiles, stdev
 from typing import Any
 
 
@@ -19,6 +19,14 @@ class Spread:
 def spread_of(values: Sequence[float]) -> Spread:
     """Sum up at least one number."""
     return Spread(fmean(values), stdev(values) if len(values) > 1 else nan, len(values))
+
+
+def interquartile_range(values: Sequence[float]) -> float:
+    """Span the middle half of at least one number; 0 of a single one."""
+    if len(values) < 2:
+        return 0.0
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return high - low
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Kill runs with SIGKILL, resume them, compare: `python tests/kills.py 200` at random moments.
 
 `python tests/kills.py 200 varied` takes another method, granularity or schedule each time.
-`python tests/kills.py chain` kills one run at one chosen moment after another.
+`python tests/kills.py chain [SETTING ...]` kills one run at one chosen moment after another.
 
 Every run is a fork of this process, which has everything imported, so that a run takes seconds.
 """
@@ -226,16 +226,17 @@ CHAIN = (
 """Moments of death, each in the process that resumes after the one before."""
 
 
-def chain() -> None:
+def chain(*settings: str) -> None:
     """Kill one run at all moments of the chain, resume it to its end, compare."""
     preload()
+    job = (*JOB, *settings)
     with TemporaryDirectory() as name:
         reference = new_folder(Path(name), "reference", None)
-        finish(reference, *JOB)
+        finish(reference, *job)
         killed = new_folder(Path(name), "killed", empty_store(reference, Path(name) / "empty.db"))
         for moment, function, call in CHAIN:
             has_run = (killed / RUN).exists()
-            arguments = [f"resume={RUN}"] if has_run else JOB
+            arguments = [f"resume={RUN}"] if has_run else job
             code = wait(start(killed, *arguments, before=die_at(function, call)))
             output = (killed / "output.txt").read_text()
             assert code == -signal.SIGKILL, (moment, code, output[-3000:])
@@ -296,8 +297,8 @@ def main(count: int, seed: int, changes: Mapping[str, Sequence[str]]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["chain"]:
-        chain()
+    if sys.argv[1:2] == ["chain"]:
+        chain(*sys.argv[2:])
         sys.exit()
     changes = VARIED if sys.argv[2:] == ["varied"] else {"admm": ()}
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 200, seed=0, changes=changes)

@@ -29,7 +29,7 @@ FLOORS = (
     ("training", "data", "models"),
     ("pruning", "pruning_result", "tracking", "figures", "schema", "environment"),
     ("phases", "saved_model", "onnx_file"),
-    ("methods", "previous", "pruner_settings"),
+    ("methods", "previous", "pruner_settings", "inference"),
     (
         "report",
         "page",

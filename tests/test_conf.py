@@ -53,6 +53,13 @@ def test_the_checkout_uses_the_top_level_conf() -> None:
     assert conf_dir() == Path(__file__).parent.parent / "conf"
 
 
+def test_the_preset_for_one_gpu_shares_it_among_processes() -> None:
+    overrides = ["hydra/launcher=process_gpu", "hydra.launcher.n_jobs=3"]
+    launcher = compose("config", overrides=overrides, return_hydra_config=True).hydra.launcher
+    assert pkgutil.resolve_name(launcher["_target_"]).__name__ == "ProcessLauncher"
+    assert (launcher.n_jobs, list(launcher.gpus), launcher.threads) == (3, [0], 1)
+
+
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_binds(group: str, option: str) -> None:
     root = ["dataset.root=somewhere"] if (group, option) == ("dataset", "imagefolder") else []

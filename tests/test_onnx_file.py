@@ -39,5 +39,7 @@ def test_a_file_that_computes_something_else_is_not_left(tmp_path, monkeypatch, 
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setattr("admm_exp.onnx_file.PACKAGES", ("torch", "no_such_package"))
-    with pytest.raises(ConfigError, match=r"needs no_such_package: run pip install .*\[export\]"):
-        require_onnx()
+    with pytest.raises(
+        ConfigError, match=r"^a=1 needs no_such_package: .*\[export\]', or set a=0$"
+    ):
+        require_onnx("a=1", "a=0")

@@ -1,6 +1,6 @@
 """Channel groups as index arithmetic on a list of tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import lcm
 from typing import Protocol
@@ -19,6 +19,14 @@ class Units(Protocol):
     @property
     def n_units(self) -> int:
         """Number of units."""
+
+    @property
+    def n_kept(self) -> int:
+        """Number of units that stay."""
+
+    @property
+    def n_blocks(self) -> int:
+        """Equal consecutive blocks of units that keep the same count each."""
 
     @property
     def position(self) -> int:
@@ -129,6 +137,32 @@ def unit_matrix(weights: Sequence[Tensor], group: ChannelGroup) -> Tensor:
         rows = rows.reshape(group.n_units, -1)
         parts.append(rows)
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def unit_energies(weights: Iterable[Tensor], groups: Sequence[ChannelGroup]) -> tuple[Tensor, ...]:
+    """Sum the squares of every unit, in one pass over the weights and without copies of them.
+
+    Args:
+        weights: Constrained weights, read once and in order.
+        groups: Groups that together cover every weight.
+
+    Returns:
+        (n_units,) per group.
+    """
+    dims = {member.weight: member.dim for group in groups for member in group.members}
+    rows = []
+    for position, weight in enumerate(weights):
+        channels_first = weight.movedim(dims[position], 0).unsqueeze(-1)
+        others = tuple(range(1, channels_first.dim()))
+        rows.append(torch.linalg.vector_norm(channels_first, dim=others).square())
+    return tuple(
+        torch.stack([_of_units(rows[member.weight], member) for member in group.members]).sum(dim=0)
+        for group in groups
+    )
+
+
+def _of_units(rows: Tensor, member: Member) -> Tensor:
+    return rows if member.rows is None else rows[member.rows.to(rows.device)].sum(dim=1)
 
 
 def row_masks(

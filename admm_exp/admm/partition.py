@@ -1,13 +1,13 @@
 """Units inside one weight: each layer on its own, masked and never cut."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from torch import Tensor
 
 from admm_exp.admm.groups import check_counts
-from admm_exp.admm.metrics import L2Norm, Metric
+from admm_exp.admm.metrics import Metric
 from admm_exp.admm.projection import keep_best
 
 
@@ -98,25 +98,20 @@ class PartitionConstraint:
                 f"take l2_norm, l1_norm or random, or granularity channel, filter or shape"
             )
 
-    def select(self, weights: Sequence[Tensor], metric: Metric | None = None) -> tuple[Tensor, ...]:
+    def select(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Choose the support: (n_units,) bool per layer, True = kept."""
-        score = metric or self.metric
         return tuple(
-            keep_best(score(theta, layer), layer.n_kept, layer.n_blocks)
+            keep_best(self.metric(theta, layer), layer.n_kept, layer.n_blocks)
             for theta, layer in zip(self.unit_matrices(weights), self.groups, strict=True)
         )
 
-    def nearest(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Choose the support of the Euclidean projection, whatever the metric."""
-        return self.select(weights, L2Norm())
-
-    def energies(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def energies(self, weights: Iterable[Tensor]) -> tuple[Tensor, ...]:
         """Sum the squares of every unit: (n_units,) per layer."""
         return tuple(theta.square().sum(dim=1) for theta in self.unit_matrices(weights))
 
-    def unit_matrices(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def unit_matrices(self, weights: Iterable[Tensor]) -> Iterator[Tensor]:
         """Lay the units out: (n_units, p) per layer, one row a unit; may alias the weights."""
-        return tuple(
+        return (
             self.partition.units(weight.movedim(layer.dim, 0))
             for weight, layer in zip(weights, self.groups, strict=True)
         )

@@ -1,13 +1,13 @@
 """Which units stay: projection of theta_g on S_g = {at most k_g non-zero units}."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
-from admm_exp.admm.groups import ChannelGroup, Units, row_masks, unit_matrix
-from admm_exp.admm.metrics import L2Norm, Metric
+from admm_exp.admm.groups import ChannelGroup, Units, row_masks, unit_energies, unit_matrix
+from admm_exp.admm.metrics import Metric
 
 
 class NotANumberError(ValueError):
@@ -21,16 +21,13 @@ class Constraint(Protocol):
     def groups(self) -> Sequence[Units]:
         """Groups of units."""
 
-    def select(self, weights: Sequence[Tensor], metric: Metric | None = None) -> tuple[Tensor, ...]:
+    def select(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Choose the support: (n_units,) bool per group of units, True = kept."""
 
-    def nearest(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Choose the support of the Euclidean projection, whatever the metric."""
-
-    def unit_matrices(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def unit_matrices(self, weights: Sequence[Tensor]) -> Iterator[Tensor]:
         """Lay the units out: (n_units, p) per group, one row a unit; may alias the weights."""
 
-    def energies(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def energies(self, weights: Iterable[Tensor]) -> tuple[Tensor, ...]:
         """Sum the squares of every unit: (n_units,) per group."""
 
     def masks(self, weights: Sequence[Tensor], support: Sequence[Tensor]) -> list[Tensor]:
@@ -78,25 +75,20 @@ class ChannelConstraint:
     groups: tuple[ChannelGroup, ...]
     metric: Metric
 
-    def select(self, weights: Sequence[Tensor], metric: Metric | None = None) -> tuple[Tensor, ...]:
+    def select(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Choose the support: (n_units,) bool per group, True = kept."""
-        score = metric or self.metric
         return tuple(
-            keep_best(score(theta, g), g.n_kept, g.n_blocks)
+            keep_best(self.metric(theta, g), g.n_kept, g.n_blocks)
             for theta, g in zip(self.unit_matrices(weights), self.groups, strict=True)
         )
 
-    def nearest(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Choose the support of the Euclidean projection, whatever the metric."""
-        return self.select(weights, L2Norm())
-
-    def energies(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def energies(self, weights: Iterable[Tensor]) -> tuple[Tensor, ...]:
         """Sum the squares of every unit: (n_units,) per group."""
-        return tuple(theta.square().sum(dim=1) for theta in self.unit_matrices(weights))
+        return unit_energies(weights, self.groups)
 
-    def unit_matrices(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    def unit_matrices(self, weights: Sequence[Tensor]) -> Iterator[Tensor]:
         """Lay the units out: (n_units, p) per group, one row a unit; may alias the weights."""
-        return tuple(unit_matrix(weights, group) for group in self.groups)
+        return (unit_matrix(weights, group) for group in self.groups)
 
     def masks(self, weights: Sequence[Tensor], support: Sequence[Tensor]) -> list[Tensor]:
         """Spread a support over the weights: broadcastable bool masks, True = kept."""

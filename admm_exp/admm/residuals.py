@@ -1,18 +1,25 @@
 """How far an ADMM iteration is from convergence, and what a cut would cost now."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from admm_exp.admm.projection import keep_best
+
 if TYPE_CHECKING:
+    from admm_exp.admm.groups import Units
     from admm_exp.admm.projection import Constraint
     from admm_exp.admm.state import State
 
 EPS_ABS = 1e-4
 EPS_REL = 1e-2
+SUMS = ("primal", "delta_z", "w", "z", "u", "dead", "u_nearest", "x", "both", "either")
+"""||W - Z||^2, ||Z - Z_old||^2, ||W||^2, ||Z||^2, ||U||^2, what of ||W||^2 a cut would remove,
+||U||^2 after the Euclidean projection, ||X||^2, and units kept before and after, or before or
+after."""
 
 
 @dataclass(frozen=True)
@@ -65,113 +72,98 @@ class Residuals:
         return self.primal_residual <= self.eps_primal and self.dual_residual <= self.eps_dual
 
 
-def measure(
-    W: Sequence[Tensor],
-    old: "State",
-    new: "State",
-    constraint: "Constraint",
-    *,
-    old_masks: Sequence[Tensor],
-    masks: Sequence[Tensor],
-    nearest: Sequence[Tensor],
-) -> Residuals:
+def measure(W: Sequence[Tensor], old: "State", new: "State", constraint: "Constraint") -> Residuals:
     """Compute the residuals of one Z/U update with a single read from the device.
+
+    All of them are sums over units: five energies of every unit, and which units are kept.
 
     Args:
         W: Constrained weights, float32.
         old: State before the update.
         new: State after it.
         constraint: Groups of units.
-        old_masks: Broadcastable masks of the old support, True = kept.
-        masks: Those of the new support.
-        nearest: Those of the Euclidean projection of X.
     """
-    squares: list[Tensor] = []
-    for w, t_old, t, m_old, m, m_near in zip(
-        W, old.targets, new.targets, old_masks, masks, nearest, strict=True
-    ):
-        z, x_square = t * m, t.square()  # |T| = |X|, so T^2 = X^2
-        squares.append(
-            torch.stack(
-                [
-                    (w - z).square().sum(),
-                    (z - t_old * m_old).square().sum(),
-                    w.square().sum(),
-                    z.square().sum(),
-                    (x_square * ~m).sum(),
-                    (w.square() * ~m).sum(),
-                    (x_square * ~m_near).sum(),
-                    x_square.sum(),
-                ]
-            )
-        )
-    kept_both = sum((a & b).sum() for a, b in zip(old.support, new.support, strict=True))
-    kept_any = sum((a | b).sum() for a, b in zip(old.support, new.support, strict=True))
-    counts = torch.stack([torch.as_tensor(kept_both), torch.as_tensor(kept_any)])
-    table = torch.stack([*squares, counts.new_zeros(8, dtype=torch.float32)])
-    table[-1, :2] = counts
-    *rows, (both, either, *_) = table.tolist()
-    sums = [sum(column) for column in zip(*rows, strict=True)]
-    residuals = _from_sums(sum(w.numel() for w in W), new.rho, [*sums, both, either])
-    groups = _by_group(W, old, new, constraint, old_masks=old_masks, masks=masks)
-    return replace(residuals, groups=groups)
-
-
-def _by_group(
-    W: Sequence[Tensor],
-    old: "State",
-    new: "State",
-    constraint: "Constraint",
-    *,
-    old_masks: Sequence[Tensor],
-    masks: Sequence[Tensor],
-) -> tuple[GroupResiduals, ...]:
-    old_Z = [t * m for t, m in zip(old.targets, old_masks, strict=True)]
-    Z = [t * m for t, m in zip(new.targets, masks, strict=True)]
-    primal = constraint.energies([w - z for w, z in zip(W, Z, strict=True)])
-    delta_z = constraint.energies([z - z_old for z, z_old in zip(Z, old_Z, strict=True)])
-    columns = [primal, delta_z, constraint.energies(W), constraint.energies(Z)]
-    table = []
-    for *energies, before, kept in zip(*columns, old.support, new.support, strict=True):
-        dead = (energies[2] * ~kept).sum()
-        counts = [(before & kept).sum(), (before | kept).sum()]
-        numbers = [*(energy.sum() for energy in energies), dead, *counts]
-        table.append(torch.stack([number.float() for number in numbers]))
-    rows = torch.stack(table).tolist()
-    total = sum(row[2] for row in rows)
-    return tuple(
-        GroupResiduals(
-            name=group.name,
-            energy=_ratio(w, total),
-            primal_residual=primal_square**0.5,
-            dual_residual=new.rho * delta_square**0.5,
-            relative_primal_residual=_ratio(primal_square**0.5, max(w, z) ** 0.5),
-            support_change=1.0 - _ratio(both, either),
-            dead_energy=_ratio(dead, w),
-        )
-        for group, (primal_square, delta_square, w, z, dead, both, either) in zip(
-            constraint.groups, rows, strict=True
-        )
+    T, T_old = new.targets, old.targets
+    columns = [
+        constraint.energies(W),
+        constraint.energies(T),
+        constraint.energies(T_old),
+        constraint.energies(w - t for w, t in zip(W, T, strict=True)),
+        constraint.energies(t - t_old for t, t_old in zip(T, T_old, strict=True)),
+    ]
+    groups = zip(constraint.groups, zip(*columns, strict=True), strict=True)
+    sums = [
+        _sums_of(group, energies, before, kept)
+        for (group, energies), before, kept in zip(groups, old.support, new.support, strict=True)
+    ]
+    table = torch.stack(sums).tolist()
+    rows = [dict(zip(SUMS, row, strict=True)) for row in table]
+    total = {name: sum(row[name] for row in rows) for name in SUMS}
+    n = sum(w.numel() for w in W)
+    return _from_sums(
+        n,
+        new.rho,
+        total,
+        tuple(
+            _of_group(group.name, new.rho, row, total["w"])
+            for group, row in zip(constraint.groups, rows, strict=True)
+        ),
     )
 
 
-def _from_sums(n: int, rho: float, sums: Sequence[float]) -> Residuals:
-    primal, delta_z, w, z, u, dead, u_near, x, both, either = sums
-    norm_w, norm_z, norm_u = w**0.5, z**0.5, u**0.5
+def _sums_of(group: "Units", energies: Sequence[Tensor], before: Tensor, kept: Tensor) -> Tensor:
+    """Sum the energies of the units of a group, in the order of `SUMS`.
+
+    Z is T on the kept units and U is -T on the others, before and after, and |T| = |X|.
+    """
+    w, t, t_old, w_minus_t, t_minus_t_old = energies
+    nearest = keep_best(t, group.n_kept, group.n_blocks)
+    delta_z = torch.where(before, torch.where(kept, t_minus_t_old, t_old), t * kept)
+    numbers = [
+        torch.where(kept, w_minus_t, w),
+        delta_z,
+        w,
+        t * kept,
+        t * ~kept,
+        w * ~kept,
+        t * ~nearest,
+        t,
+    ]
+    counts = [(before & kept).sum(), (before | kept).sum()]
+    return torch.stack([*(number.sum() for number in numbers), *(n.float() for n in counts)])
+
+
+def _of_group(name: str, rho: float, sums: Mapping[str, float], total_w: float) -> GroupResiduals:
+    return GroupResiduals(
+        name=name,
+        energy=_ratio(sums["w"], total_w),
+        primal_residual=sums["primal"] ** 0.5,
+        dual_residual=rho * sums["delta_z"] ** 0.5,
+        relative_primal_residual=_ratio(sums["primal"] ** 0.5, max(sums["w"], sums["z"]) ** 0.5),
+        support_change=1.0 - _ratio(sums["both"], sums["either"]),
+        dead_energy=_ratio(sums["dead"], sums["w"]),
+    )
+
+
+def _from_sums(
+    n: int, rho: float, sums: Mapping[str, float], groups: tuple[GroupResiduals, ...]
+) -> Residuals:
+    norm_w, norm_z, norm_u = (sums[name] ** 0.5 for name in "wzu")
     scale = max(norm_w, norm_z)
-    dual = rho * delta_z**0.5
+    primal, dual = sums["primal"] ** 0.5, rho * sums["delta_z"] ** 0.5
     return Residuals(
         rho=rho,
-        primal_residual=primal**0.5,
+        primal_residual=primal,
         dual_residual=dual,
         eps_primal=n**0.5 * EPS_ABS + EPS_REL * scale,
         eps_dual=n**0.5 * EPS_ABS + EPS_REL * rho * norm_u,
-        relative_primal_residual=_ratio(primal**0.5, scale),
+        relative_primal_residual=_ratio(primal, scale),
         relative_dual_residual=_ratio(dual, rho * norm_u),
-        support_change=1.0 - _ratio(both, either),
-        dead_energy=_ratio(dead, w),
+        support_change=1.0 - _ratio(sums["both"], sums["either"]),
+        dead_energy=_ratio(sums["dead"], sums["w"]),
         dual_ratio=_ratio(norm_u, norm_w),
-        projection_gap=max(0.0, _ratio(u - u_near, x)),
+        projection_gap=max(0.0, _ratio(sums["u"] - sums["u_nearest"], sums["x"])),
+        groups=groups,
     )
 
 

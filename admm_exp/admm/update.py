@@ -48,18 +48,16 @@ def update(
         raise ValueError(f"relaxation must be in (0, 2), got {relaxation}")
     W = [weight.detach().float() for weight in weights]
     old_masks = constraint.masks(state.targets, state.support)
-    X = [
-        relaxation * w + torch.where(m, (1.0 - relaxation) * t, -t)
+    X = [  # on the units kept so far U is 0 and T is Z, on the others Z is 0 and T is -U
+        torch.addcmul(relaxation * w, torch.where(m, 1.0 - relaxation, -1.0).to(w.dtype), t)
         for w, t, m in zip(W, state.targets, old_masks, strict=True)
     ]
     support = state.support if is_frozen else constraint.select(X)
     masks = constraint.masks(X, support)
-    targets = tuple(torch.where(m, x, -x) for x, m in zip(X, masks, strict=True))
+    # X becomes T where it stands: Z = X on the kept units, -U = -X on the others
+    targets = tuple(x.mul_(torch.where(m, 1.0, -1.0)) for x, m in zip(X, masks, strict=True))
     new = State(targets, support, state.rho, state.iteration + 1)
-    nearest = constraint.masks(X, constraint.nearest(X))
-    return new, measure(
-        W, state, new, constraint, old_masks=old_masks, masks=masks, nearest=nearest
-    )
+    return new, measure(W, state, new, constraint)
 
 
 @torch.no_grad()

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import hydra.utils
-import torch
 from hydra.errors import InstantiationException
 from torch import nn
 
 from admm_exp.app.earlier import SPOOL
 from admm_exp.app.ranks import Team
-from admm_exp.config import ExperimentConfig, Export, amounts, config_hash, group_hash
+from admm_exp.config import (
+    ExperimentConfig,
+    Export,
+    Inference,
+    amounts,
+    config_hash,
+    group_hash,
+)
 from admm_exp.errors import AdmmExpError, ConfigError
 from admm_exp.job_file import Job
 from admm_exp.materials import Materials
@@ -27,7 +33,7 @@ from admm_exp.pruning.cost import count_cost
 from admm_exp.schema import check_arguments
 from admm_exp.tracking import NullTracker, open_tracker
 from admm_exp.tracking.spool import origin_of, read_entries
-from admm_exp.training.device import resolve_device, use_threads
+from admm_exp.training.device import resolve_device, use_device, use_threads
 from admm_exp.training.loop import evaluate
 from admm_exp.training.stepping import use_precision
 
@@ -46,12 +52,13 @@ def build_materials(
         AdmmExpError: If a part cannot be built or the network has nothing to prune.
     """
     if config.export == Export.onnx:
-        require_onnx()
+        require_onnx("export=onnx", "export=none")
     team = team or Team()
     device = resolve_device(config.device, team.local_rank)
+    if config.inference == Inference.all and device.type == "cpu":
+        require_onnx("inference=all", "inference=eager")
     use_precision(config.trainer.precision, device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)  # timers wait for the current device
+    use_device(device)
     dataset = build("dataset", config.dataset).to(device).shard(team.rank, team.world)
     builder = {key: value for key, value in config.model.items() if key != "name"}
     offered = {"num_classes": dataset.num_classes, "in_channels": dataset.shape[0]}

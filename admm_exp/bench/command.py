@@ -19,7 +19,8 @@ examples:
   admm-exp-bench --quick               a first look, about a minute
   admm-exp-bench                       everything, about half an hour
   admm-exp-bench step update           these rows alone
-  admm-exp-bench --device cuda gpu     the rows for a GPU
+  admm-exp-bench --device cuda gpu together       the rows for a GPU
+  python -m admm_exp.bench.gpu         the same with nothing installed but torch and torchvision
   OMP_NUM_THREADS=1 admm-exp-bench --cpu-time   on a machine that others use too
 """
 
@@ -68,9 +69,12 @@ def run(
     from admm_exp.environment import describe_environment
     from admm_exp.figures.bench import draw_bench
     from admm_exp.training.checkpoint import write_atomically
-    from admm_exp.training.device import resolve_device
+    from admm_exp.training.device import resolve_device, use_device
+    from admm_exp.training.stepping import use_precision
 
     device = resolve_device(device_name)
+    use_device(device)
+    use_precision("float32", device)
     folder = Path("outputs/bench") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S.%f")
     rows: list[dict[str, Any]] = []
     with BenchTerminal(len(names)) as terminal:

@@ -1,8 +1,15 @@
-"""Rows for a GPU: images a second against a bare loop, at the sizes that GPUs train."""
+"""Rows for a GPU: images a second against a bare loop, at the sizes that GPUs train.
 
+`python -m admm_exp.bench.gpu [DEVICE]` measures them, and several jobs on one device, on a machine
+with torch and torchvision alone, and prints a JSON object a line.
+"""
+
+import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +18,15 @@ from torch.optim import Optimizer
 from admm_exp.bench.machine import measure_machine
 from admm_exp.bench.network import Subject, subject
 from admm_exp.bench.row import Actions, Bench, Row, Target
+from admm_exp.bench.together import together
 from admm_exp.data.augment import Augmentation
 from admm_exp.data.image_transforms import MEAN, STD
 from admm_exp.data.in_memory import TensorBatches
+from admm_exp.environment import describe_environment
+from admm_exp.training.device import resolve_device, use_device
 from admm_exp.training.loop import cross_entropy, train_epoch
-from admm_exp.training.stepping import Stepping
+from admm_exp.training.seeding import seed_everything
+from admm_exp.training.stepping import Stepping, use_precision
 
 ON_GPU, GPU_STEPS = (("resnet18_32", 32, 512), ("resnet50", 224, 128)), 20
 ELSEWHERE, OTHER_STEPS = (("resnet20", 32, 8),), 2
@@ -30,6 +41,7 @@ def gpu(bench: Bench) -> Iterator[Row]:
     precision, dtype = ("bf16", torch.bfloat16) if is_gpu else ("float32", torch.float32)
     machine = measure_machine(bench.device, bench.clock, dtype)
     n_steps = GPU_STEPS if is_gpu else OTHER_STEPS
+    seed_everything(0)  # as a job begins: with deterministic kernels
     for name, size, batch_size in ON_GPU if is_gpu else ELSEWHERE:
         made = subject(name, size, batch_size, bench.device)
         row = Row(
@@ -76,11 +88,29 @@ def _take_turns(
 
 
 def _bare_loop(made: Subject, optimizer: Optimizer, autocast: Autocast, n_steps: int) -> None:
-    """What a person would write in ten lines, always on the same batch."""
+    """What a person would write in ten lines, on the same batch, with the fastest kernels."""
     made.model.train()
-    for _ in range(n_steps):
-        optimizer.zero_grad(set_to_none=True)
-        with autocast():
-            loss = F.cross_entropy(made.model(made.images), made.labels)
-        loss.backward()
-        optimizer.step()
+    with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False):
+        for _ in range(n_steps):
+            optimizer.zero_grad(set_to_none=True)
+            with autocast():
+                loss = F.cross_entropy(made.model(made.images), made.labels)
+            loss.backward()
+            optimizer.step()
+
+
+def main(device_name: str = "auto") -> None:
+    """Measure the rows for a GPU without what a terminal, figures and settings need."""
+    device = resolve_device(device_name)
+    use_device(device)
+    use_precision("float32", device)
+    machine = measure_machine(device)
+    print(json.dumps(describe_environment(device) | {"machine": vars(machine)}), flush=True)
+    bench = Bench(False, device, Path(), machine)
+    for measure in (gpu, together):
+        for row in measure(bench):
+            print(json.dumps(row.as_dict()), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

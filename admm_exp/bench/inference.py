@@ -1,75 +1,71 @@
 """Rows about what the cut buys: dense and small network side by side."""
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from admm_exp.bench.network import subject
 from admm_exp.bench.row import Bench, Row
-from admm_exp.onnx_file import missing_packages, onnx_forward, save_onnx
+from admm_exp.inference import engines_for, time_inference
 from admm_exp.pruning.cost import count_cost
 
-BATCHES = (1, 64)
+QUICK_ENGINES = ("eager", "channels last")
+MULTIPLES = (1, 8)
+ODD_SPARSITY = 0.45
+"""Leaves 9, 18 and 36 of 16, 32 and 64 channels, or 8, 16 and 40 in multiples of 8."""
 TURN_SECONDS = 0.05
-Forward = Callable[[Tensor], object]
 
 
 def inference(bench: Bench) -> Iterator[Row]:
     """Measure forward passes of ResNet-20 and of what half of its channels leave."""
-    made = subject("resnet20", 32, max(BATCHES), bench.device)
-    small, _ = made.constrained.cut(made.images[:2])
-    networks = {"dense": made.model.eval(), "small": small.eval()}
-    macs = {name: count_cost(network, made.images).macs for name, network in networks.items()}
-    for batch_size in BATCHES:
-        images = made.images[:batch_size].contiguous()
-        forwards = _forwards(networks, images, bench)
-        with torch.inference_mode():
-            passes = {name: partial(forward, images) for name, forward in forwards.items()}
-            seconds = bench.take_turns(passes, TURN_SECONDS)
-        row = Row(
-            f"inference_{batch_size}",
-            f"a forward pass, resnet20, 32x32, batch {batch_size}",
-            seconds,
-            bench.machine.seconds_for_macs(batch_size * macs["small"]),
-            "multiply-accumulates of the small network",
-            batch_size,
-            notes={"MACs, dense over small": macs["dense"] / macs["small"]},
+    made = subject("resnet20", 32, 2, bench.device)
+    small, _ = made.constrained.cut(made.images)
+    networks = {"dense": made.model, "small": small}
+    yield from _rows(bench, "inference", "resnet20", networks, made.images)
+
+
+def multiples(bench: Bench) -> Iterator[Row]:
+    """Measure what ResNet-20 keeps at the same sparsity, rounded to a channel_multiple or not."""
+    networks, images = {}, torch.empty(0)
+    for multiple in MULTIPLES:
+        made = subject(
+            "resnet20",
+            32,
+            2,
+            bench.device,
+            sparsity=ODD_SPARSITY,
+            channel_multiple=multiple,
         )
-        yield row.with_notes(_speed_ups(row))
+        networks[f"multiple {multiple}"], _ = made.constrained.cut(made.images)
+        images = made.images
+    title = f"resnet20 without {ODD_SPARSITY:.0%} of its channels"
+    yield from _rows(bench, "multiple", title, networks, images)
 
 
-def _forwards(
-    networks: Mapping[str, nn.Module], images: Tensor, bench: Bench
-) -> dict[str, Forward]:
-    """Run every network every way; networks are named dense and small."""
-    engines: dict[str, Callable[[nn.Module], Forward]] = {
-        "eager": lambda network: network.to(memory_format=torch.contiguous_format),
-        "channels last": lambda network: network.to(memory_format=torch.channels_last),
-    }
-    if not bench.is_quick:
-        engines["compiled"] = torch.compile
-        if bench.device.type == "cpu" and not missing_packages():
-            engines["ONNX Runtime"] = partial(_in_onnx_runtime, images, bench.folder)
-    return {
-        f"{engine}, {name}": prepare(copy.deepcopy(network))
-        for engine, prepare in engines.items()
-        for name, network in networks.items()
-    }
-
-
-def _in_onnx_runtime(images: Tensor, folder: Path, network: nn.Module) -> Forward:
-    (path,) = save_onnx(network, images, folder)
-    return onnx_forward(path)
-
-
-def _speed_ups(row: Row) -> dict[str, float]:
-    engines = dict.fromkeys(variant.partition(", ")[0] for variant in row.seconds)
-    return {
-        f"speed-up, {engine}": row.median_seconds(f"{engine}, dense")
-        / row.median_seconds(f"{engine}, small")
-        for engine in engines
-    }
+def _rows(
+    bench: Bench, name: str, title: str, networks: Mapping[str, nn.Module], images: Tensor
+) -> Iterator[Row]:
+    """Time networks in all engines: a row a batch size, first network over last in its notes."""
+    macs = {network: count_cost(module, images).macs for network, module in networks.items()}
+    engines = engines_for(images)
+    if bench.is_quick:
+        engines = {engine: engines[engine] for engine in QUICK_ENGINES}
+    clock = partial(bench.take_turns, turn_seconds=TURN_SECONDS)
+    timings = time_inference(networks, images, clock, engines)
+    (first, *_, last) = networks
+    for batch_size in dict.fromkeys(timing.batch_size for timing in timings):
+        mine = [timing for timing in timings if timing.batch_size == batch_size]
+        yield Row(
+            f"{name}_{batch_size}",
+            f"a forward pass, {title}, 32x32, batch {batch_size}",
+            {f"{t.engine}, {network}": s for t in mine for network, s in t.seconds.items()},
+            bench.machine.seconds_for_macs(batch_size * macs[last]),
+            f"multiply-accumulates, {last}",
+            batch_size,
+            notes={
+                f"MACs, {first} over {last}": macs[first] / macs[last],
+                **{f"speed-up, {timing.engine}": timing.speed_up for timing in mine},
+            },
+        )

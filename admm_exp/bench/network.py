@@ -1,5 +1,6 @@
 """A network under constraint, as the rows train, update, cut and run it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ CLASSES = {"resnet20": 10, "resnet18_32": 10, "resnet18": 200, "resnet50": 1000}
 
 @dataclass(frozen=True)
 class Subject:
-    """A network at half of its channels, and a batch to train it on.
+    """A network that is to lose channels, and a batch to train it on.
 
     Args:
         name: As in titles, with image size and batch size.
@@ -48,12 +49,23 @@ class Subject:
 
     def optimizer(self) -> Optimizer:
         """Build a fresh optimizer of the network."""
-        return build_optimizer(
-            "sgd", self.model.parameters(), LR, momentum=0.9, weight_decay=5e-4, nesterov=True
-        )
+        return optimizer_of(self.model.parameters())
 
 
-def subject(name: str, size: int, batch_size: int, device: torch.device) -> Subject:
+def optimizer_of(parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """Build the optimizer that the rows train with."""
+    return build_optimizer("sgd", parameters, LR, momentum=0.9, weight_decay=5e-4, nesterov=True)
+
+
+def subject(
+    name: str,
+    size: int,
+    batch_size: int,
+    device: torch.device,
+    *,
+    sparsity: float = 0.5,
+    channel_multiple: int = 1,
+) -> Subject:
     """Build a network with random weights and a random batch.
 
     Args:
@@ -61,13 +73,22 @@ def subject(name: str, size: int, batch_size: int, device: torch.device) -> Subj
         size: Side of the images in pixels.
         batch_size: Samples in the batch.
         device: Where both are.
+        sparsity: Fraction of the channels that the network is to lose.
+        channel_multiple: What the kept channels of a group are rounded to a multiple of.
     """
     torch.manual_seed(0)
     model = _build(name).to(device)
     model = model.to(memory_format=suited_layout(model, device))
     images = torch.randn(batch_size, 3, size, size, device=device)
     labels = torch.randint(CLASSES[name], (batch_size,), device=device)
-    constrained = ConstrainedModel(model, images[:1], sparsity=0.5, metric=L2Norm(), rho=RHO)
+    constrained = ConstrainedModel(
+        model,
+        images[:1],
+        sparsity=sparsity,
+        metric=L2Norm(),
+        rho=RHO,
+        channel_multiple=channel_multiple,
+    )
     return Subject(f"{name}, {size}x{size}, batch {batch_size}", model, constrained, images, labels)
 
 

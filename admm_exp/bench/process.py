@@ -11,7 +11,7 @@ from admm_exp.clock import take_turns
 from admm_exp.errors import TrainingError
 
 SLOWEST_HELP_SECONDS = 2.0
-QUICK_ROUNDS, ROUNDS, JOB_ROUNDS = 3, 10, 3
+QUICK_ROUNDS, ROUNDS, JOB_ROUNDS = 2, 10, 3
 SHORT = (
     "schedule.dense.epochs=2",
     "schedule.admm_iterations=2",

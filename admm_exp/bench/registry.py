@@ -45,8 +45,18 @@ ENTRIES = {
     "logging": Entry("an epoch's metrics to MLflow on SQLite", "storage:logging"),
     "startup": Entry("--help and a configuration error, as processes", "process:startup"),
     "inference": Entry("dense and small network, batch 1 and 64", "inference:inference"),
+    "multiple": Entry(
+        "small networks whose channels are a multiple of 8, or not",
+        "inference:multiples",
+        is_quick=False,
+    ),
     "job": Entry("the whole default job", "process:job", is_quick=False),
     "sweep": Entry("four jobs in turn and two at a time", "process:sweep", is_quick=False),
+    "together": Entry(
+        "jobs on one device: in turn, stacked into one, processes at once",
+        "together:together",
+        is_default=False,
+    ),
     "gpu": Entry("images a second against a bare loop, at GPU sizes", "gpu:gpu", is_default=False),
 }
 

@@ -3,17 +3,18 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import TYPE_CHECKING, Any, Self
 
 from admm_exp.clock import take_turns
+from admm_exp.statistics import interquartile_range
 
 if TYPE_CHECKING:
     import torch
 
     from admm_exp.bench.machine import Machine
 
-QUICK_ROUNDS, ROUNDS = 5, 15
+QUICK_ROUNDS, ROUNDS = 3, 15
 Actions = dict[str, Callable[[], object]]
 """Variant -> what is timed."""
 
@@ -98,7 +99,7 @@ class Row:
 
     def iqr_seconds(self, variant: str) -> float:
         """Interquartile range over the rounds; 0 of a single one."""
-        return _iqr(self.seconds[variant])
+        return interquartile_range(self.seconds[variant])
 
     def ratio(self, variant: str) -> float:
         """Median over the rounds of the variant's time over that of the first variant."""
@@ -140,10 +141,3 @@ class Row:
             },
             "targets": [vars(target) | {"is_met": target.is_met} for target in self.targets],
         }
-
-
-def _iqr(values: list[float]) -> float:
-    if len(values) < 2:
-        return 0.0
-    low, _, high = quantiles(values, n=4, method="inclusive")
-    return high - low

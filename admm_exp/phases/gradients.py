@@ -62,5 +62,5 @@ def learn_gradients(constrained: ConstrainedModel, parts: Parts, epoch: int = 0)
             "the train function never stepped the optimizer it was given: "
             "call step() on that optimizer"
         )
-    learn(constrained.constraint.unit_matrices([total / seen for total in sums]))
+    learn(tuple(constrained.constraint.unit_matrices([total / seen for total in sums])))
     constrained.loosen(1.0)

@@ -34,6 +34,12 @@ def resolve_device(name: str, local_rank: int | None = None) -> torch.device:
     return torch.device(name)
 
 
+def use_device(device: torch.device) -> None:
+    """Make a GPU the current one, which timers wait for."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 def use_threads(step_macs: float) -> None:
     """Let one thread work on small networks, and as many as torch takes by itself on others.
 

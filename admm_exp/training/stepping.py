@@ -44,6 +44,8 @@ class Stepping:
         if not self._is_compiled:
             return model
         if model not in self._compiled:
+            # After 8 shapes torch runs the code of a class eagerly: those of earlier networks go.
+            torch.compiler.reset()
             self._compiled[model] = torch.compile(model)
         return self._compiled[model]
 
@@ -59,6 +61,7 @@ class Stepping:
             return
         scaler = _scaler_of(optimizer)
         scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)  # a fused optimizer would do it after its hooks
         scaler.step(optimizer)
         scaler.update()
 

@@ -5,7 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from admm_exp.admm.groups import ChannelGroup, Member, count_kept, row_masks, unit_matrix
+from admm_exp.admm.groups import (
+    ChannelGroup,
+    Member,
+    count_kept,
+    row_masks,
+    unit_energies,
+    unit_matrix,
+)
 from tests.admm.oracles import tied_groups, tied_weights, zeroed
 
 
@@ -111,3 +118,19 @@ def test_no_allowed_count_is_nearer_than_the_rounded_one(n_units, sparsity, mult
     rounded = count_kept(n_units, sparsity, multiple=multiple)
     assert rounded in allowed
     assert abs(rounded - exact) == nearest
+
+
+def test_energies_are_the_squares_of_the_rows_of_the_unit_matrices():
+    weights, groups = tied_weights(), tied_groups()
+    energies = unit_energies(iter(weights), groups)
+    for group, found in zip(groups, energies, strict=True):
+        torch.testing.assert_close(found, unit_matrix(weights, group).square().sum(dim=1))
+
+
+def test_energies_of_a_convolution_hold_in_every_layout():
+    weight = torch.randn(3, 4, 5, 5)
+    group = ChannelGroup("conv", 4, 1, (Member(0, 1),))
+    expected = torch.stack([weight[:, unit].square().sum() for unit in range(4)])
+    for layout in (torch.contiguous_format, torch.channels_last):
+        (found,) = unit_energies([weight.to(memory_format=layout)], (group,))
+        torch.testing.assert_close(found, expected)

@@ -160,13 +160,6 @@ def test_random_units_stay_the_same_whatever_the_weights(case):
 
 
 @each
-def test_nearest_ignores_the_metric(case):
-    weights = [weight_of(case)]
-    (found,), (best,) = constrain(case, Random(3)).nearest(weights), constrain(case).select(weights)
-    assert torch.equal(found, best)
-
-
-@each
 def test_exact_w_steps_on_a_quadratic_converge_to_the_projection(case):
     B = weight_of(case)  # f(W) = 1/2 ||W - B||^2
     constraint = constrain(case)

@@ -61,7 +61,7 @@ def test_exact_w_steps_on_a_quadratic_converge_to_the_hard_thresholded_point(rho
         W = [(b + rho * t) / (1 + rho) for b, t in zip(B, state.targets, strict=True)]
         state, residuals = update(W, state, CONSTRAINT)
     Z, U = split(state, CONSTRAINT)
-    assert is_close(Z, zeroed(B, GROUPS, CONSTRAINT.nearest(B)))
+    assert is_close(Z, zeroed(B, GROUPS, CONSTRAINT.select(B)))
     assert is_close(W, Z)
     assert is_close([rho * u for u in U], [b - z for b, z in zip(B, Z, strict=True)])
     assert residuals.primal_residual < 1e-5

@@ -12,15 +12,18 @@ from admm_exp.results import History
 from admm_exp.schema import check_config
 
 
-def test_an_export_that_cannot_be_written_is_refused_before_training(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("override", "instead"), [("export=onnx", "export=none"), ("inference=all", "inference=eager")]
+)
+def test_what_needs_a_missing_package_is_refused_before_training(
+    override: str, instead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("admm_exp.onnx_file.PACKAGES", ("no_such_package",))
     GlobalHydra.instance().clear()
     ConfigStore.instance().store(name="schema", node=ExperimentConfig)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        composed = compose("config", overrides=["export=onnx"])
+        composed = compose("config", overrides=[override])
     settings = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
     config = check_config(settings)  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="export=onnx needs no_such_package"):
+    with pytest.raises(ConfigError, match=f"^{override} needs no_such_package.* {instead}$"):
         build_materials(config, History())

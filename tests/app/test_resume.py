@@ -28,6 +28,13 @@ def test_a_run_that_is_killed_at_every_turn_ends_like_one_that_never_was() -> No
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_compiled_run_that_is_killed_at_every_turn_ends_like_one_that_never_was() -> None:
+    verdict = json.loads(kill("chain", "trainer.compile=true")[-1])
+    assert verdict == {"kills": 7, "differing": []}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_30_kills_at_random_moments_change_nothing() -> None:
     *lines, tally = kill("30")
     assert tally.startswith("30 kills, 0 with another result")

@@ -1,3 +1,6 @@
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,3 +21,27 @@ def test_the_rows_for_a_gpu_run_in_a_tiny_form_without_one(
     assert row.items == 16
     assert [target.bound for target in row.targets] == [0.95, 0.95]
     assert (row.times_limit("plain") or 0.0) > 0.0
+
+
+MISSING = "hydra omegaconf mlflow pydantic rich matplotlib sklearn safetensors onnx onnxruntime"
+ALONE = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1].split():
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Blocked())
+from admm_exp.bench import gpu, row, together
+row.ROUNDS = 1
+gpu.main("cpu")
+"""
+
+
+@pytest.mark.slow
+def test_the_rows_for_a_gpu_need_torch_and_torchvision_alone() -> None:
+    command = [sys.executable, "-W", "ignore", "-c", ALONE, MISSING]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    environment, *rows = map(json.loads, done.stdout.splitlines())
+    assert environment["device"] == "cpu"
+    assert [row["name"] for row in rows] == ["gpu_resnet20", "together"]

@@ -34,6 +34,7 @@ OPTIMIZERS = {
     "momentum": lambda p: torch.optim.SGD(p, 0.02, momentum=0.9),
     "nesterov": lambda p: torch.optim.SGD(p, 0.02, momentum=0.9, nesterov=True),
     "dampened": lambda p: torch.optim.SGD(p, 0.1, momentum=0.5, dampening=0.5),
+    "fused": lambda p: torch.optim.SGD(p, 0.02, momentum=0.9, nesterov=True, fused=True),
     "groups": lambda p: torch.optim.SGD([{"params": q, "lr": 0.1} for q in p], 1.0),
 }
 

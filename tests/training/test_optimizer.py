@@ -55,3 +55,24 @@ def test_optimizers_that_scale_steps_have_no_momentum_of_sgd(kind):
 def test_unknown_name_is_refused():
     with pytest.raises(ValueError, match=r"^optimizer must be sgd or adamw, got 'lion'$"):
         build_optimizer("lion", [nn.Parameter(torch.zeros(1))], 0.1, **SETTINGS)
+
+
+def test_a_cpu_keeps_the_step_whose_rounding_is_known():
+    assert not build_optimizer("sgd", [nn.Parameter(torch.zeros(1))], 0.1, **SETTINGS).defaults[
+        "fused"
+    ]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_gpu_steps_in_one_kernel_and_gets_the_same_numbers(name):
+    weights = []
+    for device in ("cpu", "cuda"):
+        parameter = nn.Parameter(torch.linspace(-1, 1, 37, device=device))
+        optimizer = build_optimizer(name, [parameter], 0.1, **SETTINGS)
+        assert bool(optimizer.defaults["fused"]) is (device == "cuda")
+        for step in range(5):
+            parameter.grad = torch.linspace(0, step, 37, device=device)
+            optimizer.step()
+        weights.append(parameter.detach().cpu())
+    torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)

@@ -20,15 +20,15 @@ LABELS = torch.arange(16) % 4
 RHO = 0.5
 
 
-def sgd(model):
-    return torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+def sgd(model, fused=None):
+    return torch.optim.SGD(model.parameters(), 0.05, momentum=0.9, fused=fused)
 
 
-def trained_with_admm(model, stepping, n_steps=3):
+def trained_with_admm(model, stepping, n_steps=3, fused=None):
     """Train a copy under the penalty."""
     model = copy.deepcopy(model)
     constrained = ConstrainedModel(model, IMAGES[:1], sparsity=0.5, metric=L2Norm(), rho=RHO)
-    optimizer = sgd(model)
+    optimizer = sgd(model, fused)
     with constrained.penalty(optimizer) as steps:
         train_epoch(model, optimizer, [(IMAGES, LABELS)] * n_steps, stepping=stepping)
     assert steps.n == n_steps
@@ -54,28 +54,36 @@ def quick_compile(monkeypatch):
     torch.compiler.reset()
 
 
-def test_fp16_unscales_before_the_penalty_is_added():
+@pytest.mark.parametrize("fused", [None, True])
+def test_fp16_unscales_before_the_penalty_is_added(fused):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 8), nn.ReLU(), nn.Linear(8, 4))
     plain = trained_with_admm(model, Stepping())
-    halved = trained_with_admm(model, Stepping("fp16"))
+    halved = trained_with_admm(model, Stepping("fp16"), fused=fused)
     moved = largest_difference(plain.model, model)
     assert 0.0 < largest_difference(plain.model, halved.model) < 0.02 * moved
     assert all(p.dtype == torch.float32 for p in halved.model.parameters())
 
 
-def test_a_step_that_overflows_in_fp16_is_left_out():
+@pytest.mark.parametrize("fused", [None, True])
+def test_a_step_that_overflows_in_fp16_is_left_out(fused):
     torch.manual_seed(0)
     model = nn.Linear(4, 2)
     before = copy.deepcopy(model)
     train_epoch(
         model,
-        sgd(model),
+        sgd(model, fused),
         [(torch.ones(2, 4), torch.tensor([0, 1]))],
         lambda logits, labels, images: logits.float().sum() * 1e6,
         Stepping("fp16"),
     )
     assert largest_difference(model, before) == 0.0
+
+
+def test_a_fused_optimizer_trains_under_the_same_penalty(model):
+    plain, fused = (trained_with_admm(model, Stepping(), fused=kind) for kind in (None, True))
+    assert largest_difference(plain.model, model) > 0.0
+    assert largest_difference(plain.model, fused.model) < 1e-6
 
 
 def test_compiled_training_gives_the_numbers_of_plain_training(model, quick_compile):
@@ -94,6 +102,14 @@ def test_the_network_after_the_cut_is_compiled_anew_and_trains_on(model, quick_c
     assert largest_difference(small, plain) < 1e-5
     assert stepping.forward_of(small) is stepping.forward_of(small)
     assert stepping.forward_of(small) is not stepping.forward_of(constrained.model)
+
+
+def test_every_network_of_a_sweep_is_compiled_however_many_there_are(quick_compile):
+    networks = [resnet8(num_classes=4, width=width) for width in (2, 3)]
+    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
+        for network in networks:
+            stepping = Stepping(is_compiled=True)
+            train_epoch(network, sgd(network), [(IMAGES, LABELS)], stepping=stepping)
 
 
 @pytest.mark.slow

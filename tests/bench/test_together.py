@@ -1,0 +1,37 @@
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from admm_exp.bench.machine import Machine
+from admm_exp.bench.network import optimizer_of
+from admm_exp.bench.row import Bench
+from admm_exp.bench.together import Stacked, together
+from admm_exp.models.cifar_resnet import resnet8
+from admm_exp.training.loop import train_epoch
+
+
+def test_stacked_networks_train_as_each_does_alone() -> None:
+    torch.manual_seed(0)
+    networks = [resnet8(num_classes=4, width=4) for _ in range(2)]
+    images, labels = torch.randn(2, 8, 3, 8, 8), torch.randint(4, (2, 8))
+    stacked = Stacked(copy.deepcopy(networks))
+    for _ in range(3):
+        stacked.step(images, labels)
+    for index, network in enumerate(networks):
+        optimizer = optimizer_of(network.parameters())
+        train_epoch(network, optimizer, [(images[index], labels[index])] * 3)
+        for name, tensor in network.state_dict().items():
+            found = (stacked.parameters | stacked.buffers)[name][index]
+            torch.testing.assert_close(found.detach(), tensor, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_jobs_run_together_in_a_tiny_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("admm_exp.bench.row.QUICK_ROUNDS", 1)
+    bench = Bench(True, torch.device("cpu"), tmp_path, Machine(1e9, 1e9))
+    (row,) = together(bench)
+    assert list(row.seconds) == ["in turn", "stacked (torch.func)", "processes at once"]
+    assert row.items == 2 * 8
+    assert all(row.median_seconds(variant) > 0.0 for variant in row.seconds)
