@@ -51,7 +51,7 @@ class Method(Protocol):
     """A way from the dense network to a trained small one.
 
     With D dense epochs, A = admm_iterations * admm_epoch and F finetune epochs, every method
-    spends D + A + F epochs on the weights it ends with.
+    spends D + A + F epochs on the weights it ends with, unless `schedule.stopping` ends ADMM early.
     """
 
     def check(self, config: ExperimentConfig, rho_policy: RhoPolicy, steps_per_epoch: int) -> None:
