@@ -272,6 +272,7 @@ FULL = (
     ("dense, end of epoch 2", "admm_exp.training.loop:as_evaluation", 2),
     ("cut", "admm_exp.stages:prune", 1),
     ("finetune, epoch 2", "admm_exp.run_parts:train_epoch", 8),
+    ("networks", "admm_exp.handover:save_model", 1),
     ("report", "admm_exp.handover:write_report", 1),
 )
 """Moments from which on the disk is full, each in a run of its own."""
