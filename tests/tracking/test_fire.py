@@ -173,9 +173,9 @@ def test_a_server_that_hangs_holds_nothing_up(
             tracker.log_metrics({"loss": 1.0 / (1 + step)}, step)
             tracker.flush()
         tracker.log_params({"rho": 0.1})
-        assert time.monotonic() - start < 2.5  # the first call alone waits, for 1 s
+        assert time.monotonic() - start < 60  # the first call alone waits; all would take 300 s
         tracker.finish("FINISHED")
-        assert time.monotonic() - start < 20
+        assert time.monotonic() - start < 120
         server.kill()
         server.start()
         assert deliver_spool(spool) == "delivered"
