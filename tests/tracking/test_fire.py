@@ -161,21 +161,22 @@ def test_a_server_that_hangs_holds_nothing_up(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(courier, "PATIENCE_SECONDS", 1.0)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     store, spool = f"sqlite:///{shutil.copy(empty_store, tmp_path)}", tmp_path / "metrics.jsonl"
     with served(tmp_path, store, is_whole=False) as server:
         tracker = open_tracker(server.uri, "exp", "run", tmp_path, spool, tags={})
-        server.send(signal.SIGSTOP)
-        start = time.monotonic()
-        for step in range(100):
-            tracker.log_metrics({"loss": 1.0 / (1 + step)}, step)
-            tracker.flush()
-        tracker.log_params({"rho": 0.1})
-        assert time.monotonic() - start < 60  # the first call alone waits; all would take 300 s
-        tracker.finish("FINISHED")
-        assert time.monotonic() - start < 120
+        with monkeypatch.context() as impatient:
+            impatient.setattr(courier, "PATIENCE_SECONDS", 1.0)
+            impatient.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+            impatient.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+            server.send(signal.SIGSTOP)
+            start = time.monotonic()
+            for step in range(100):
+                tracker.log_metrics({"loss": 1.0 / (1 + step)}, step)
+                tracker.flush()
+            tracker.log_params({"rho": 0.1})
+            assert time.monotonic() - start < 60  # only the first waits; all would take 300 s
+            tracker.finish("FINISHED")
+            assert time.monotonic() - start < 120
         server.kill()
         server.start()
         assert deliver_spool(spool) == "delivered"
