@@ -53,3 +53,7 @@ class TrackingError(AdmmExpError):
 
 class CheckpointError(AdmmExpError):
     """A checkpoint or model file is missing or damaged."""
+
+
+class StorageError(AdmmExpError):
+    """The disk is full."""

@@ -5,8 +5,8 @@ import importlib
 import json
 import logging
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -46,8 +46,7 @@ def save_model(
     write_atomically(folder / STRUCTURE, json.dumps(structure, indent=2).encode())
     written = [folder / STRUCTURE, folder / WEIGHTS]
     try:
-        _export(small, example, folder / PROGRAM)
-        written.append(folder / PROGRAM)
+        program = _exported(small, example)
     except Exception as error:  # a run of days is not lost because a network cannot be exported
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         logger.warning(
@@ -56,6 +55,9 @@ def save_model(
             reason,
             WEIGHTS,
         )
+    else:
+        write_atomically(folder / PROGRAM, program)
+        written.append(folder / PROGRAM)
     return written
 
 
@@ -164,13 +166,12 @@ def _resize_(
     fit_attention_(network)
 
 
-def _export(small: nn.Module, example: Tensor, path: Path) -> None:
+def _exported(small: nn.Module, example: Tensor) -> bytes:
     network = copy.deepcopy(small).eval().to(memory_format=torch.contiguous_format)
     batch = example[:1].expand(2, *example.shape[1:]).contiguous()
     dynamic = {0: torch.export.Dim.AUTO}
     program = torch.export.export(network, (batch,), dynamic_shapes=(dynamic,))
     program._example_inputs = None  # would be pickled into the archive
-    with TemporaryDirectory(dir=path.parent) as folder:
-        written = Path(folder) / path.name
-        torch.export.save(program, written)
-        written.replace(path)
+    archive = BytesIO()
+    torch.export.save(program, archive)
+    return archive.getvalue()

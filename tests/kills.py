@@ -2,10 +2,12 @@
 
 `python tests/kills.py 200 varied` takes another method, granularity or schedule each time.
 `python tests/kills.py chain [SETTING ...]` kills one run at one chosen moment after another.
+`python tests/kills.py full` fills the disk under runs; it mounts a small one for each.
 
 Every run is a fork of this process, which has everything imported, so that a run takes seconds.
 """
 
+import contextlib
 import importlib
 import itertools
 import json
@@ -14,6 +16,7 @@ import random
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
 import warnings
@@ -53,6 +56,7 @@ VARIED = {
 }
 """What is changed in the job, by name."""
 RUN = Path("outputs/runs/it")
+BALLAST = Path("outputs/ballast")
 TIMES = ("seconds", "latency_ms")
 LONGEST_SECONDS = 900
 
@@ -94,12 +98,25 @@ def start(folder: Path, *arguments: str, before: Callable[[], None] | None = Non
         os._exit(code)
 
 
-def die_at(name: str, call: int) -> Callable[[], None]:
-    """Make a process kill itself at a call of a function, counted from 1.
+def die() -> None:
+    """Kill this process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill_disk() -> None:
+    """Leave no room where this process keeps its runs."""
+    with contextlib.suppress(OSError), BALLAST.open("ab", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+def at(name: str, call: int, act: Callable[[], None]) -> Callable[[], None]:
+    """Make a process do something at a call of a function, counted from 1.
 
     Args:
         name: The function as `module:attribute`.
-        call: Which call is the last.
+        call: Which call.
+        act: What to do before it.
     """
 
     def arm() -> None:
@@ -107,14 +124,14 @@ def die_at(name: str, call: int) -> Callable[[], None]:
         owner = importlib.import_module(module)
         original, calls = getattr(owner, attribute), 0
 
-        def deadly(*arguments: Any, **options: Any) -> Any:
+        def watched(*arguments: Any, **options: Any) -> Any:
             nonlocal calls
             calls += 1
             if calls == call:
-                os.kill(os.getpid(), signal.SIGKILL)
+                act()
             return original(*arguments, **options)
 
-        setattr(owner, attribute, deadly)
+        setattr(owner, attribute, watched)
 
     return arm
 
@@ -237,7 +254,7 @@ def chain(*settings: str) -> None:
         for moment, function, call in CHAIN:
             has_run = (killed / RUN).exists()
             arguments = [f"resume={RUN}"] if has_run else job
-            code = wait(start(killed, *arguments, before=die_at(function, call)))
+            code = wait(start(killed, *arguments, before=at(function, call, die)))
             output = (killed / "output.txt").read_text()
             assert code == -signal.SIGKILL, (moment, code, output[-3000:])
         resume(killed)
@@ -249,6 +266,43 @@ def chain(*settings: str) -> None:
             print("\n".join(compare_runs(reference / RUN, killed / RUN)))
             print(set(found["curves"]) ^ set(expected["curves"]))
     print(json.dumps({"kills": len(CHAIN), "differing": differing}))
+
+
+FULL = (
+    ("dense, end of epoch 2", "admm_exp.training.loop:as_evaluation", 2),
+    ("cut", "admm_exp.stages:prune", 1),
+    ("finetune, epoch 2", "admm_exp.run_parts:train_epoch", 8),
+    ("networks", "admm_exp.handover:save_model", 1),
+    ("report", "admm_exp.handover:write_report", 1),
+)
+"""Moments from which on the disk is full, each in a run of its own."""
+
+
+def full() -> None:
+    """Let the disk of a run be full from a moment on; make room, resume it, compare."""
+    preload()
+    differing, told = [], {}
+    with TemporaryDirectory() as name:
+        reference = new_folder(Path(name), "reference", None)
+        finish(reference, *JOB)
+        store, expected = empty_store(reference, Path(name) / "empty.db"), results(reference)
+        for moment, function, call in FULL:
+            folder = Path(name) / moment
+            (folder / "outputs").mkdir(parents=True)
+            mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder / "outputs")]
+            subprocess.run(mount, check=True)
+            try:
+                shutil.copy(store, folder / "outputs" / "mlflow.db")
+                code = wait(start(folder, *JOB, before=at(function, call, fill_disk)))
+                assert code == 1, (moment, code)
+                told[moment] = (folder / "output.txt").read_text().splitlines()
+                (folder / BALLAST).unlink()
+                resume(folder)
+                found = results(folder)
+                differing += [(moment, key) for key in expected if found[key] != expected[key]]
+            finally:
+                subprocess.run(["umount", "-l", str(folder / "outputs")], check=True)
+    print(json.dumps({"told": told, "differing": differing}))
 
 
 def undisturbed(folder: Path, job: Sequence[str]) -> tuple[float, dict[str, Any]]:
@@ -297,8 +351,8 @@ def main(count: int, seed: int, changes: Mapping[str, Sequence[str]]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["chain"]:
-        chain(*sys.argv[2:])
+    if sys.argv[1:2] in (["chain"], ["full"]):
+        {"chain": chain, "full": full}[sys.argv[1]](*sys.argv[2:])
         sys.exit()
     changes = VARIED if sys.argv[2:] == ["varied"] else {"admm": ()}
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 200, seed=0, changes=changes)

@@ -50,7 +50,7 @@ class Server:
         files = str(self.folder / "files")
         if self.is_whole:
             command += ["-m", "mlflow", "server", "--host", HOST, "--port", str(self.port)]
-            command += ["--workers", "2", "--backend-store-uri", self.store]
+            command += ["--workers", "1", "--backend-store-uri", self.store]
             command += ["--artifacts-destination", files]
         else:
             command += ["-c", APPLICATION, str(self.port)]

@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from admm_exp.app.earlier import (
 from admm_exp.app.errors import explain, sentence
 from admm_exp.app.ranks import follow, is_follower, leading
 from admm_exp.config import ExperimentConfig
-from admm_exp.errors import StoppedError
+from admm_exp.errors import StoppedError, StorageError
 from admm_exp.job_file import begin_job, end_job, find_job, job_path, read_job
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 ERROR = "error.txt"
+NO_ROOM = {ENOSPC, EDQUOT}
 WANTS_TRACEBACK = "ADMM_EXP_TRACEBACK"
 CACHE_DIR = Path("outputs/cache/dense")
 PLUGINS = str(Path(__file__).parent.parent / "_plugins")
@@ -238,6 +240,7 @@ def _run_alone(
             with (
                 tracked(materials.tracker),
                 team.working(work, materials.device, config.trainer.patience_seconds),
+                _room_in(run_dir),
             ):
                 if job is None:
                     terminal.started(config)
@@ -247,6 +250,23 @@ def _run_alone(
     if job is None:
         terminal.finished(report, _short(run_dir))
     return float(report["models"]["finetuned"]["val_accuracy"])
+
+
+@contextmanager
+def _room_in(run_dir: Path) -> Iterator[None]:
+    """Say how to go on if the disk is full.
+
+    Raises:
+        StorageError: If it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise StorageError(
+            f"the disk of {run_dir} is full: make room and go on with resume={run_dir}"
+        ) from error
 
 
 def _remove_unused(run_dir: Path) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 300.0
-PATIENCE_SECONDS = 2.0
+PATIENCE_SECONDS = 5.0
 SILENCE_SECONDS = 120.0
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 class Courier:
     """Sends entries in a thread of its own, in order, again and again until the store has them.
 
-    Who asks for a delivery waits for it at most 2 s, which is longer than a healthy store needs;
+    Who asks for a delivery waits for it at most 5 s, which is longer than a healthy store needs;
     after a slow delivery nobody waits until one was quick again. While the store fails, tries are
     spaced further and further apart. What waits is kept in memory: a few numbers an epoch.
 

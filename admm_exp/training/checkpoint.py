@@ -17,13 +17,18 @@ FORMATS = {
     torch.float32: "F32",
     torch.float16: "F16",
     torch.bfloat16: "BF16",
+    torch.complex64: "C64",
     torch.int64: "I64",
     torch.int32: "I32",
     torch.int16: "I16",
     torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+"""What safetensors calls the types of numbers."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -38,7 +43,7 @@ def packed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
     refuses tensors that share memory (tied weights).
 
     Args:
-        tensors: Numbers, truth values, or halves; on any device.
+        tensors: On any device; they may share memory.
         metadata: Texts that go into the file's header.
 
     References:
@@ -140,6 +145,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:  # such as a full disk
+    except OSError as error:  # such as a full disk
         temporary.unlink(missing_ok=True)
+        error.filename = str(path)  # a write names none
         raise

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +49,23 @@ def test_kills_change_nothing_in_any_method() -> None:
     *lines, tally = kill("12", "varied")
     assert tally.startswith("12 kills, 0 with another result")
     assert len({line.split(",")[0] for line in lines}) == 12
+
+
+def can_mount() -> bool:
+    """Tell whether a small disk may be mounted here."""
+    if not hasattr(os, "fork") or shutil.which("unshare") is None:
+        return False
+    trial = ["unshare", "-m", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/mnt"]
+    return subprocess.run(trial, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_mount(), reason="mounting a small disk is not permitted here")
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room() -> None:
+    verdict = json.loads(kill("full")[-1])
+    assert verdict["differing"] == []
+    assert len(verdict["told"]) == 5
+    sentence = r"error: the disk of (.+) is full: make room and go on with resume=\1"
+    for lines in verdict["told"].values():
+        assert re.fullmatch(sentence, lines[-1])
+        assert not any("Traceback" in line for line in lines)

@@ -12,6 +12,8 @@ TENSORS = {
     "count": torch.tensor(7),
     "double": torch.tensor(1 / 3, dtype=torch.float64),
     "empty": torch.zeros(0, 3),
+    "complex": torch.tensor([1 - 2j]),
+    "words": torch.tensor([3], dtype=torch.uint32),
 }
 
 
