@@ -190,11 +190,13 @@ class BudgetSettings:
 
     macs: float | None
     params: float | None
+    latency: float | None
+    latency_batch: Annotated[int, Ge(1)]
     allocation: Allocation
 
     def given(self) -> dict[str, float]:
         """Read what was asked for, by its name."""
-        values = {name: getattr(self, name) for name in ("macs", "params")}
+        values = {name: getattr(self, name) for name in ("macs", "params", "latency")}
         return {name: value for name, value in values.items() if value is not None}
 
 

@@ -36,7 +36,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": world_size(),
         "device": str(device),
-        "device_name": _device_name(device),
+        "device_name": device_name(device),
         "command": command(),
         "directory": os.getcwd(),
         "commit": ask_git("rev-parse", "HEAD"),
@@ -75,7 +75,8 @@ def package_version(package: str) -> str | None:
         return None
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """Name the hardware behind a device."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return platform.processor() or platform.machine()

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from admm_exp.budget_entry import budget_entry
+from admm_exp.budget_measures import latency_budget
 from admm_exp.clock import take_turns
 from admm_exp.config import ExperimentConfig, Inference, config_hash, digest
 from admm_exp.environment import code_digest, package_version
@@ -20,8 +22,8 @@ from admm_exp.methods.admm import starting_rho
 from admm_exp.phases.checkpoints import Checkpoints
 from admm_exp.phases.parts import Observers
 from admm_exp.phases.snapshot import Snapshot, read_newest
-from admm_exp.pruning.cost import measure_latency_ms
-from admm_exp.report import budget_entry, build_report
+from admm_exp.pruning.latency import LatencyRatio, measure_latency_ms
+from admm_exp.report import build_report
 from admm_exp.results import History
 from admm_exp.run_parts import parts_of
 from admm_exp.stages import STAGES, Artifacts, Run
@@ -79,7 +81,7 @@ def run_experiment(
 
     if not is_first():
         return {}
-    _add_latency(made, materials)
+    reached = _measure_latency(made, run)
     previous = materials.previous
     admm = {"rho": rho, "rho_setting": config.rho, **made.before_cut}
     report = origin(config, materials) | build_report(
@@ -92,7 +94,11 @@ def run_experiment(
         epochs_before=previous.report["epochs"]["total"] if previous else 0,
     )
     report["budget"] = budget_entry(
-        config.budget.given(), config.budget.allocation, made.models, made.curves
+        config.budget,
+        made.models,
+        made.curves,
+        chosen=made.latency.ratio if made.latency else None,
+        reached=reached,
     )
     report["inference"] = _inference(made, materials, config.inference)
     deliver(report, materials, made.dense, made.small, run_dir, export=config.export)
@@ -150,15 +156,29 @@ def _code_of(materials: Materials) -> str:
     return digest([code_digest(part) for part in parts if part is not None])
 
 
-def _add_latency(made: Artifacts, materials: Materials) -> None:
-    """Latency belongs to an architecture: the cut and the finetuned network share it."""
+def _measure_latency(made: Artifacts, run: Run) -> LatencyRatio | None:
+    """Time the networks, of which the cut and the finetuned one share an architecture.
+
+    Returns:
+        What the small network takes of the dense one's time, if that has a budget.
+    """
     networks = {"dense": made.dense, "small": made.small}
-    latency_ms = measure_latency_ms(
-        networks, materials.example_input(), LATENCY_BATCHES, LATENCY_SECONDS
-    )
+    budget, batches = latency_budget(run.config, run.materials), set(LATENCY_BATCHES)
+    reached = None
+    if budget is not None:
+        batches.add(budget.batch_size)
+        reached = budget.measure(made.small, made.dense)
+        if budget.is_missed_by(reached):
+            run.parts.observer.warned(
+                f"{budget} was met when the sparsities were chosen; now the cut network takes "
+                f"{reached.value:.3f} (+- {reached.spread:.3f}) of the dense one's time"
+            )
+    sample = run.materials.example_input()
+    times = measure_latency_ms(networks, sample, sorted(batches), LATENCY_SECONDS)
     for name, column in made.models.items():
         if name != "original":  # keeps what its own run measured
-            column["latency_ms"] = latency_ms["dense" if name == "dense" else "small"]
+            column["latency_ms"] = times["dense" if name == "dense" else "small"]
+    return reached
 
 
 def _inference(made: Artifacts, materials: Materials, asked: Inference) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """What becomes of every layer: from a budget, a file or one sparsity to settings of the layers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from admm_exp.config import ExperimentConfig
 from admm_exp.errors import ConfigError
 from admm_exp.pruning.budget import (
     Budget,
+    Counts,
     global_counts,
     sparsities_within,
     uniform_counts,
@@ -43,6 +44,7 @@ def settle_layers(
     metric: Metric,
     *,
     curves: Callable[[Planner], Sequence[Curve]] | None = None,
+    by_latency: Callable[[Counts], Mapping[str, float]] | None = None,
 ) -> LayerSettings:
     """Settle the sparsity of every group: by the budget, the user's file, or one for all.
 
@@ -53,38 +55,53 @@ def settle_layers(
         metric: Score of the channels.
         curves: Measures what every group costs; None before the network is trained, when
             allocation sensitivity is planned like uniform.
+        by_latency: Measures networks and chooses the sparsity of every group by the budget; None
+            before that can be done, when every group loses half of what it can.
 
     Raises:
         ConfigError: If the file cannot be used, or the budget cannot be reached.
     """
     asked, multiple = _asked_of_layers(config), config.channel_multiple
-    budget = _budget_of(config)
-    if planner is None or budget is None:
+    given = config.budget.given()
+    if planner is None or not given:
         return asked
-    allocation = config.budget.allocation
+    counts = _counts(config, planner, model, metric, curves)
+    ((quantity, fraction),) = given.items()
+    if quantity != "latency":
+        by_layer = sparsities_within(planner, Budget(quantity, fraction), counts, multiple)
+    elif by_latency is None:
+        by_layer = planner.sparsities(counts(0.5))
+    else:
+        by_layer = dict(by_latency(counts))
+    return replace(asked, by_layer=by_layer)
+
+
+def _counts(
+    config: ExperimentConfig,
+    planner: Planner,
+    model: nn.Module,
+    metric: Metric,
+    curves: Callable[[Planner], Sequence[Curve]] | None,
+) -> Counts:
+    """Share a budget among the groups: from a strength in [0, 1] to channels kept per group."""
+    allocation, multiple = config.budget.allocation, config.channel_multiple
     if allocation != "uniform" and hasattr(metric, "learn"):
         raise ConfigError(
             f"budget.allocation={allocation} ranks channels before gradients are known: "
             f"take another metric than {config.metric['name']}, or another allocation"
         )
     if allocation == "global":
-        counts = global_counts(planner, unit_scores(model, planner, metric), multiple)
-    elif allocation == "sensitivity" and curves is not None:
-        counts = sensitivity_counts(planner, curves(planner), multiple)
-    else:
-        counts = uniform_counts(planner, multiple)
-    return replace(asked, by_layer=sparsities_within(planner, budget, counts, multiple))
-
-
-def _budget_of(config: ExperimentConfig) -> Budget | None:
-    return next((Budget(*item) for item in config.budget.given().items()), None)
+        return global_counts(planner, unit_scores(model, planner, metric), multiple)
+    if allocation == "sensitivity" and curves is not None:
+        return sensitivity_counts(planner, curves(planner), multiple)
+    return uniform_counts(planner, multiple)
 
 
 def _asked_of_layers(config: ExperimentConfig) -> LayerSettings:
     if config.layers is None:
         return LayerSettings(config.sparsity, {})
     asked = read_layers(config.layers, config.sparsity)
-    if _budget_of(config) and asked.by_layer:
+    if config.budget.given() and asked.by_layer:
         raise ConfigError(
             f"layers={config.layers} and budget both choose the sparsity of layers: "
             f"give one, or a file that holds `exclude:` alone"

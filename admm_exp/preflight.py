@@ -1,17 +1,23 @@
 """What can be known of an experiment before anything is trained."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from admm_exp.admm.partitions.channel import Channel
+from admm_exp.budget_measures import latency_budget
 from admm_exp.config import ExperimentConfig
 from admm_exp.errors import ConfigError, ModelError
 from admm_exp.layer_plan import planner_of, settle_layers
 from admm_exp.materials import Materials
+from admm_exp.pruning.budget import Counts
+from admm_exp.pruning.latency_budget import LatencyChoice
 from admm_exp.pruning.plan import Plan
 from admm_exp.pruning.sparsities import LayerSettings
 from admm_exp.stages import constrain
+from admm_exp.training.layout import laid_out
 from admm_exp.training.pretrained import load_pretrained
 from admm_exp.training.seeding import seed_everything
 
@@ -55,11 +61,32 @@ def planned(config: ExperimentConfig, materials: Materials) -> Materials:
     return materials
 
 
-def planned_layers(config: ExperimentConfig, materials: Materials) -> tuple[Plan, LayerSettings]:
+def check_latency(config: ExperimentConfig, materials: Materials) -> None:
+    """Check, before anything is trained, that the smallest network is fast enough for the budget.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    budget, planner = latency_budget(config, materials), materials.planner
+    if budget is None or planner is None:
+        return
+    model = _on_device(materials)
+
+    def by_latency(counts: Counts) -> Mapping[str, float]:
+        budget.require_reachable(model, planner, counts)
+        return planner.sparsities(counts(1.0))
+
+    settle_layers(config, planner, model, materials.metric, by_latency=by_latency)
+
+
+def planned_layers(
+    config: ExperimentConfig, materials: Materials
+) -> tuple[Plan, LayerSettings, LatencyChoice | None]:
     """Plan the cut of the untrained network.
 
     Returns:
-        The plan, and the settings of the layers that lead to it.
+        The plan, the settings of the layers that lead to it, and what was measured if the budget
+        is a latency.
 
     Raises:
         ConfigError: If the layers file does not fit the network, or nothing would be cut.
@@ -75,5 +102,18 @@ def planned_layers(config: ExperimentConfig, materials: Materials) -> tuple[Plan
             f"admm-exp-plan plans the cut of whole channels: granularity must be channel, "
             f"got {config.granularity['name']}"
         )
-    layers = settle_layers(config, planner, materials.build_model(), materials.metric)
-    return planner.plan(layers, config.channel_multiple), layers
+    model, budget = _on_device(materials), latency_budget(config, materials)
+    choice: LatencyChoice | None = None
+
+    def by_latency(counts: Counts) -> Mapping[str, float]:
+        nonlocal choice
+        assert budget is not None
+        choice = budget.choose(model, planner, counts)
+        return choice.sparsities
+
+    layers = settle_layers(config, planner, model, materials.metric, by_latency=by_latency)
+    return planner.plan(layers, config.channel_multiple), layers, choice
+
+
+def _on_device(materials: Materials) -> nn.Module:
+    return laid_out(materials.build_model().to(materials.device), materials.device)

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from admm_exp.budget_entry import budget_sentence
 from admm_exp.inference import inference_rows
 from admm_exp.phases.prune import Cut
 from admm_exp.pruning.groups import KeptGroup
-from admm_exp.pruning.sensitivity import Curve
 from admm_exp.results import History
 from admm_exp.training.checkpoint import write_atomically
 
@@ -65,31 +65,6 @@ def build_report(
         "phases": [asdict(phase) for phase in history.phases],
         "history": [asdict(record) for record in history.epochs],
     }
-
-
-def budget_entry(
-    asked: Mapping[str, float],
-    allocation: str,
-    models: Mapping[str, Mapping[str, Any]],
-    curves: Sequence[Curve],
-) -> dict[str, Any] | None:
-    """Record what of the dense network should remain and what does, counted on the cut network.
-
-    Args:
-        asked: Fraction by quantity, one or none.
-        allocation: How it was shared among the groups.
-        models: Cost of dense and pruned network.
-        curves: What every group costs, if that was measured.
-    """
-    for quantity, fraction in asked.items():
-        return {
-            "quantity": quantity,
-            "asked": fraction,
-            "reached": models["pruned"][quantity] / models["dense"][quantity],
-            "allocation": allocation,
-            "sensitivity": [asdict(curve) for curve in curves],
-        }
-    return None
 
 
 def amount_of(report: Mapping[str, Any]) -> str:
@@ -177,7 +152,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"it; one MAC is two FLOPs.",
         "![loss and accuracy](figures/training.png)",
         *(["![residuals](figures/residuals.png)"] if report["admm"]["iterations"] else []),
-        *([_budget_sentence(report["budget"])] if report.get("budget") else []),
+        *([budget_sentence(report["budget"])] if report.get("budget") else []),
         "![channels](figures/layers.png)",
         f"## {unit.capitalize()}",
         _table(
@@ -201,15 +176,6 @@ def markdown(report: Mapping[str, Any]) -> str:
         ),
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def _budget_sentence(budget: Mapping[str, Any]) -> str:
-    sentence = (
-        f"Budget: {budget['asked']:.1%} of the dense network's {budget['quantity']}, "
-        f"{budget['reached']:.1%} reached on the cut network."
-    )
-    figure = "![sensitivity](figures/sensitivity.png)"
-    return f"{sentence}\n\n{figure}" if budget["sensitivity"] else sentence
 
 
 def surgery_sentence(surgery: Mapping[str, Any]) -> str:
@@ -244,6 +210,8 @@ def final_metrics(report: Mapping[str, Any]) -> dict[str, float]:
         "flops_ratio": small["flops"] / dense["flops"],
         "latency_ms": small["latency_ms"]["1"],
     }
+    if (budget := report.get("budget")) and budget["quantity"] == "latency":
+        numbers["latency_ratio"] = budget["reached"]
     if recalibrated := report["models"].get("recalibrated"):
         numbers["accuracy_recalibrated"] = recalibrated["test_accuracy"]
     return {f"final/{name}": round(float(value), 6) for name, value in numbers.items()}

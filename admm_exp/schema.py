@@ -229,6 +229,11 @@ def _unused(config: ExperimentConfig, given: Iterable[str]) -> Iterator[str]:
     if budget and "sparsity" in keys:
         name, value = next(iter(budget.items()))
         yield f"budget.{name}={value} chooses the sparsities: leave sparsity={config.sparsity} out"
+    if "budget.latency_batch" in keys and "latency" not in budget:
+        yield (
+            f"budget.latency_batch={config.budget.latency_batch} is what budget.latency is "
+            f"measured on: give it, or leave the batch out"
+        )
     dense = sorted(key for key in keys if key.startswith("schedule.dense."))
     if config.pretrained is not None and dense:
         yield (

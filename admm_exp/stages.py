@@ -1,6 +1,7 @@
 """The stages of an experiment, in order; each reads what earlier ones made and adds its own."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from admm_exp.config import (
-    ExperimentConfig,
-    TrainingSettings,
-    digest,
+from admm_exp.budget_measures import (
+    choice_file,
+    curves_file,
+    latency_budget,
+    sensitivity_curves,
+    settled_choice,
 )
+from admm_exp.config import ExperimentConfig, TrainingSettings
 from admm_exp.dense_key import dense_key
 from admm_exp.layer_plan import settle_layers
 from admm_exp.materials import Materials
@@ -23,20 +27,19 @@ from admm_exp.phases.gradients import learn_gradients
 from admm_exp.phases.parts import Parts
 from admm_exp.phases.plain import train_plain
 from admm_exp.phases.prune import Cut, prune
-from admm_exp.phases.sensitivity import cached_curves
-from admm_exp.pruning.budget import unit_scores
+from admm_exp.pruning.budget import Counts
 from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.pruning.latency_budget import LatencyChoice
 from admm_exp.pruning.layers_file import layers_text, unit_layers_text
 from admm_exp.pruning.plan import Planner
-from admm_exp.pruning.sensitivity import Curve, measure_curves
+from admm_exp.pruning.sensitivity import Curve
 from admm_exp.pruning.sparsities import LayerSettings
 from admm_exp.results import PhaseResult
 from admm_exp.run_parts import accuracies, measured, taught
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.checkpoint import write_atomically
 from admm_exp.training.distribution import is_first
-from admm_exp.training.layout import suited_layout
-from admm_exp.training.loop import as_evaluation
+from admm_exp.training.layout import laid_out
 from admm_exp.training.pretrained import load_pretrained
 from admm_exp.training.seeding import seed_everything
 
@@ -72,6 +75,7 @@ class Artifacts:
         dense_key: Names all that the dense network depends on (stage dense); None if it is that
             of the run before.
         curves: What every group costs (stage sparsify), if the budget is shared by it.
+        latency: The sparsities chosen by measuring (stage sparsify), if the budget is a latency.
         constrained: The network ready to be cut, and its groups (stage sparsify).
         before_cut: Accuracies of that network, and what ended its training if that is a question.
         cut: What the cut did (stage cut).
@@ -82,6 +86,7 @@ class Artifacts:
     dense: nn.Module = field(init=False)
     dense_key: str | None = None
     curves: tuple[Curve, ...] = ()
+    latency: LatencyChoice | None = None
     constrained: ConstrainedModel = field(init=False)
     before_cut: dict[str, Any] = field(init=False)
     cut: Cut = field(init=False)
@@ -92,7 +97,7 @@ def dense(made: Artifacts, run: Run) -> None:
     """Train the dense network, or take it from a file, the cache or the run before."""
     config, materials = run.config, run.materials
     seed_everything(config.seed)
-    model = _laid_out(materials.build_model().to(materials.device), materials)
+    model = laid_out(materials.build_model().to(materials.device), materials.device)
     made.dense = model
     if materials.previous:
         made.models["original"] = materials.previous.original()
@@ -109,12 +114,27 @@ def sparsify(made: Artifacts, run: Run) -> None:
     seed_everything(config.seed)
     model = copy.deepcopy(made.dense)
 
+    planner = materials.planner
+    folder = run.cache_dir / made.dense_key if made.dense_key else run.run_dir
+
     def curves(planner: Planner) -> tuple[Curve, ...]:
-        made.curves = _curves(made, run, planner)
+        path = folder / curves_file(config, planner)
+        made.curves = sensitivity_curves(run.parts, path, planner, made.dense, materials.metric)
         return made.curves
 
-    planner = materials.planner
-    layers = settle_layers(config, planner, model, materials.metric, curves=curves)
+    def by_latency(counts: Counts) -> Mapping[str, float]:
+        budget = latency_budget(config, materials)
+        assert budget is not None
+        assert planner is not None
+        path = folder / choice_file(config, materials.device, planner)
+        made.latency = settled_choice(
+            budget, run.parts, path, planner, lambda: budget.choose(made.dense, planner, counts)
+        )
+        return made.latency.sparsities
+
+    layers = settle_layers(
+        config, planner, model, materials.metric, curves=curves, by_latency=by_latency
+    )
     constrained = constrain(config, materials, model, layers)
     if is_first():
         text = (
@@ -142,11 +162,10 @@ def cut(made: Artifacts, run: Run) -> None:
     """Remove the channels and measure what is left before any finetuning."""
     dataset, n_batches = run.materials.dataset, run.config.schedule.recalibration_batches
     made.cut = prune(made.constrained, next(iter(dataset.val))[0], run.parts.observer)
-    cut_network = _laid_out(made.cut.model, run.materials)
+    cut_network = laid_out(made.cut.model, run.materials.device)
     made.models["pruned"] = measured(cut_network, run.materials)
-    made.small = _laid_out(
-        run.materials.method.start(cut_network, lambda: _fresh(made, run)), run.materials
-    )
+    started = run.materials.method.start(cut_network, lambda: _fresh(made, run))
+    made.small = laid_out(started, run.materials.device)
     if n_batches and made.small is cut_network:
         dataset.set_epoch(run.materials.method.last_training(run.config.schedule).offset)
         recalibrate_(made.small, islice(dataset.train, n_batches))
@@ -198,10 +217,6 @@ def constrain(
     )
 
 
-def _laid_out(model: nn.Module, materials: Materials) -> nn.Module:
-    return model.to(memory_format=suited_layout(model, materials.device))
-
-
 def _train_or_reuse(model: nn.Module, run: Run) -> str:
     """Fill the dense network; return what names all that it depends on."""
     config, materials = run.config, run.materials
@@ -217,24 +232,6 @@ def _train_or_reuse(model: nn.Module, run: Run) -> str:
         lambda watched: _train(model, "dense", settings, watched, 0),
     )
     return key
-
-
-def _curves(made: Artifacts, run: Run, planner: Planner) -> tuple[Curve, ...]:
-    """Measure what every group costs, or read it beside the dense network."""
-    folder = run.cache_dir / made.dense_key if made.dense_key else run.run_dir
-    names = [group.name for group in planner.prunable.groups]
-    metric = run.materials.metric
-
-    def validate(network: nn.Module) -> float:
-        return as_evaluation(run.parts.validate_fn(network)).accuracy
-
-    return cached_curves(
-        folder / f"sensitivity-{digest([run.config.metric, names])}.json",
-        names,
-        lambda: measure_curves(
-            made.dense, planner, unit_scores(made.dense, planner, metric), validate
-        ),
-    )
 
 
 def _fresh(made: Artifacts, run: Run) -> nn.Module:

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from admm_exp.config import ExperimentConfig, amounts
+from admm_exp.pruning.latency import LatencyRatio
 from admm_exp.pruning.plan import Plan
 from admm_exp.report import short_count, summary_rows, surgery_sentence
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
@@ -108,8 +109,14 @@ class Terminal:
         for line in lines:
             self.console.print(line, markup=False)
 
-    def planned(self, plan: Plan, path: Path) -> None:
-        """Show the prunable groups and what the cut would leave."""
+    def planned(self, plan: Plan, path: Path, latency: LatencyRatio | None) -> None:
+        """Show the prunable groups and what the cut would leave.
+
+        Args:
+            plan: The cut.
+            path: The layers file that was written.
+            latency: What the cut network takes, if that was measured.
+        """
         table = Table(header_style="bold", box=None, pad_edge=False)
         titles = ("group", "sparsity", "channels", "params", "MACs", "tied with")
         for title in titles:
@@ -133,7 +140,10 @@ class Terminal:
         for kept in plan.kept:
             self.console.print(f"kept whole: {kept.name}: {kept.reason}", markup=False)
         left = small.macs / dense.macs, small.params / dense.params
-        self.console.print(f"left of the dense network: MACs {left[0]:.1%}, params {left[1]:.1%}")
+        measured = f", latency {latency.value:.1%} (+- {latency.spread:.1%})" if latency else ""
+        self.console.print(
+            f"left of the dense network: MACs {left[0]:.1%}, params {left[1]:.1%}{measured}"
+        )
         self.console.print(f"edit {path}, then run: admm-exp layers={path}", markup=False)
 
     def _status(self) -> str:

@@ -29,7 +29,7 @@ FLOORS = (
     ("training", "data", "models"),
     ("pruning", "pruning_result", "tracking", "figures", "schema", "environment"),
     ("phases", "saved_model", "onnx_file"),
-    ("methods", "previous", "pruner_settings", "inference"),
+    ("methods", "previous", "pruner_settings", "inference", "budget_entry"),
     (
         "report",
         "page",
@@ -42,6 +42,7 @@ FLOORS = (
         "job_observer",
     ),
     ("repetition", "sweep_report", "run_parts", "dense_key"),
+    ("budget_measures",),
     ("handover", "terminal", "sweep_terminal", "stages"),
     ("experiment", "preflight", "bench"),
     ("app",),

@@ -70,7 +70,10 @@ def test_a_group_is_what_differs_by_seed_alone() -> None:
     assert group_hash(config_of("rho=1")) != group_hash(config_of("rho=2"))
 
 
-@pytest.mark.parametrize("override", ["budget.macs=0.5", "budget.params=0.3", "channel_multiple=8"])
+@pytest.mark.parametrize(
+    "override",
+    ["budget.macs=0.5", "budget.params=0.3", "budget.latency=0.6", "channel_multiple=8"],
+)
 def test_what_counts_channels_is_refused_below_them(override: str) -> None:
     config_of(override)
     with pytest.raises(ConfigError, match=rf"^{override} counts whole channels: .* got element$"):
@@ -81,6 +84,8 @@ def test_what_counts_channels_is_refused_below_them(override: str) -> None:
     ("typed", "sentence"),
     [
         (["budget.macs=0.5", "sparsity=0.3"], r"^budget.macs=0.5 chooses the sparsities: leave "),
+        (["budget.latency=0.6", "sparsity=0.3"], r"^budget.latency=0.6 chooses the sparsities: "),
+        (["budget.macs=0.5", "budget.latency_batch=8"], r"^budget.latency_batch=8 is what budget"),
         (["pretrained=FILE", "schedule.dense.epochs=3"], r"leave schedule.dense.epochs out$"),
     ],
 )
@@ -92,6 +97,20 @@ def test_what_would_not_be_used_is_refused_if_it_was_typed(
     check_config(settings_of(*overrides), overrides[:1])  # the other one may be a preset's
     with pytest.raises(ConfigError, match=sentence):
         check_config(settings_of(*overrides), overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["budget.latency=1.0"], r"^budget.latency must be in \(0, 1\), got 1.0$"),
+        (["budget.latency_batch=0"], r"^budget.latency_batch must be at least 1, got 0$"),
+        (["budget.latency=0.6", "budget.macs=0.5"], r"one of macs, latency, got 2 of them$"),
+        (["budget.latency=0.6", "budget.params=0.5"], r"one of params, latency, got 2 of them$"),
+    ],
+)
+def test_a_latency_budget_is_refused_as_the_others_are(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        config_of(*overrides)
 
 
 def test_pretrained_weights_change_the_hash_by_what_they_hold(tmp_path: Path) -> None:

@@ -45,6 +45,13 @@ def test_numbers_of_a_first_round_count_from_its_dense_network():
     assert "final/accuracy_recalibrated" not in numbers
 
 
+@pytest.mark.parametrize("quantity", ["latency", "macs"])
+def test_a_latency_that_had_a_budget_is_a_final_number(quantity):
+    report = report_of() | {"budget": {"quantity": quantity, "reached": 0.61}}
+    expected = 0.61 if quantity == "latency" else None
+    assert final_metrics(report).get("final/latency_ratio") == expected
+
+
 def test_numbers_of_a_later_round_count_from_the_first_dense_network():
     rounds = {"round": 2, "original_channels": {"a": 16, "b": 8}}
     numbers = final_metrics(report_of(rounds, original=column(1.0, 400)))

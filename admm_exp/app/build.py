@@ -27,7 +27,7 @@ from admm_exp.job_file import Job
 from admm_exp.materials import Materials
 from admm_exp.onnx_file import require_onnx
 from admm_exp.phases.parts import Observer
-from admm_exp.preflight import planned
+from admm_exp.preflight import check_latency, planned
 from admm_exp.previous import read_previous
 from admm_exp.pruning.cost import count_cost
 from admm_exp.schema import check_arguments
@@ -36,6 +36,8 @@ from admm_exp.tracking.spool import origin_of, read_entries
 from admm_exp.training.device import resolve_device, use_device, use_threads
 from admm_exp.training.loop import evaluate
 from admm_exp.training.stepping import use_precision
+
+CALLED_WITH = {"train_fn": ("model", "optimizer", "epoch"), "validate_fn": ("model", "batches")}
 
 
 def build_materials(
@@ -93,6 +95,8 @@ def build_materials(
         planner = materials.planner
         cost = planner.dense if planner else count_cost(build_original(), materials.example_input())
         use_threads(cost.macs * config.schedule.batch_size)
+    if team.rank == 0:  # the others would disturb each other
+        check_latency(config, materials)
     return materials
 
 
@@ -177,7 +181,16 @@ def build_function(name: str, part: dict[str, Any], batches: Any = None) -> Any:
     function = build(name, part | {"_partial_": True})
     if batches is not None and "batches" in taken_by(part):
         function = partial(function, batches=batches)
-    return function() if inspect.isclass(pkgutil.resolve_name(part["_target_"])) else function
+    if inspect.isclass(pkgutil.resolve_name(part["_target_"])):
+        function = function()
+    try:
+        inspect.signature(function).bind(*CALLED_WITH[name])
+    except TypeError as error:
+        raise ConfigError(
+            f"{name} is called with ({', '.join(CALLED_WITH[name])}), which {part['_target_']} "
+            f"does not take: {error}"
+        ) from error
+    return function
 
 
 def taken_by(part: dict[str, Any]) -> set[str]:

@@ -37,8 +37,8 @@ def _plan(composed: DictConfig) -> None:
 
     config = check_config(settings, HydraConfig.get().overrides.task)
     terminal = Terminal()
-    plan, layers = planned_layers(config, build_materials(config, terminal))
+    plan, layers, choice = planned_layers(config, build_materials(config, terminal))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("x") as file:
         file.write(layers_text(plan, layers))
-    terminal.planned(plan, path)
+    terminal.planned(plan, path, choice.ratio if choice else None)

@@ -12,7 +12,7 @@ from admm_exp.models.cifar_resnet import resnet20
 from admm_exp.models.torchvision_zoo import torchvision_model
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.cost import count_cost
-from admm_exp.training.layout import suited_layout
+from admm_exp.training.layout import laid_out
 from admm_exp.training.optimizer import build_optimizer
 
 RHO, LR = 1e-3, 1e-3
@@ -78,7 +78,7 @@ def subject(
     """
     torch.manual_seed(0)
     model = _build(name).to(device)
-    model = model.to(memory_format=suited_layout(model, device))
+    model = laid_out(model, device)
     images = torch.randn(batch_size, 3, size, size, device=device)
     labels = torch.randint(CLASSES[name], (batch_size,), device=device)
     constrained = ConstrainedModel(

@@ -1,6 +1,6 @@
 """Checkpoints after every epoch, and the way back to one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -97,6 +97,14 @@ class Checkpoints:
     def has_begun(self, phase: str) -> bool:
         """Tell whether an earlier process worked on the phase."""
         return phase in self._earlier.logs
+
+    def settle(self, phase: str, choose: Callable[[], Any]) -> Any:
+        """Take the choice that an earlier process trained with, or choose and remember it."""
+        log = self._logs[phase]
+        log.choice = self._earlier.logs.get(phase, log).choice
+        if log.choice is None:
+            log.choice = choose()
+        return log.choice
 
     def phase_started(self, name: str, epochs: int) -> None:
         """Begin a phase's log."""

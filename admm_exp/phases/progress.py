@@ -1,7 +1,8 @@
 """How far a run has come: what a phase finds when it begins anew where it stopped."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 from torch.optim import Optimizer
@@ -21,6 +22,7 @@ class PhaseLog:
         steps_per_epoch: Optimizer steps of the last epoch.
         seconds: Time it took, over all processes that worked on it.
         result: How it ended; None while it lasts.
+        choice: What it settled for the rest of the run, as plain data.
     """
 
     epochs: list[EpochRecord] = field(default_factory=list)
@@ -29,6 +31,7 @@ class PhaseLog:
     steps_per_epoch: int = 0
     seconds: float = 0.0
     result: PhaseResult | None = None
+    choice: Any = None
 
 
 class Progress(Protocol):
@@ -59,6 +62,14 @@ class Progress(Protocol):
     def has_begun(self, phase: str) -> bool:
         """Tell whether an earlier process worked on the phase."""
 
+    def settle(self, phase: str, choose: Callable[[], Any]) -> Any:
+        """Choose once in the life of a run what could come out otherwise another time.
+
+        Args:
+            phase: Name of the phase, which has been told to the observer as started.
+            choose: Returns plain data.
+        """
+
 
 class NoProgress:
     """Keeps nothing: every phase begins at its beginning."""
@@ -79,3 +90,7 @@ class NoProgress:
     def has_begun(self, phase: str) -> bool:
         """Tell that it is not."""
         return False
+
+    def settle(self, phase: str, choose: Callable[[], Any]) -> Any:
+        """Choose now."""
+        return choose()

@@ -113,4 +113,5 @@ def _log(value: Mapping[str, Any]) -> PhaseLog:
         int(value["steps_per_epoch"]),
         float(value["seconds"]),
         None if result is None else PhaseResult(**result),
+        value["choice"],
     )

@@ -12,7 +12,7 @@ from admm_exp.admm.metrics import Metric
 from admm_exp.errors import ConfigError
 from admm_exp.pruning.cost import Cost
 from admm_exp.pruning.groups import scale_columns
-from admm_exp.pruning.plan import Planner, sparsity_of
+from admm_exp.pruning.plan import Planner
 
 Counts = Callable[[float], list[int]]
 
@@ -130,7 +130,7 @@ def sparsities_within(
             weak = strength
         else:
             strong = strength
-    kept = _between(counts(strong), counts(weak), share, budget.fraction)
+    kept = between(counts(strong), counts(weak), share, budget.fraction)
     if abs(share(kept) - budget.fraction) > TOLERANCE:
         kept = _nudged(planner, kept, share, budget.fraction, channel_multiple)
     reached = share(kept)
@@ -140,16 +140,20 @@ def sparsities_within(
             f"{f' in multiples of {channel_multiple}' if channel_multiple > 1 else ''}: "
             f"the nearest is {reached:.3f}"
         )
-    return {
-        group.name: sparsity_of(group.n_units, n)
-        for group, n in zip(planner.prunable.groups, kept, strict=True)
-    }
+    return planner.sparsities(kept)
 
 
-def _between(
+def between(
     fewer: list[int], more: list[int], share: Callable[[Sequence[int]], float], target: float
 ) -> list[int]:
-    """Move group by group from too few channels towards too many; return the nearest."""
+    """Move group by group from too few channels towards too many; return the nearest.
+
+    Args:
+        fewer: Channels kept per group that cost too little.
+        more: Channels kept per group that cost too much.
+        share: What a network costs, as a fraction of the dense one.
+        target: The fraction.
+    """
     best, distance = fewer, abs(share(fewer) - target)
     current = list(fewer)
     for position, count in enumerate(more):

@@ -1,22 +1,15 @@
-"""What a network costs: parameters, multiply-accumulates, bytes, milliseconds."""
+"""What a network costs: parameters, multiply-accumulates, bytes."""
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from statistics import median
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-
-from admm_exp.clock import take_turns
-
-LATENCY_ROUNDS = 5
-"""Turns that each model gets at the clock, per batch size."""
 
 
 @dataclass(frozen=True)
@@ -81,43 +74,17 @@ def macs_by_layer(model: nn.Module, example_input: Tensor) -> dict[str, int]:
     }
 
 
-def measure_latency_ms(
-    models: Mapping[str, nn.Module],
-    sample: Tensor,
-    batch_sizes: Sequence[int],
-    min_seconds: float,
-) -> dict[str, dict[str, float]]:
-    """Time the forward passes of several models side by side.
-
-    One number is the median time of one forward pass of the whole batch, in inference mode and
-    eval mode, with all threads of this process and with the device waited for. The models take
-    turns, so that a machine that slows down or warms up does so for all of them.
-
-    Args:
-        models: Name -> network, all on one device; left as they are.
-        sample: (1, C, H, W) on that device, repeated to fill a batch.
-        batch_sizes: Each at least 1.
-        min_seconds: Time spent on every model and batch size, > 0.
-
-    Returns:
-        Name -> {batch size as text: milliseconds}.
-
-    Raises:
-        ValueError: A batch size below 1, or `min_seconds` not positive.
-    """
-    if min(batch_sizes, default=1) < 1:
-        raise ValueError(f"batch_sizes must be at least 1, got {list(batch_sizes)}")
-    if not min_seconds > 0:
-        raise ValueError(f"min_seconds must be > 0, got {min_seconds}")
-    latency_ms: dict[str, dict[str, float]] = {name: {} for name in models}
-    with _evaluating(*models.values()), torch.inference_mode():
-        for batch_size in batch_sizes:
-            batch = sample[:1].repeat(batch_size, *(1 for _ in sample.shape[1:]))
-            passes = {name: partial(model, batch) for name, model in models.items()}
-            seconds = take_turns(passes, LATENCY_ROUNDS, min_seconds / LATENCY_ROUNDS)
-            for name, times in seconds.items():
-                latency_ms[name][str(batch_size)] = 1000 * median(times)
-    return latency_ms
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Put networks into evaluation mode inside the `with` block."""
+    modes = {module: module.training for model in models for module in model.modules()}
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def _counted(model: nn.Module, sample: Tensor) -> FlopCounterMode:
@@ -130,7 +97,7 @@ def _counted(model: nn.Module, sample: Tensor) -> FlopCounterMode:
 
 def _run_counted(model: nn.Module, sample: Tensor) -> FlopCounterMode:
     with (
-        _evaluating(model),
+        evaluating(model),
         _unfused_attention(),
         torch.no_grad(),
         FlopCounterMode(display=False) as counter,
@@ -143,18 +110,6 @@ def _count_nonzero(parameter: Tensor) -> int:
     if parameter.is_meta:
         return math.prod(parameter.shape)
     return int(torch.count_nonzero(parameter.detach()))
-
-
-@contextmanager
-def _evaluating(*models: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for model in models for module in model.modules()}
-    for model in models:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 @contextmanager

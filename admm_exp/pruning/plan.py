@@ -81,17 +81,23 @@ class Planner:
         self.model, self.example_input = _without_numbers(model, example_input[:1])
         self.dense = count_cost(self.model, self.example_input)
 
-    def cut(self, kept: Sequence[int]) -> nn.Module:
+    def cut(self, kept: Sequence[int], model: nn.Module | None = None) -> nn.Module:
         """Cut a copy of the network down to so many channels per group.
 
         Args:
             kept: Channels that stay in every group, as many in each of its blocks.
+            model: The network with its numbers; None for the one that holds none.
         """
         support = [
             _first_of_each_block(group, n)
             for group, n in zip(self.prunable.groups, kept, strict=True)
         ]
-        return cut(self.model, self.prunable.groups, support)
+        return cut(self.model if model is None else model, self.prunable.groups, support)
+
+    def sparsities(self, kept: Sequence[int]) -> dict[str, float]:
+        """Name the sparsity of every group that keeps so many of its channels."""
+        groups = zip(self.prunable.groups, kept, strict=True)
+        return {group.name: sparsity_of(group.n_units, n) for group, n in groups}
 
     def cost(self, kept: Sequence[int]) -> Cost:
         """Count what a network with so many channels per group costs."""

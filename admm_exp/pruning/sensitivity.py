@@ -47,12 +47,12 @@ def measure_curves(
         model: The trained network; left as it is.
         planner: Knows its groups.
         scores: (n_units,) of every group, higher is better.
-        validate: Returns the accuracy of a network on validation data.
+        validate: Returns the accuracy of a network, which it may change, on validation data.
 
     References:
         Li et al. 2017, arXiv 1608.08710, section 3.2.
     """
-    whole = validate(model)
+    whole = validate(copy.deepcopy(model))
     curves = []
     for group, score in zip(planner.prunable.groups, scores, strict=True):
         counts = [group.count_kept(level) for level in LEVELS]

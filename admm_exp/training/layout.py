@@ -23,6 +23,11 @@ def suited_layout(model: nn.Module, device: torch.device) -> torch.memory_format
     return torch.contiguous_format if is_at_risk or is_volumetric else torch.channels_last
 
 
+def laid_out(model: nn.Module, device: torch.device) -> nn.Module:
+    """Bring a network on a device into the layout that suits it, in place."""
+    return model.to(memory_format=suited_layout(model, device))
+
+
 def _is_at_risk(layer: nn.Module) -> bool:
     return (
         isinstance(layer, nn.Conv2d)

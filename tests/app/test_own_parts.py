@@ -61,6 +61,31 @@ def test_a_function_gets_its_batches_and_a_class_is_built_once() -> None:
     assert build_function("train_fn", {}, []) is None
 
 
+def validate_alone(model: Any) -> float:
+    return 0.5
+
+
+class Unready:
+    def __call__(self, model: Any) -> float:
+        return 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "called"),
+    [
+        ("validate_fn", "validate_alone", "(model, batches)"),
+        ("validate_fn", "Unready", "(model, batches)"),
+        ("train_fn", "validate_alone", "(model, optimizer, epoch)"),
+    ],
+)
+def test_a_function_that_does_not_take_what_it_is_given_is_one_sentence(
+    name: str, target: str, called: str
+) -> None:
+    sentence = f"{name} is called with {called}, which {__name__}.{target} does not take: too many"
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        build_function(name, {"_target_": f"{__name__}.{target}"})
+
+
 @pytest.mark.parametrize(
     ("part", "sentence"),
     [

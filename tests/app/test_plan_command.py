@@ -128,6 +128,7 @@ def test_a_run_reaches_its_budget(work: Path, planned: Done, allocation: str) ->
         (["budget.macs=0.5", "layers=layers.yaml"], "both choose the sparsity of layers"),
         (["budget.macs=0.5", "sparsity=0.3"], "budget.macs=0.5 chooses the sparsities: leave"),
         (["budget.macs=0.5", "budget.allocation=global"], "ranks the channels of a trained"),
+        (["budget.latency=0.01", "budget.latency_batch=1"], "cannot be reached: the smallest net"),
     ],
 )
 def test_a_budget_that_cannot_be_is_refused(

@@ -249,3 +249,18 @@ def test_death_between_dense_training_and_admm_leaves_no_trace(tmp_path):
     first, again = until_death(), until_death()
     assert is_same(first[0], again[0])
     assert first[1] == again[1]
+
+
+def test_a_choice_that_was_trained_with_stays(tmp_path):
+    def settled(earlier, choose):
+        progress = Checkpoints(tmp_path, ORIGIN, History(), earlier)
+        progress.phase_started("latency", 0)
+        choice = progress.settle("latency", choose)
+        parts = Parts(train_fn, accuracy_of, sgd, progress, progress=progress)
+        settings = {"lr": 0.1, "decay": "constant", "warmup_epochs": 0}
+        train_plain(mlp(), "finetune", parts, epochs=1, offset=0, **settings)
+        return choice
+
+    assert settled(None, lambda: {"a": 0.1}) == {"a": 0.1}
+    assert settled(read_newest(tmp_path), lambda: {"a": 0.2}) == {"a": 0.1}
+    assert settled(None, lambda: {"a": 0.3}) == {"a": 0.3}  # a new run in the same folder
