@@ -119,9 +119,9 @@ def test_write_that_breaks_off_leaves_the_old_content(tmp_path, monkeypatch):
     write_atomically(path, b"old")
 
     def full_disk(descriptor):
-        raise OSError("no space left")
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full_disk)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
         write_atomically(path, b"new and longer")
     assert path.read_bytes() == b"old"
