@@ -116,7 +116,7 @@ def settled_choice(
     parts.observer.phase_finished(PhaseResult(phase, perf_counter() - start, 0, is_cached))
     if choice.ratio.spread > TOLERANCE:
         parts.observer.warned(
-            f"{budget}: the machine is too busy to tell latencies apart; the ratio of the chosen "
+            f"{budget}: the machine is too noisy to tell latencies apart; the ratio of the chosen "
             f"network, {choice.ratio.value:.3f}, is known within +- {choice.ratio.spread:.3f} alone"
         )
     return choice
