@@ -1,8 +1,12 @@
 import copy
+import json
 from functools import partial
+from itertools import product
 
 import pytest
 import torch
+from conftest import SHORT, run_command
+from stores import runs_at, store_of
 from torch import nn
 
 from admm_exp.clock import take_turns
@@ -96,3 +100,22 @@ def test_every_engine_computes_what_the_network_does():
         for prepare in engines_for(EXAMPLE).values():
             computed = prepare(copy.deepcopy(network))(batch)
             torch.testing.assert_close(computed, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(missing_packages()), reason="ONNX Runtime is not installed")
+def test_a_run_is_timed_in_every_engine_if_it_is_asked_to(tmp_path):
+    done = run_command(tmp_path, *SHORT, "inference=all", "experiment_name=timed")
+    assert done.returncode == 0, done.stderr
+    (run_dir,) = (tmp_path / "outputs" / "runs").iterdir()
+    report = json.loads((run_dir / "report.json").read_text())
+    timings = report["inference"]["timings"]
+    engines = ("eager", "channels last", "compiled", "ONNX Runtime")
+    assert [(t["batch_size"], t["engine"]) for t in timings] == list(product((1, 64), engines))
+    models = report["models"]
+    macs_ratio = models["dense"]["macs"] / models["finetuned"]["macs"]
+    assert report["inference"]["macs_ratio"] == macs_ratio > 1.0
+    assert "| ONNX Runtime | 64 |" in (run_dir / "report.md").read_text()
+    (run,) = runs_at(store_of(tmp_path), "tags.kind = 'run'", "timed")
+    assert run.data.metrics["inference/macs_ratio"] == pytest.approx(macs_ratio, abs=1e-6)
+    assert run.data.metrics["inference/eager/batch_1/small_latency_ms"] > 0.0

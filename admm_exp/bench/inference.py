@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from admm_exp.bench.network import subject
@@ -28,18 +27,14 @@ def inference(bench: Bench) -> Iterator[Row]:
 
 def multiples(bench: Bench) -> Iterator[Row]:
     """Measure what ResNet-20 keeps at the same sparsity, rounded to a channel_multiple or not."""
-    networks, images = {}, torch.empty(0)
-    for multiple in MULTIPLES:
-        made = subject(
-            "resnet20",
-            32,
-            2,
-            bench.device,
-            sparsity=ODD_SPARSITY,
-            channel_multiple=multiple,
+    subjects = {
+        f"multiple {multiple}": subject(
+            "resnet20", 32, 2, bench.device, sparsity=ODD_SPARSITY, channel_multiple=multiple
         )
-        networks[f"multiple {multiple}"], _ = made.constrained.cut(made.images)
-        images = made.images
+        for multiple in MULTIPLES
+    }
+    networks = {name: made.constrained.cut(made.images)[0] for name, made in subjects.items()}
+    images = subjects[f"multiple {MULTIPLES[0]}"].images
     title = f"resnet20 without {ODD_SPARSITY:.0%} of its channels"
     yield from _rows(bench, "multiple", title, networks, images)
 
