@@ -22,12 +22,24 @@ def move(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
         return None
     codes = codes.expand(tensor.shape)
     if name in ("view", "_unsafe_view", "_reshape_alias", "reshape"):
-        moved: Any = codes.reshape(outputs.shape)
-    else:
-        moved = func(codes, *args[1:], **kwargs)
+        reshaped = compact(codes.reshape(outputs.shape))
+        return rectangular(flow, reshaped, _open_dim(args[1], reshaped))
+    moved: Any = func(codes, *args[1:], **kwargs)
     if isinstance(moved, Tensor):
         return rectangular(flow, compact(moved), -3 if name == "pixel_shuffle" else None)
     return [rectangular(flow, compact(part)) for part in moved]
+
+
+def _open_dim(sizes: Sequence[int] | torch.dtype, codes: Tensor) -> int | None:
+    """Find the size that a reshape leaves open (-1), if channels differ along it, or None.
+
+    Code that writes `view(n, t, -1, head_dim)` works with any number of heads, and code that
+    writes `view(n, t, heads, -1)` with any width of a head.
+    """
+    if isinstance(sizes, torch.dtype) or -1 not in sizes:
+        return None
+    dim = list(sizes).index(-1)
+    return dim if codes.shape[dim] > 1 else None
 
 
 def _selectable(flow: Flow, name: str, codes: Tensor, args: Any, outputs: Any) -> Tensor | None:

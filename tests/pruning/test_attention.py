@@ -360,13 +360,3 @@ def test_macs_of_pruned_attention_are_hand_counted():
     projections = length * width * 3 * inner + length * inner * width
     products = 2 * length * length * inner
     assert count_cost(small, tokens).macs == projections + products + length * width * 5
-
-
-def test_pruned_attention_is_exported_for_any_batch():
-    model, tokens = randomise_(Asked()).eval(), tokens_for({})
-    _, small = masked_and_cut(model, tokens)
-    program = torch.export.export(
-        small, (tokens,), dynamic_shapes=({0: torch.export.Dim.AUTO},)
-    ).module()
-    more = torch.cat([tokens, 2 * tokens])
-    torch.testing.assert_close(program(more), small(more))

@@ -68,6 +68,20 @@ class FusedAttention(nn.Module):
         return self.out(mixed.transpose(1, 2).reshape(n, t, -1))
 
 
+class HeadsOf6(FusedAttention):
+    """Attention whose code knows the width of a head, and not how many there are."""
+
+    def __init__(self):
+        super().__init__(None)
+        self.qkv, self.out = nn.Linear(6, 72), nn.Linear(24, 5)
+
+    def forward(self, steps):
+        n, t, _ = steps.shape
+        query, key, value = self.qkv(steps).view(n, t, 3, -1, 6).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.out(mixed.transpose(1, 2).reshape(n, t, -1))
+
+
 class FusedAttentionOf8(FusedAttention):
     def __init__(self):
         super().__init__(None)
@@ -167,6 +181,7 @@ NETWORKS = {
     ),
     "attention": (Attention, STEPS, {"query", "value"}),
     "fused_attention": (lambda: FusedAttention(0.5), STEPS, {"qkv"}),
+    "heads": (HeadsOf6, STEPS, {"qkv"}),
     "layer_norm_mlp": (
         lambda: nn.Sequential(
             nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 5)
@@ -268,6 +283,12 @@ def test_layer_loses_half_of_its_channels_without_loss(name):
     small.train()(inputs).square().mean().backward()
     unused = {n for n, p in small.named_parameters() if p.grad is None}
     assert unused <= {"unused.weight", "unused.bias"}
+
+
+def test_size_that_a_reshape_leaves_open_decides_between_heads_and_their_width():
+    heads, widths = built("heads")[0].groups[0], built("fused_attention")[0].groups[0]
+    assert (heads.n_units, heads.width) == (4, 6)
+    assert (widths.n_units, widths.width) == (4, 2)
 
 
 class Started(nn.Module):
