@@ -53,8 +53,8 @@ def settle_layers(
         planner: Channel groups of the network; None below the channel, where nothing is cut.
         model: The network; trained, where its channels are ranked.
         metric: Score of the channels.
-        curves: Measures what every group costs; None before the network is trained, when
-            allocation sensitivity is planned like uniform.
+        curves: Measures what every group costs; None before the network is trained, when its
+            channels cannot be ranked and every allocation is planned like uniform.
         by_latency: Measures networks and chooses the sparsity of every group by the budget; None
             before that can be done, when every group loses half of what it can.
 
@@ -90,11 +90,11 @@ def _counts(
             f"budget.allocation={allocation} ranks channels before gradients are known: "
             f"take another metric than {config.metric['name']}, or another allocation"
         )
+    if allocation == "uniform" or curves is None:
+        return uniform_counts(planner, multiple)
     if allocation == "global":
         return global_counts(planner, unit_scores(model, planner, metric), multiple)
-    if allocation == "sensitivity" and curves is not None:
-        return sensitivity_counts(planner, curves(planner), multiple)
-    return uniform_counts(planner, multiple)
+    return sensitivity_counts(planner, curves(planner), multiple)
 
 
 def _asked_of_layers(config: ExperimentConfig) -> LayerSettings:
