@@ -58,9 +58,8 @@ def test_unknown_name_is_refused():
 
 
 def test_a_cpu_keeps_the_step_whose_rounding_is_known():
-    assert not build_optimizer("sgd", [nn.Parameter(torch.zeros(1))], 0.1, **SETTINGS).defaults[
-        "fused"
-    ]
+    optimizer = build_optimizer("sgd", [nn.Parameter(torch.zeros(1))], 0.1, **SETTINGS)
+    assert not optimizer.defaults["fused"]
 
 
 @pytest.mark.gpu
