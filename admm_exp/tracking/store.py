@@ -127,6 +127,8 @@ def _load_mlflow() -> None:
         import mlflow  # noqa: F401
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A database error is told in one sentence; MLflow would print its traceback every time.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def _lock(uri: str) -> AbstractContextManager[object]:
