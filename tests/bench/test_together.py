@@ -28,6 +28,7 @@ def test_stacked_networks_train_as_each_does_alone() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch.func's, part of the row
 def test_jobs_run_together_in_a_tiny_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("admm_exp.bench.row.QUICK_ROUNDS", 1)
     bench = Bench(True, torch.device("cpu"), tmp_path, Machine(1e9, 1e9))
