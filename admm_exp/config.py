@@ -42,12 +42,14 @@ class WStep(StrEnum):
     """How W is pulled towards Z - U.
 
     `gradient` adds to the gradients; `folded` does the same through the weight decay of SGD;
-    `proximal` pulls after the optimizer's step.
+    `proximal` pulls after the optimizer's step; `reduced` adds to the gradients of the units that
+    are to be removed alone, the kept ones train freely.
     """
 
     gradient = "gradient"
     folded = "folded"
     proximal = "proximal"
+    reduced = "reduced"
 
 
 class OptimizerName(StrEnum):

@@ -29,6 +29,7 @@ from admm_exp.pruner_settings import (
 )
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.penalty import StepCount
+from admm_exp.pruning.w_step import W_STEPS
 from admm_exp.pruning_result import PruningResult
 from admm_exp.results import Announcing, History
 from admm_exp.training.batch_norm import recalibrate_
@@ -89,6 +90,7 @@ class ADMMPruner:
         self._validate_fn = validate_fn
         self._optimizer_fn = optimizer_fn or _sgd
         self._is_auto = rho == "auto"
+        self._w_step = "gradient"
         by_layer = {} if isinstance(sparsity, int | float) else dict(sparsity)
         default = (
             float(sparsity) if isinstance(sparsity, int | float) else by_layer.pop("default", 0.0)
@@ -117,11 +119,13 @@ class ADMMPruner:
 
         Args:
             optimizer: Optimizer of all parameters of the model.
-            w_step: "gradient", "folded" (the same by the weight decay of SGD) or "proximal" (after
-                the step, stable for every rho, right for Adam-like optimizers).
+            w_step: "gradient", "folded" (the same by the weight decay of SGD), "proximal" (after
+                the step, stable for every rho, right for Adam-like optimizers) or "reduced" (as
+                gradient, on the units to be removed alone; the kept ones train freely).
 
         Raises:
-            ConfigError: If rho is "auto" or the metric reads gradients, which needs `prune`.
+            ConfigError: If rho is "auto" or the metric reads gradients, which needs `prune`, or
+                there is no such form.
             TrainingError: On leaving the block, if the optimizer was never stepped.
         """
         if self._is_auto:
@@ -129,12 +133,14 @@ class ADMMPruner:
                 "rho=auto needs the learning rates of the whole ADMM phase: "
                 "give ADMMPruner a number, for example from admm_exp.admm.rho.auto_rho"
             )
+        require("w_step", w_step, w_step in W_STEPS, f"one of {', '.join(W_STEPS)}")
         require_learned(self._constrained.constraint.metric)
+        self._w_step = w_step
         return self._constrained.penalty(optimizer, w_step)
 
     def update(self, relaxation: float = 1.0) -> Residuals:
         """Do the Z- and U-step of one ADMM iteration and return its residuals."""
-        return self._constrained.update(relaxation)
+        return self._constrained.update(relaxation, w_step=self._w_step)
 
     def finished_training(
         self, optimizer: Optimizer, network: nn.Module

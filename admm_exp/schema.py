@@ -168,7 +168,7 @@ def _check_together(config: ExperimentConfig) -> Iterator[str]:
     optimizer = config.schedule.optimizer
     w_step = config.schedule.w_step
     if optimizer.name == OptimizerName.adamw:
-        if config.rho == "auto" and w_step == WStep.gradient:
+        if config.rho == "auto" and w_step in (WStep.gradient, WStep.reduced):
             yield (
                 "rho=auto is derived for sgd and means nothing to adamw, which rescales the "
                 "penalty: take schedule.w_step=proximal or give rho a number"

@@ -46,7 +46,7 @@ VARIED = {
     "distillation": tuple(
         f"schedule.{phase}.weight=0.5" for phase in ("admm_distillation", "finetune.distillation")
     ),
-    "no recalibration": ("schedule.recalibration_batches=0", "metric=fpgm"),
+    "reduced": ("schedule.recalibration_batches=0", "metric=fpgm", "schedule.w_step=reduced"),
     "elements": ("granularity=element",),
     "filters": ("granularity=filter", "schedule.stopping=support"),
     "gradual": ("method=gradual",),

@@ -303,6 +303,30 @@ def test_own_loop_takes_the_form_of_the_w_step():
     assert torch.allclose(model[0].weight, expected)
 
 
+def test_own_loop_in_the_reduced_form_lets_kept_units_go():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 1.0)
+    pruner, before = pruner_of(model), weights_of(model)
+    kept = pruner.state.support[0]
+    for _ in range(2):
+        with torch.no_grad():
+            model[0].weight += 1.0  # what training might do
+        with pruner.penalty(optimizer, w_step="reduced"):
+            optimizer.step()
+        residuals = pruner.update()
+    assert torch.allclose(model[0].weight[kept], before["0.weight"][kept] + 2.0)
+    assert not torch.allclose(model[0].weight[~kept], before["0.weight"][~kept] + 2.0, atol=0.1)
+    assert torch.equal(pruner.state.support[0], kept)
+    assert residuals.dual_residual == 0.0  # Z followed W, no unit came or went
+
+
+def test_a_form_that_does_not_exist_is_refused():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 1.0)
+    with pytest.raises(ConfigError, match=r"w_step must be one of gradient, .*, got 'adam'"):
+        pruner_of(model).penalty(optimizer, w_step="adam")
+
+
 def test_the_result_says_what_ended_admm():
     pruner = pruner_of(rho=5.0, optimizer_fn=torch.optim.SGD)
     result = pruner.prune(6, 1, 0.05, stopping="support", stable_iterations=2)
@@ -378,7 +402,10 @@ def test_prune_without_its_functions_says_which_it_needs(missing):
         ({"sparsity_ramp": 1.1}, r"sparsity_ramp must be in \[0, 1\], got 1.1"),
         ({"stopping": "never"}, "stopping must be one of budget, residuals, support, got 'never'"),
         ({"stable_iterations": 0}, "stable_iterations must be at least 1, got 0"),
-        ({"w_step": "adam"}, "w_step must be one of gradient, folded, proximal, got 'adam'"),
+        (
+            {"w_step": "adam"},
+            "w_step must be one of gradient, folded, proximal, reduced, got 'adam'",
+        ),
         ({"relaxation": 2.0}, r"relaxation must be in \(0, 2\), got 2.0"),
         ({"finetune_epochs": -1}, "finetune_epochs must be at least 0, got -1"),
         ({"finetune_lr": -0.1}, "finetune_lr must be greater than 0, got -0.1"),

@@ -52,6 +52,16 @@ def split(state: State, constraint: Constraint) -> tuple[list[Tensor], list[Tens
 
 
 @torch.no_grad()
+def following(state: State, weights: Sequence[Tensor], constraint: Constraint) -> State:
+    """Let Z of the kept units be W, where the augmented Lagrangian is smallest; U is 0 there."""
+    masks = constraint.masks(state.targets, state.support)
+    triples = zip(masks, weights, state.targets, strict=True)
+    return replace(
+        state, targets=tuple(torch.where(m, w.detach().float(), t) for m, w, t in triples)
+    )
+
+
+@torch.no_grad()
 def with_rho(state: State, constraint: Constraint, rho: float) -> State:
     """Change the penalty parameter and keep the unscaled dual y = rho * U.
 

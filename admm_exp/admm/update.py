@@ -62,7 +62,11 @@ def update(
 
 @torch.no_grad()
 def add_penalty_gradient_(
-    gradients: Sequence[Tensor], weights: Sequence[Tensor], targets: Sequence[Tensor], rho: float
+    gradients: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    rho: float,
+    shares: Sequence[Tensor] | None = None,
 ) -> None:
     """Add the gradient of rho/2 * ||W - Z + U||^2, rho * (W - T), to the gradients in place.
 
@@ -71,15 +75,18 @@ def add_penalty_gradient_(
         weights: W, the constrained weights.
         targets: T = Z - U.
         rho: Penalty parameter.
+        shares: One tensor shaped like each weight, by which its gradient is multiplied; None for 1.
     """
     if not targets:  # foreach takes no empty lists
         return
-    if not gradients[0].is_cpu:  # a kernel a list
-        distance = torch._foreach_sub(list(weights), list(targets))
-        torch._foreach_add_(list(gradients), distance, alpha=rho)
-        return
-    for G, W, T in _pieces(gradients, weights, targets):  # W - T stays in the cache
-        torch._foreach_add_(G, torch._foreach_sub(W, T), alpha=rho)
+    lists = [list(x) for x in (gradients, weights, targets, *([shares] if shares else []))]
+    # a GPU gets one kernel a list; the cache of a CPU holds the W - T of a piece
+    for G, W, T, *rest in _pieces(*lists) if gradients[0].is_cpu else [lists]:
+        distance = torch._foreach_sub(W, T)
+        if rest:
+            torch._foreach_addcmul_(G, distance, rest[0], value=rho)
+        else:
+            torch._foreach_add_(G, distance, alpha=rho)
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ SETTINGS = (("resnet20", 32, 128, 0.01), ("resnet18", 64, 32, 0.02))
 CHEAPER = 10.0
 TURN_SECONDS = 0.05
 IN_THE_LOSS = "penalty in the loss"
-FORMS = ("gradient", "folded", "proximal")
+FORMS = ("gradient", "folded", "proximal", "reduced")
 
 
 class Still(SGD):

@@ -91,6 +91,7 @@ def _update(constrained: ConstrainedModel, plan: AdmmPlan, past: Sequence[Residu
         plan.relaxation,
         share=plan.share_of(len(past) + 1),
         is_frozen=plan.is_frozen(past),
+        w_step=plan.w_step,
     )
 
 

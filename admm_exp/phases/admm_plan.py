@@ -33,7 +33,7 @@ class AdmmPlan:
         stopping: "budget", "residuals" or "support": what ends the phase.
         stable_iterations: Iterations without a change that make a support stable, at least 1.
         freeze_support: Whether a stable support is kept from then on.
-        w_step: "gradient", "folded" or "proximal": how W is pulled towards Z - U.
+        w_step: "gradient", "folded", "proximal" or "reduced": how W is pulled towards Z - U.
 
     Raises:
         ConfigError: If a setting is out of range.

@@ -15,7 +15,7 @@ from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.progress import partial
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.residuals import Residuals
-from admm_exp.admm.state import State, initial_state, with_rho
+from admm_exp.admm.state import State, following, initial_state, with_rho
 from admm_exp.admm.update import update
 from admm_exp.errors import ConfigError
 from admm_exp.pruning.groups import Prunable, PrunableGroup, Slice, scale_columns, slices_of
@@ -113,7 +113,11 @@ class ConstrainedModel:
         """Pull W towards Z - U at every step of the optimizer, inside the `with` block."""
         parameters = [self.model.get_parameter(s.parameter) for s in self.slices]
         constrained = Constrained(
-            self.slices, parameters, lambda: self.state.targets, lambda: self.state.rho
+            self.slices,
+            parameters,
+            lambda: self.state.targets,
+            lambda: self.state.rho,
+            self._masks,
         )
         return penalty_hook(optimizer, constrained, w_step)
 
@@ -141,7 +145,12 @@ class ConstrainedModel:
         self.state = initial_state(self.weights(), partial(self.constraint, share), self.rho)
 
     def update(
-        self, relaxation: float = 1.0, *, share: float = 1.0, is_frozen: bool = False
+        self,
+        relaxation: float = 1.0,
+        *,
+        share: float = 1.0,
+        is_frozen: bool = False,
+        w_step: str = "gradient",
     ) -> Residuals:
         """Do the Z- and U-step.
 
@@ -149,11 +158,13 @@ class ConstrainedModel:
             relaxation: Over-relaxation in (0, 2); 1 is none.
             share: Of the units to be removed, how much is from now on, in [0, 1].
             is_frozen: Keep the support instead of choosing it anew.
+            w_step: The form of the W-step before it; "reduced" let Z of the kept units follow W.
         """
+        weights, state = self.weights(), self.state
+        if w_step == "reduced":
+            state = following(state, weights, self.constraint)
         constraint = partial(self.constraint, share)
-        self.state, residuals = update(
-            self.weights(), self.state, constraint, relaxation, is_frozen=is_frozen
-        )
+        self.state, residuals = update(weights, state, constraint, relaxation, is_frozen=is_frozen)
         require_same("the set of kept units", list(self.state.support))
         return residuals
 

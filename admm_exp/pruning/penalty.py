@@ -28,7 +28,7 @@ def penalty_hook(
     Args:
         optimizer: Optimizer that trains the network.
         constrained: Slices of its parameters, with targets and rho.
-        w_step: "gradient", "folded" or "proximal".
+        w_step: "gradient", "folded", "proximal" or "reduced".
 
     Yields:
         The number of steps so far.

@@ -1,7 +1,8 @@
-"""Three forms of the W-step's pull towards Z - U, as what happens around an optimizer's step."""
+"""Forms of the W-step's pull towards Z - U, as what happens around an optimizer's step."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -24,23 +25,30 @@ class Constrained:
         parameters: The parameter behind each slice.
         targets: Returns T = Z - U, one tensor shaped like each slice.
         rho: Returns the penalty parameter.
+        kept: Returns which units Z keeps, one bool mask that broadcasts to each slice.
     """
 
     slices: Sequence[Slice]
     parameters: Sequence[nn.Parameter]
     targets: Callable[[], Sequence[Tensor]]
     rho: Callable[[], float]
+    kept: Callable[[], Sequence[Tensor]]
 
     def only(self, is_wanted: Callable[[Slice], bool]) -> "Constrained":
         """Leave out the slices that are not wanted."""
         places = [i for i, part in enumerate(self.slices) if is_wanted(part)]
 
-        def chosen() -> list[Tensor]:
-            targets = self.targets()
-            return [targets[i] for i in places]
+        def chosen(all_of: Callable[[], Sequence[Tensor]]) -> list[Tensor]:
+            tensors = all_of()
+            return [tensors[i] for i in places]
 
-        slices, parameters = [self.slices[i] for i in places], [self.parameters[i] for i in places]
-        return Constrained(slices, parameters, chosen, self.rho)
+        return Constrained(
+            [self.slices[i] for i in places],
+            [self.parameters[i] for i in places],
+            partial(chosen, self.targets),
+            self.rho,
+            partial(chosen, self.kept),
+        )
 
     def views(self) -> list[Tensor]:
         """View W; the views alias the parameters."""
@@ -80,6 +88,39 @@ class GradientStep:
         held = self._held
         factor = held.rho() * scale
         add_penalty_gradient_(held.gradients(), held.views(), held.targets(), factor)
+
+    def after(self, optimizer: Optimizer) -> None:
+        """Leave the weights as the optimizer left them."""
+
+
+class ReducedStep:
+    """Add rho * (W - T) to the gradients of the units outside the support alone.
+
+    Z of the kept units follows W at every step, so that W moves as if Z had been minimised out of
+    f(W) + rho/2 ||W - Z + U||^2 for this support. The kept units train freely; the other forms hold
+    them near the Z of the iteration before. The Z-step starts from the Z that followed, see
+    `admm_exp.admm.state.following`.
+
+    References:
+        Bertsekas 1982, Constrained Optimization and Lagrange Multiplier Methods, section 3.1 (slack
+        variables minimised out of an augmented Lagrangian).
+    """
+
+    def __init__(self, constrained: Constrained, optimizer: Optimizer) -> None:
+        self._held = constrained
+        self._targets: Sequence[Tensor] = ()
+        self._shares: list[Tensor] = []
+
+    def before(self, optimizer: Optimizer, scale: float) -> None:
+        """Add the gradient of the penalty on the units that are to be removed."""
+        held = self._held
+        views, targets = held.views(), held.targets()
+        if targets is not self._targets:  # after an update of Z and U
+            pairs = zip(held.kept(), views, strict=True)
+            self._shares = [_share_of(~kept, view) for kept, view in pairs]
+            self._targets = targets
+        factor = held.rho() * scale
+        add_penalty_gradient_(held.gradients(), views, targets, factor, self._shares)
 
     def after(self, optimizer: Optimizer) -> None:
         """Leave the weights as the optimizer left them."""
@@ -155,6 +196,7 @@ W_STEPS: Mapping[str, Callable[[Constrained, Optimizer], WStep]] = {
     "gradient": GradientStep,
     "folded": FoldedStep,
     "proximal": ProximalStep,
+    "reduced": ReducedStep,
 }
 
 
@@ -169,6 +211,13 @@ def _lengthening(group: ParamGroup) -> float:
     """How much longer than lr momentum makes the steps along a constant gradient."""
     momentum, dampening = (float(group.get(key, 0.0)) for key in ("momentum", "dampening"))
     return (1.0 - dampening) / (1.0 - momentum) if momentum else 1.0
+
+
+def _share_of(is_pulled: Tensor, weight: Tensor) -> Tensor:
+    """Spread 0 and 1 over a weight; written out on a GPU, whose foreach kernels need that."""
+    if weight.is_cpu:
+        return is_pulled.to(weight.dtype).expand_as(weight)
+    return torch.zeros_like(weight).masked_fill_(is_pulled, 1.0)
 
 
 def _gradient(parameter: nn.Parameter) -> Tensor:

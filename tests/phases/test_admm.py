@@ -42,8 +42,11 @@ def project(W, b):
     return [W * kept.unsqueeze(1), b * kept]
 
 
-def by_hand(model, lr, rho, growth, relaxation):
-    """Train three iterations of two epochs with the penalty in the loss and Z, U apart."""
+def by_hand(model, lr, rho, growth, relaxation, is_reduced=False):
+    """Train three iterations of two epochs with the penalty in the loss and Z, U apart.
+
+    In the reduced form Z of the kept units is W all the time.
+    """
     optimizer, W = sgd(model.parameters(), lr), [model[0].weight, model[0].bias]
     Z, U = project(*[w.detach() for w in W]), [torch.zeros_like(w) for w in W]
     for iteration in range(3):
@@ -51,9 +54,13 @@ def by_hand(model, lr, rho, growth, relaxation):
             rho, U = rho * growth, [u / growth for u in U]
         for x, y in batches() * 2:
             optimizer.zero_grad()
+            if is_reduced:
+                Z = [torch.where(z != 0, w, 0.0) for w, z in zip(W, Z, strict=True)]
             distance = [(w - z + u).square().sum() for w, z, u in zip(W, Z, U, strict=True)]
             (F.cross_entropy(model(x), y) + rho / 2 * sum(distance)).backward()
             optimizer.step()
+        if is_reduced:
+            Z = [torch.where(z != 0, w, 0.0).detach() for w, z in zip(W, Z, strict=True)]
         a = relaxation
         triples = zip(W, Z, U, strict=True)
         X = [a * w.detach() + (1 - a) * z + u for w, z, u in triples]
@@ -62,11 +69,14 @@ def by_hand(model, lr, rho, growth, relaxation):
     return Z
 
 
+@pytest.mark.parametrize("w_step", ["gradient", "reduced"])
 @pytest.mark.parametrize(("growth", "relaxation"), [(1.0, 1.0), (1.5, 1.0), (1.0, 1.6), (1.5, 1.6)])
-def test_phase_trains_as_a_loop_with_the_penalty_in_the_loss(growth, relaxation):
+def test_phase_trains_as_a_loop_with_the_penalty_in_the_loss(growth, relaxation, w_step):
     model, reference = mlp(), mlp()
-    constrained, _, _ = run(model, rho_policy=Geometric(growth), relaxation=relaxation)
-    Z = by_hand(reference, 0.05, 0.5, growth, relaxation)
+    constrained, _, _ = run(
+        model, rho_policy=Geometric(growth), relaxation=relaxation, w_step=w_step
+    )
+    Z = by_hand(reference, 0.05, 0.5, growth, relaxation, w_step == "reduced")
     for got, expected in zip(model.parameters(), reference.parameters(), strict=True):
         assert torch.allclose(got, expected, atol=1e-5)
     assert constrained.state.support[0].tolist() == (Z[1] != 0).tolist()

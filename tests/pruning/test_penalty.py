@@ -21,6 +21,8 @@ SLICES = [
     Slice("0.bias", 0, 0, 4, True),
     Slice("2.weight", 0, 1, 2, False),
 ]
+KEPT = [torch.tensor([[True], [False], [True], [False]]), torch.tensor([True, False] * 2)]
+KEPT += [torch.tensor([[False], [True]])]
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, 0.1),
     "momentum": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.01),
@@ -45,8 +47,14 @@ def targets_of(dtype=torch.float64):
 
 def hooked(optimizer, model, targets=None, rho=RHO, w_step="gradient"):
     targets = targets_of(model[0].weight.dtype) if targets is None else targets
-    constrained = Constrained(SLICES, constrained_of(model), lambda: targets, lambda: rho)
+    parameters = constrained_of(model)
+    constrained = Constrained(SLICES, parameters, lambda: targets, lambda: rho, lambda: KEPT)
     return penalty_hook(optimizer, constrained, w_step)
+
+
+def held_of(weights, state, constraint):
+    kept = constraint.masks(weights, state.support)
+    return Constrained(SLICES[:2], weights, lambda: state.targets, lambda: RHO, lambda: kept)
 
 
 def task_loss(model, seed):
@@ -110,8 +118,7 @@ def test_gradient_is_rho_times_w_minus_z_plus_u_in_iterations_1_to_5():
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
     for _ in range(5):
         Z, U = split(state, constraint)
-        targets = state.targets
-        held = Constrained(SLICES[:2], weights, lambda: targets, lambda: RHO)  # noqa: B023
+        held = held_of(weights, state, constraint)
         with penalty_hook(optimizer, held):
             for seed in range(3):
                 task = torch.autograd.grad(task_loss(model, seed), weights)
@@ -164,7 +171,8 @@ def test_targets_and_rho_are_read_anew_at_every_step():
     optimizer = torch.optim.SGD(model.parameters(), 0.0)
     zeros = [torch.zeros_like(t) for t in targets_of()]
     added = []
-    held = Constrained(SLICES, constrained_of(model), lambda: zeros, lambda: next(rhos))
+    parameters = constrained_of(model)
+    held = Constrained(SLICES, parameters, lambda: zeros, lambda: next(rhos), lambda: KEPT)
     with penalty_hook(optimizer, held):
         for _ in range(3):
             bias = model[0].bias.detach()

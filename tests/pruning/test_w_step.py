@@ -9,11 +9,12 @@ from admm_exp.pruning.penalty import penalty_hook
 from admm_exp.pruning.w_step import Constrained
 
 B, T = torch.tensor([3.0, -1.0, 0.5]).double(), torch.tensor([0.0, -1.0, 2.0]).double()
+KEPT = torch.tensor([True, False, False])
 
 
 def constrained_of(W, rho, is_whole=True):
     part = Slice("w", 0, 0, 3, is_whole)
-    return Constrained([part], [W], lambda: [T], lambda: rho)
+    return Constrained([part], [W], lambda: [T], lambda: rho, lambda: [KEPT])
 
 
 def minimise(optimizer_fn, rho, w_step, n_steps=400):
@@ -45,6 +46,28 @@ OPTIMIZERS = {
 def test_every_form_comes_to_rest_at_the_closed_form_solution(name, rho, w_step):
     W = minimise(OPTIMIZERS[name], rho, w_step)
     assert torch.allclose(W, (B + rho * T) / (1 + rho), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("rho", [0.1, 2.0])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_reduced_form_leaves_the_kept_units_to_the_task(name, rho):
+    W = minimise(OPTIMIZERS[name], rho, "reduced")
+    expected = torch.where(KEPT, B, (B + rho * T) / (1 + rho))
+    assert torch.allclose(W, expected, rtol=0, atol=1e-6)
+
+
+def test_reduced_form_pulls_on_what_an_update_inside_the_block_removes():
+    W, state = nn.Parameter(torch.ones(3)), {"T": [torch.zeros(3)], "kept": [KEPT]}
+    part = Slice("w", 0, 0, 3, True)
+    held = Constrained([part], [W], lambda: state["T"], lambda: 0.5, lambda: state["kept"])
+    optimizer = torch.optim.SGD([W], 1.0)
+    with penalty_hook(optimizer, held, "reduced"):
+        optimizer.step()
+        assert W.tolist() == [1.0, 0.5, 0.5]
+        state |= {"T": [torch.zeros(3)], "kept": [~KEPT]}
+        optimizer.zero_grad()
+        optimizer.step()
+    assert W.tolist() == [0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("optimizer", [*OPTIMIZERS.values(), torch.optim.AdamW])
@@ -88,7 +111,7 @@ def test_folded_form_leaves_the_rest_of_a_sliced_parameter_without_decay():
     W = nn.Parameter(torch.ones(4).double())
     part = Slice("w", 0, 1, 3, False)
     optimizer = torch.optim.SGD([W], 0.1)
-    held = Constrained([part], [W], lambda: [T], lambda: 2.0)
+    held = Constrained([part], [W], lambda: [T], lambda: 2.0, lambda: [KEPT])
     with penalty_hook(optimizer, held, "folded"):
         optimizer.step()
     expected = torch.cat([torch.ones(1).double(), 1.0 - 0.1 * 2.0 * (1.0 - T)])
