@@ -8,9 +8,11 @@ from pathlib import Path
 def command() -> list[str]:
     """Return the words of the command line as they can be typed again, without the way there."""
     program = Path(sys.argv[0])
-    is_package = program.name == "__main__.py"
-    start = ["python", "-m", program.parent.name] if is_package else [program.name]
-    return [*start, *sys.argv[1:]]
+    if program.name != "__main__.py":
+        return [program.name, *sys.argv[1:]]
+    folders = program.parent.parts
+    top = max((i for i, folder in enumerate(folders) if folder == __package__), default=-1)
+    return ["python", "-m", ".".join(folders[top:]), *sys.argv[1:]]
 
 
 def ask_git(*arguments: str) -> str | None:

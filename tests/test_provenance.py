@@ -10,6 +10,7 @@ from admm_exp.provenance import command
     [
         ("/venv/bin/admm-exp", ["admm-exp"]),
         ("/site-packages/admm_exp/__main__.py", ["python", "-m", "admm_exp"]),
+        ("/admm_exp/admm_exp/bench/__main__.py", ["python", "-m", "admm_exp.bench"]),
     ],
 )
 def test_command_can_be_typed_again(monkeypatch, program, words):
