@@ -41,9 +41,8 @@ class Stopping(StrEnum):
 class WStep(StrEnum):
     """How W is pulled towards Z - U.
 
-    `gradient` adds to the gradients; `folded` does the same through the weight decay of SGD;
-    `proximal` pulls after the optimizer's step; `reduced` adds to the gradients of the units that
-    are to be removed alone, the kept ones train freely.
+    `gradient` adds to the gradients, `folded` through the weight decay of SGD; `proximal` pulls
+    after the optimizer's step; `reduced` adds to the gradients of units to be removed alone.
     """
 
     gradient = "gradient"

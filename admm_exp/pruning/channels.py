@@ -36,6 +36,12 @@ class Slice:
         """View the slice in the parameter, or in a tensor shaped like it."""
         return tensor if self.is_whole else tensor.narrow(self.dim, self.start, self.length)
 
+    def local(self, rows: Tensor) -> Tensor | None:
+        """Count rows of the parameter, (n_units, m), from the slice's first; None if one by one."""
+        local, in_order = rows - self.start, torch.arange(self.length)
+        is_in_order = local.shape == (self.length, 1) and torch.equal(local[:, 0], in_order)
+        return None if is_in_order else local
+
 
 @dataclass(frozen=True)
 class PrunableGroup:

@@ -259,9 +259,9 @@ class ConstrainedModel:
         for position, (group, sparsity) in enumerate(
             zip(self.groups, self.sparsities, strict=True)
         ):
+            held = [(where[name, dim, int(rows.min())], rows) for name, dim, rows in group.parts]
             members = tuple(
-                self._member(where[name, dim, int(rows.min())], rows)
-                for name, dim, rows in group.parts
+                Member(i, self.slices[i].dim, self.slices[i].local(rows)) for i, rows in held
             )
             kept = group.count_kept(sparsity, self.channel_multiple)
             groups.append(
@@ -276,14 +276,6 @@ class ConstrainedModel:
                 )
             )
         return tuple(groups)
-
-    def _member(self, weight: int, rows: Tensor) -> Member:
-        part = self.slices[weight]
-        local = rows - part.start
-        is_identity = local.shape == (part.length, 1) and torch.equal(
-            local[:, 0], torch.arange(part.length)
-        )
-        return Member(weight, part.dim, None if is_identity else local)
 
 
 def require_scales(metric: Metric, groups: Sequence[Units]) -> None:
