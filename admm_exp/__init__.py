@@ -6,15 +6,15 @@ __version__ = "0.1.0"
 __all__ = ["ADMMPruner", "PruningResult", "load", "read_runs"]
 
 if TYPE_CHECKING:
-    from admm_exp.pruner import ADMMPruner
-    from admm_exp.pruning_result import PruningResult
-    from admm_exp.saved_model import load
+    from admm_exp.export.saved_model import load
+    from admm_exp.pruner.pruner import ADMMPruner
+    from admm_exp.pruner.result import PruningResult
     from admm_exp.tracking.runs import read_runs
 
 _HOMES = {
-    "ADMMPruner": "admm_exp.pruner",
-    "PruningResult": "admm_exp.pruning_result",
-    "load": "admm_exp.saved_model",
+    "ADMMPruner": "admm_exp.pruner.pruner",
+    "PruningResult": "admm_exp.pruner.result",
+    "load": "admm_exp.export.saved_model",
     "read_runs": "admm_exp.tracking.runs",
 }
 

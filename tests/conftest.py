@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from warm import Done, Warm
+from support.warm import Done, Warm
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side
 

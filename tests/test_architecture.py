@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,57 +12,62 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "admm_exp"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 HOMES = {
-    "hydra": ("app/", "_plugins/"),
-    "omegaconf": ("app/", "_plugins/"),
+    "hydra": ("app/",),
+    "omegaconf": ("app/",),
     "mlflow": ("tracking/",),
-    "optuna": ("search.py", "app/search.py"),
-    "onnxruntime": ("onnx_file.py",),
-    "pydantic": ("schema.py",),
-    "matplotlib": ("figures/",),
-    "rich": ("terminal.py", "sweep_terminal.py", "bench/"),
+    "optuna": ("sweep/study.py", "app/search.py"),
+    "onnxruntime": ("export/onnx.py",),
+    "pydantic": ("config/check.py",),
+    "matplotlib": ("report/figures/",),
+    "rich": ("report/terminal.py", "sweep/terminal.py", "bench/"),
     "torchvision": ("data/", "models/", "bench/"),
 }
-STANDARD_ONLY = ("config.py", "results.py", "errors.py", "statistics.py")
+STANDARD_ONLY = (
+    "config/settings.py",
+    "results.py",
+    "errors.py",
+    "statistics.py",
+)
+CHAMBERS = {"dependency", "surgery", "cost", "budget"}
+# A room may import what stands on a line above its own, and itself.
 FLOORS = (
-    ("errors", "config", "results", "statistics", "provenance", "job_file"),
-    ("admm", "comparison"),
-    ("clock",),
-    ("training", "data", "models"),
-    ("pruning", "pruning_result", "tracking", "figures", "schema", "environment"),
-    ("phases", "saved_model", "onnx_file"),
-    ("methods", "previous", "pruner_settings", "inference", "budget_entry"),
-    (
-        "report",
-        "page",
-        "pruner",
-        "materials",
-        "layer_plan",
-        "support_matrix",
-        "result_row",
-        "search",
-        "job_observer",
-    ),
-    ("repetition", "sweep_report", "run_parts", "dense_key"),
-    ("budget_measures",),
-    ("handover", "terminal", "sweep_terminal", "stages"),
-    ("experiment", "preflight", "bench"),
-    ("app",),
-    ("_plugins",),
-    ("__main__",),
+    {"errors", "results", "statistics", "admm", "pruning.cost"},
+    {"config", "training", "data", "models", "tracking", "pruning.dependency"},
+    {"pruning.surgery", "export"},
+    {"pruning.budget", "pruning"},
+    {"phases", "report"},
+    {"methods", "pruner", "sweep"},
+    {"experiment"},
+    {"app", "bench"},
 )
 
 
 def imports(path: Path) -> Iterator[str]:
+    """List the modules of ours and of others that a module imports, lazily or not."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
-            yield str(node.module)
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                is_module = (PACKAGE.parent / f"{inner.replace('.', '/')}.py").exists()
+                yield inner if is_module else str(node.module)
 
 
 def name_of(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
+
+
+def module_of(path: Path) -> str:
+    dotted = ".".join(("admm_exp", *path.relative_to(PACKAGE).with_suffix("").parts))
+    return dotted.removesuffix(".__init__")
+
+
+def room_of(module: str) -> str:
+    _, *names = module.split(".")
+    has_chamber = names[0] == "pruning" and len(names) > 1 and names[1] in CHAMBERS
+    return ".".join(names[:2]) if has_chamber else names[0]
 
 
 def floor_of(room: str) -> int:
@@ -91,14 +97,27 @@ def test_the_ground_floor_needs_the_standard_library_alone(name: str) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_arrows_point_down(path: Path) -> None:
-    room = name_of(path).removesuffix(".py").split("/")[0]
-    if room == "__init__":
-        return
+    if path.parent == PACKAGE and path.name.startswith("__"):
+        return  # the face of the package and `python -m`
+    room = room_of(module_of(path))
     for imported in imports(path):
-        parts = imported.split(".")
-        if parts[0] == "admm_exp":
-            assert len(parts) > 1, f"{path} imports the package, not a module"
-            assert parts[1] == room or floor_of(parts[1]) < floor_of(room), (path, imported)
+        if imported.split(".")[0] == "admm_exp":
+            assert imported != "admm_exp", f"{path} imports the package, not a module"
+            below = room_of(imported)
+            assert below == room or floor_of(below) < floor_of(room), (path, imported)
+
+
+def test_no_two_modules_import_each_other() -> None:
+    graph = {module_of(path): set(imports(path)) for path in MODULES}
+    TopologicalSorter(graph).prepare()  # CycleError names the modules
+
+
+def test_the_top_of_the_package_can_be_read_at_a_glance() -> None:
+    entries = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    assert len(entries) <= 22
+    assert len([name for name in entries if name.endswith(".py")]) <= 6
+    for room in (name for name in entries if "." not in name and name != "conf"):
+        assert (PACKAGE / room / "__init__.py").read_text().startswith('"""'), room
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

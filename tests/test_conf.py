@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 
 from admm_exp.admm.groups import count_kept
 from admm_exp.app.main import conf_dir
-from admm_exp.config import ExperimentConfig
-from admm_exp.pruning.layers_file import read_layers
-from admm_exp.schema import check_config
+from admm_exp.config.check import check_config
+from admm_exp.config.settings import ExperimentConfig
+from admm_exp.pruning.budget.layers_file import read_layers
 
 GROUPS = (
     "dataset",

@@ -14,21 +14,21 @@ from hydra.core.global_hydra import GlobalHydra
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from support.toy import batches, mlp
 
 from admm_exp.admm.metrics import L2Norm
 from admm_exp.app.build import build_materials
-from admm_exp.app.errors import explain
 from admm_exp.app.main import conf_dir
-from admm_exp.config import ExperimentConfig
+from admm_exp.app.wording import explain
+from admm_exp.config.check import check_config, known_keys
+from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import CheckpointError, ConfigError
 from admm_exp.phases.checkpoints import Checkpoints
-from admm_exp.phases.parts import Observers
+from admm_exp.phases.observers import Observers
 from admm_exp.phases.snapshot import SUFFIX, read_newest
+from admm_exp.pruning.budget.layers_file import read_layers
 from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.pruning.layers_file import read_layers
 from admm_exp.results import EpochRecord, History
-from admm_exp.schema import check_config, known_keys
-from tests.phases.toy import batches, mlp
 
 NAMES = sorted(path.stem for path in conf_dir().rglob("*.yaml"))
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())

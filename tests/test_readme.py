@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import SHORT, clean_environment, run_command
 
-from admm_exp.schema import known_keys
+from admm_exp.config.check import known_keys
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))

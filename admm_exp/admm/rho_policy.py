@@ -66,7 +66,7 @@ class Ramp:
     Unlike a fixed factor it ends at the same rho however many iterations there are.
 
     Args:
-        growth: rho of the last iteration over that of the first, at least 1.
+        growth: Rho of the last iteration over that of the first, at least 1.
 
     Raises:
         ValueError: If growth is below 1.

@@ -32,7 +32,7 @@ def update(
         weights: W, the constrained weights after the W-step.
         state: T, support and rho of the iteration before.
         constraint: Groups and metric.
-        relaxation: a, over-relaxation in (0, 2); 1 is none.
+        relaxation: A, over-relaxation in (0, 2); 1 is none.
         is_frozen: Keep the support instead of choosing it anew.
 
     Returns:

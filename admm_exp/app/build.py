@@ -1,43 +1,28 @@
 """From settings to materials: data set, network, metric, tracker."""
 
-import inspect
-import pkgutil
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import hydra.utils
-from hydra.errors import InstantiationException
 from torch import nn
 
-from admm_exp.app.earlier import SPOOL
-from admm_exp.app.ranks import Team
-from admm_exp.config import (
-    ExperimentConfig,
-    Export,
-    Inference,
-    amounts,
-    config_hash,
-    group_hash,
-)
-from admm_exp.errors import AdmmExpError, ConfigError
-from admm_exp.job_file import Job
-from admm_exp.materials import Materials
-from admm_exp.onnx_file import require_onnx
-from admm_exp.phases.parts import Observer
-from admm_exp.preflight import check_latency, planned
-from admm_exp.previous import read_previous
-from admm_exp.pruning.cost import count_cost
-from admm_exp.schema import check_arguments
-from admm_exp.tracking import NullTracker, open_tracker
-from admm_exp.tracking.spool import origin_of, read_entries
+from admm_exp.app.instantiate import build, build_function, taken_by
+from admm_exp.app.rerun import JOURNAL
+from admm_exp.config.hashes import config_hash, group_hash
+from admm_exp.config.settings import ExperimentConfig, Export, Inference, amounts
+from admm_exp.experiment.components import Materials
+from admm_exp.experiment.preflight import check_latency, planned
+from admm_exp.experiment.previous import read_previous
+from admm_exp.export.onnx import require_onnx
+from admm_exp.phases.observers import Observer
+from admm_exp.pruning.cost.cost import count_cost
+from admm_exp.sweep.job import Job
+from admm_exp.tracking.journal import origin_of, read_entries
+from admm_exp.tracking.mlflow_tracker import open_tracker
+from admm_exp.tracking.tracker import NullTracker
 from admm_exp.training.device import resolve_device, use_device, use_threads
 from admm_exp.training.loop import evaluate
-from admm_exp.training.stepping import use_precision
-
-CALLED_WITH = {"train_fn": ("model", "optimizer", "epoch"), "validate_fn": ("model", "batches")}
+from admm_exp.training.precision import use_precision
+from admm_exp.training.processes import Team
 
 
 def build_materials(
@@ -120,14 +105,14 @@ def open_tracking(
     amount = ",".join(f"{name}={value}" for name, value in amounts(config).items())
     plain = config.name or f"{prefix}rho={config.rho},{amount}"
     earlier = materials.previous.first_run_id if materials.previous else None
-    spool = run_dir / SPOOL
-    origin = origin_of(read_entries(spool)) if is_resumed else None
+    journal = run_dir / JOURNAL
+    origin = origin_of(read_entries(journal)) if is_resumed else None
     tracker = open_tracker(
         config.tracking_uri,
         config.experiment_name,
         job.name if job and job.name else plain,
         Path("outputs/artifacts").absolute(),
-        spool,
+        journal,
         tags={
             "kind": "run",
             "config_hash": config_hash(config),
@@ -138,70 +123,3 @@ def open_tracking(
         run_id=None if origin is None else origin[1],
     )
     return replace(materials, tracker=tracker)
-
-
-def build(group: str, part: dict[str, Any]) -> Any:
-    """Build a part from its `_target_` and arguments.
-
-    Raises:
-        AdmmExpError: What the part says is wrong, or a sentence that names the group.
-    """
-    arguments = {key: value for key, value in part.items() if key != "name"}
-    if "_target_" not in arguments:
-        raise ConfigError(f"{group}._target_ is missing: name the function that builds it")
-    target = arguments["_target_"]
-    try:
-        check_arguments(group, pkgutil.resolve_name(target), arguments)
-        return hydra.utils.instantiate(arguments, _convert_="all")
-    except (InstantiationException, ImportError, AttributeError, ValueError, TypeError) as error:
-        causes = list(_causes(error))
-        for cause in causes:
-            if isinstance(cause, AdmmExpError):
-                raise cause from error
-        reason = str(causes[-1]).splitlines()[0]
-        raise ConfigError(f"{group} cannot be built by {target}: {reason}") from error
-
-
-def build_function(name: str, part: dict[str, Any], batches: Any = None) -> Any:
-    """Build a user's function from its `_target_` and the arguments that do not change.
-
-    Args:
-        name: Setting that names it.
-        part: `_target_` and arguments, or nothing.
-        batches: Handed over as `batches`, where the target takes it; None leaves it to the caller.
-
-    Returns:
-        The function, an object that can be called if the target is a class; None for nothing.
-
-    Raises:
-        AdmmExpError: A sentence that names the setting.
-    """
-    if not part:
-        return None
-    function = build(name, part | {"_partial_": True})
-    if batches is not None and "batches" in taken_by(part):
-        function = partial(function, batches=batches)
-    if inspect.isclass(pkgutil.resolve_name(part["_target_"])):
-        function = function()
-    try:
-        inspect.signature(function).bind(*CALLED_WITH[name])
-    except TypeError as error:
-        raise ConfigError(
-            f"{name} is called with ({', '.join(CALLED_WITH[name])}), which {part['_target_']} "
-            f"does not take: {error}"
-        ) from error
-    return function
-
-
-def taken_by(part: dict[str, Any]) -> set[str]:
-    """List the arguments that what builds a part names; empty if it cannot be found."""
-    try:
-        return set(inspect.signature(pkgutil.resolve_name(part["_target_"])).parameters)
-    except (KeyError, ImportError, AttributeError, ValueError, TypeError):
-        return set()
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__

@@ -15,7 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from admm_exp.app.earlier import (
+from admm_exp.app.follower import follow
+from admm_exp.app.rerun import (
     REPEAT,
     RESUME,
     alone_in,
@@ -25,18 +26,18 @@ from admm_exp.app.earlier import (
     require_finished,
     settings_of,
 )
-from admm_exp.app.errors import explain, sentence
-from admm_exp.app.ranks import follow, is_follower, leading
-from admm_exp.config import ExperimentConfig
+from admm_exp.app.wording import explain, sentence
+from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import StoppedError, StorageError
-from admm_exp.job_file import begin_job, end_job, find_job, job_path, read_job
+from admm_exp.sweep.job import begin_job, end_job, find_job, job_path, read_job
+from admm_exp.training.processes import is_follower, leading
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 ERROR = "error.txt"
 NO_ROOM = {ENOSPC, EDQUOT}
 WANTS_TRACEBACK = "ADMM_EXP_TRACEBACK"
 CACHE_DIR = Path("outputs/cache/dense")
-PLUGINS = str(Path(__file__).parent.parent / "_plugins")
+PLUGINS = str(Path(__file__).parent / "_plugins")
 
 # Hydra looks for sweepers and launchers in the package hydra_plugins alone, in every process.
 if PLUGINS not in sys.path:
@@ -171,7 +172,7 @@ def _repeat(run_dir: Path, changes: list[str]) -> None:
     require_finished(run_dir)
     again = new_folder_like(run_dir)
     _run(settings, again)
-    from admm_exp.repetition import compare_runs
+    from admm_exp.experiment.repeat import compare_runs
 
     print("\n".join(compare_runs(run_dir, again)))
 
@@ -208,7 +209,7 @@ def _run(
 def _run_alone(
     composed: DictConfig, run_dir: Path, path: Path | None, is_resumed: bool, given: Sequence[str]
 ) -> float:
-    from admm_exp.schema import check_config
+    from admm_exp.config.check import check_config
 
     job = None if path is None else read_job(path)
     with ExitStack() as others:
@@ -217,14 +218,14 @@ def _run_alone(
             # before torch is imported: a person waits for the answer
             config = check_config(settings, given)
             from admm_exp.app.build import build_materials, open_tracking
-            from admm_exp.job_observer import JobObserver
-            from admm_exp.terminal import Terminal
+            from admm_exp.report.terminal import Terminal
+            from admm_exp.sweep.job import JobObserver
 
             terminal = Terminal()
             observer = terminal if path is None else JobObserver(path)
-            team = others.enter_context(leading(config.trainer, job is not None))
+            team = others.enter_context(leading(config.trainer.devices, job is not None))
             materials = build_materials(config, observer, team)
-            from admm_exp.experiment import find_checkpoint, run_experiment
+            from admm_exp.experiment.run import find_checkpoint, run_experiment
 
             earlier = find_checkpoint(config, materials, run_dir) if is_resumed else None
             materials = open_tracking(config, materials, run_dir, job, is_resumed)
@@ -232,7 +233,7 @@ def _run_alone(
             if job is None and not is_resumed:
                 _remove_unused(run_dir)
             raise
-        from admm_exp.tracking import tracked
+        from admm_exp.tracking.run_status import tracked
 
         folders = {"run_dir": str(run_dir), "cache_dir": str(CACHE_DIR)}
         work = {"settings": settings, "is_resumed": is_resumed} | folders

@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app.main import one_sentence, run_command
-from admm_exp.config import PlanConfig
+from admm_exp.config.settings import PlanConfig
 from admm_exp.errors import ConfigError
 
 
@@ -30,10 +30,10 @@ def _plan(composed: DictConfig) -> None:
         raise ConfigError(f"output={path} exists already: choose another name")
 
     from admm_exp.app.build import build_materials
-    from admm_exp.preflight import planned_layers
-    from admm_exp.pruning.layers_file import layers_text
-    from admm_exp.schema import check_config
-    from admm_exp.terminal import Terminal
+    from admm_exp.config.check import check_config
+    from admm_exp.experiment.preflight import planned_layers
+    from admm_exp.pruning.budget.layers_file import layers_text
+    from admm_exp.report.terminal import Terminal
 
     config = check_config(settings, HydraConfig.get().overrides.task)
     terminal = Terminal()

@@ -6,7 +6,7 @@ None of them starts a parallel region or looks for a GPU, so that a fork may do 
 
 PARTS = (
     "admm_exp.app.build",
-    "admm_exp.experiment",
+    "admm_exp.experiment.run",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "sklearn.datasets",

@@ -43,7 +43,7 @@ def _quoted(word: str) -> str:
 
 
 def _task(composed: DictConfig) -> None:
-    from admm_exp.schema import check_settings
+    from admm_exp.config.check import check_settings
 
     settings: Any = OmegaConf.to_container(composed, resolve=True)
     with one_sentence(ReportSettings):
@@ -61,8 +61,8 @@ def write_comparison(settings: ReportSettings) -> Path:
     Raises:
         TrackingError: If the runs cannot be read, or none has finished.
     """
-    from admm_exp.figures.comparison import draw_comparison
-    from admm_exp.page.page import comparison_page
+    from admm_exp.report.figures.comparison import draw_comparison
+    from admm_exp.report.page.page import comparison_page
     from admm_exp.tracking.runs import read_runs
     from admm_exp.tracking.view import run_links
 

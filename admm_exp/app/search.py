@@ -10,10 +10,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from admm_exp.app.main import main as run_admm_exp
-from admm_exp.app.story import Launch, Planned, open_story
-from admm_exp.config import digest, group_hash
-from admm_exp.job_file import Job
-from admm_exp.search import (
+from admm_exp.app.parent_run import Launch, Planned, open_story
+from admm_exp.config.hashes import digest, group_hash
+from admm_exp.sweep.job import Job
+from admm_exp.sweep.study import (
     RESULT,
     SearchSettings,
     TrialResult,
@@ -21,8 +21,8 @@ from admm_exp.search import (
     dead_energy_limits,
     open_study,
 )
-from admm_exp.tracking import tracked
 from admm_exp.tracking.queries import close_lost_children
+from admm_exp.tracking.run_status import tracked
 
 Plan = Callable[[Mapping[str, Any]], Planned]
 
@@ -46,16 +46,16 @@ def run_search(
     """Run trials until the study has as many as asked for.
 
     Args:
-        title: what is searched.
-        ranges: by key, a range as Hydra parses it.
-        settings: how to search.
-        plan: makes a job of the value of every key.
-        master: configuration of the search.
-        launch: runs jobs and returns when all are over.
+        title: What is searched.
+        ranges: By key, a range as Hydra parses it.
+        settings: How to search.
+        plan: Makes a job of the value of every key.
+        master: Configuration of the search.
+        launch: Runs jobs and returns when all are over.
 
     Raises:
-        AdmmExpError: a setting is wrong, or the store cannot be used; nothing has run.
-        SystemExit: a trial failed.
+        AdmmExpError: A setting is wrong, or the store cannot be used; nothing has run.
+        SystemExit: A trial failed.
     """
     settings.check()
     base = plan({}).config

@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def _task(composed: DictConfig) -> None:
-    from admm_exp.schema import check_settings
+    from admm_exp.config.check import check_settings
 
     settings: Any = OmegaConf.to_container(composed, resolve=True)
     with one_sentence(SyncSettings):
@@ -36,7 +36,7 @@ def _task(composed: DictConfig) -> None:
 
 
 def sync(runs: Path, tracking_uri: str | None) -> bool:
-    """Deliver the spool files of all runs in a folder, and say what became of each.
+    """Deliver the journal files of all runs in a folder, and say what became of each.
 
     Args:
         runs: Folder of runs, at any depth.
@@ -48,14 +48,14 @@ def sync(runs: Path, tracking_uri: str | None) -> bool:
     Raises:
         ConfigError: If there is no such folder.
     """
-    from admm_exp.tracking.delivery import deliver_spool
+    from admm_exp.tracking.sync import deliver_journal
 
     if not runs.is_dir():
         raise ConfigError(f"runs must be a folder that holds runs, got {runs}")
     is_complete = True
     for path in sorted(runs.rglob("metrics.jsonl")):
         try:
-            print(f"{path.parent}: {deliver_spool(path, tracking_uri)}")
+            print(f"{path.parent}: {deliver_journal(path, tracking_uri)}")
         except AdmmExpError as error:
             print(f"{path.parent}: {error}", file=sys.stderr)
             is_complete = False

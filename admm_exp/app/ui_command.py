@@ -24,8 +24,8 @@ def main() -> None:
 
 
 def _task(composed: DictConfig) -> None:
-    from admm_exp.schema import check_settings
-    from admm_exp.tracking import sigterm_raises
+    from admm_exp.config.check import check_settings
+    from admm_exp.tracking.run_status import sigterm_raises
 
     settings: Any = OmegaConf.to_container(composed, resolve=True)
     with one_sentence(UiSettings), sigterm_raises():

@@ -66,11 +66,11 @@ def run(
     from admm_exp.bench.machine import measure_machine
     from admm_exp.bench.row import Bench
     from admm_exp.bench.terminal import BenchTerminal
-    from admm_exp.environment import describe_environment
-    from admm_exp.figures.bench import draw_bench
+    from admm_exp.experiment.environment import describe_environment
+    from admm_exp.report.figures.bench import draw_bench
     from admm_exp.training.checkpoint import write_atomically
     from admm_exp.training.device import resolve_device, use_device
-    from admm_exp.training.stepping import use_precision
+    from admm_exp.training.precision import use_precision
 
     device = resolve_device(device_name)
     use_device(device)

@@ -22,11 +22,11 @@ from admm_exp.bench.together import together
 from admm_exp.data.augment import Augmentation
 from admm_exp.data.image_transforms import MEAN, STD
 from admm_exp.data.in_memory import TensorBatches
-from admm_exp.environment import describe_environment
+from admm_exp.experiment.environment import describe_environment
 from admm_exp.training.device import resolve_device, use_device
 from admm_exp.training.loop import cross_entropy, train_epoch
+from admm_exp.training.precision import Stepping, use_precision
 from admm_exp.training.seeding import seed_everything
-from admm_exp.training.stepping import Stepping, use_precision
 
 ON_GPU, GPU_STEPS = (("resnet18_32", 32, 512), ("resnet50", 224, 128)), 20
 ELSEWHERE, OTHER_STEPS = (("resnet20", 32, 8),), 2

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from admm_exp.bench.network import subject
 from admm_exp.bench.row import Bench, Row
-from admm_exp.inference import engines_for, time_inference
-from admm_exp.pruning.cost import count_cost
+from admm_exp.export.inference import engines_for, time_inference
+from admm_exp.pruning.cost.cost import count_cost
 
 QUICK_ENGINES = ("eager", "channels last")
 MULTIPLES = (1, 8)

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from admm_exp.clock import take_turns
+from admm_exp.pruning.cost.timing import take_turns
 
 ROUNDS, TURN_SECONDS = 5, 0.1
 CPU_SIDE, GPU_SIDE = 1024, 8192

@@ -11,8 +11,8 @@ from admm_exp.admm.metrics import L2Norm
 from admm_exp.models.cifar_resnet import resnet20
 from admm_exp.models.torchvision_zoo import torchvision_model
 from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.pruning.cost import count_cost
-from admm_exp.training.layout import laid_out
+from admm_exp.pruning.cost.cost import count_cost
+from admm_exp.training.memory_format import laid_out
 from admm_exp.training.optimizer import build_optimizer
 
 RHO, LR = 1e-3, 1e-3

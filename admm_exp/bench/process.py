@@ -7,8 +7,8 @@ from itertools import count
 from pathlib import Path
 
 from admm_exp.bench.row import Bench, Row, Target
-from admm_exp.clock import take_turns
 from admm_exp.errors import TrainingError
+from admm_exp.pruning.cost.timing import take_turns
 
 SLOWEST_HELP_SECONDS = 2.0
 QUICK_ROUNDS, ROUNDS, JOB_ROUNDS = 2, 10, 3

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Self
 
-from admm_exp.clock import take_turns
+from admm_exp.pruning.cost.timing import take_turns
 from admm_exp.statistics import interquartile_range
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Bench:
     def take_turns(
         self, actions: Mapping[str, Callable[[], object]], turn_seconds: float
     ) -> dict[str, list[float]]:
-        """Time variants in turns, see `admm_exp.clock`."""
+        """Time variants in turns, see `admm_exp.pruning.cost.timing`."""
         rounds = QUICK_ROUNDS if self.is_quick else ROUNDS
         return take_turns(actions, rounds, turn_seconds, self.clock)
 

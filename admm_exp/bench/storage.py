@@ -12,7 +12,7 @@ from torch import Tensor
 from admm_exp.bench.network import subject
 from admm_exp.bench.row import Bench, Row
 from admm_exp.phases.snapshot import Snapshot, write_snapshot
-from admm_exp.tracking import open_tracker
+from admm_exp.tracking.mlflow_tracker import open_tracker
 from admm_exp.training.checkpoint import write_atomically
 
 TURN_SECONDS = 0.1

@@ -17,7 +17,7 @@ from admm_exp.bench.network import Subject, optimizer_of, subject
 from admm_exp.bench.row import Actions, Bench, Row
 from admm_exp.training.device import use_device
 from admm_exp.training.loop import train_epoch
-from admm_exp.training.stepping import use_precision
+from admm_exp.training.precision import use_precision
 
 NETWORK, SIZE = "resnet20", 32
 GPU_WORK, OTHER_WORK = (4, 128, 20), (2, 8, 1)

@@ -8,7 +8,7 @@ from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.update import update
 from admm_exp.bench.network import subject
 from admm_exp.bench.row import Actions, Bench, Row, Target
-from admm_exp.pruning.surgery import cut
+from admm_exp.pruning.surgery.surgery import cut
 
 METRICS: dict[str, Metric] = {
     "l2_norm": L2Norm(),

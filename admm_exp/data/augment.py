@@ -16,11 +16,11 @@ class Augmentation:
     """What happens to each training image.
 
     Args:
-        crop_padding: pixels of zeros on every side before a crop of the old size, >= 0.
-        flip: mirror left to right with probability 1/2.
+        crop_padding: Pixels of zeros on every side before a crop of the old size, >= 0.
+        flip: Mirror left to right with probability 1/2.
 
     Raises:
-        DataError: if crop_padding is negative.
+        DataError: If crop_padding is negative.
     """
 
     crop_padding: int = 0
@@ -37,7 +37,7 @@ class Shifts:
 
     Args:
         dy, dx: int64 (n,), upper left corner in the padded image, in [0, 2 * crop_padding].
-        flip: bool (n,), or None where no image is mirrored.
+        flip: Bool (n,), or None where no image is mirrored.
     """
 
     dy: Tensor
@@ -68,7 +68,7 @@ def crop_windows(padded: Tensor, height: int, width: int) -> Tensor:
     """View every crop of every image: (N, C, H', W') to (N, C, dy, dx, height, width).
 
     Args:
-        padded: images already padded.
+        padded: Images already padded.
 
     Returns:
         A view, no memory of its own; its first crop index is dy, its second dx.
@@ -80,9 +80,9 @@ def crop_and_flip(windows: Tensor, index: Tensor, shifts: Shifts) -> Tensor:
     """Gather, crop and mirror a batch in one indexing kernel and one `where`.
 
     Args:
-        windows: from `crop_windows`.
-        index: int64 (B,), which images.
-        shifts: of these B images.
+        windows: From `crop_windows`.
+        index: (B,) int64, which images.
+        shifts: Of these B images.
 
     Returns:
         (B, C, H, W), a copy.

@@ -30,18 +30,18 @@ def cifar10(
     """Build CIFAR-10: 50000 training images, less the validation part, and 10000 test images.
 
     Args:
-        root: folder that holds, or will hold, `cifar-10-batches-py`.
-        download: fetch the archive into `root` if it is not there.
-        seed: of order and augmentation.
-        val_fraction: of the training images, in (0, 1).
-        split_seed: of that split, apart from `seed` so that all runs share it.
-        crop_padding: pixels of zeros around an image before it is cropped again.
-        flip: mirror half of the training images.
-        img_size: side that the batches are resized to on the device, after augmentation, so that
+        root: Folder that holds, or will hold, `cifar-10-batches-py`.
+        download: Fetch the archive into `root` if it is not there.
+        seed: Of order and augmentation.
+        val_fraction: Of the training images, in (0, 1).
+        split_seed: Of that split, apart from `seed` so that all runs share it.
+        crop_padding: Pixels of zeros around an image before it is cropped again.
+        flip: Mirror half of the training images.
+        img_size: Side that the batches are resized to on the device, after augmentation, so that
             memory stays at 32x32; None leaves 32.
 
     Raises:
-        DataError: if the data is missing or damaged, or a value is out of range.
+        DataError: If the data is missing or damaged, or a value is out of range.
 
     References:
         Krizhevsky 2009, Learning multiple layers of features from tiny images.

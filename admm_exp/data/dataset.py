@@ -63,11 +63,11 @@ class Dataset:
         """Return one process's part of every batch of a data set that several share.
 
         Args:
-            rank: number of the process, counted from 0.
-            world: number of processes.
+            rank: Number of the process, counted from 0.
+            world: Number of processes.
 
         Raises:
-            DataError: if a training batch cannot be shared evenly.
+            DataError: If a training batch cannot be shared evenly.
         """
         if world == 1:
             return self
@@ -82,7 +82,7 @@ class Dataset:
         """Fix order and augmentation of the next training pass, so that a resumed run repeats it.
 
         Args:
-            epoch: number of the epoch, counted from 0.
+            epoch: Number of the epoch, counted from 0.
         """
         self.train.set_epoch(epoch)
 
@@ -91,7 +91,7 @@ def require_even(batch_size: int, world: int) -> None:
     """Check that all processes get equally many samples of a training batch.
 
     Raises:
-        DataError: if they do not.
+        DataError: If they do not.
     """
     if batch_size % world:
         raise DataError(
@@ -104,7 +104,7 @@ def samples_per_pass(n: int, batch_size: int, drop_last: bool) -> int:
     """Return how many of `n` samples one pass yields in batches of `batch_size`.
 
     Raises:
-        DataError: if batch_size is below 1, or if dropping the last partial batch leaves none.
+        DataError: If batch_size is below 1, or if dropping the last partial batch leaves none.
     """
     if batch_size < 1:
         raise DataError(f"batch_size must be at least 1, got {batch_size}")

@@ -31,16 +31,16 @@ def digits(
     """Build the digits data set, which needs no download.
 
     Args:
-        seed: of order and augmentation.
-        val_fraction: of what the test set leaves, in (0, 1).
-        test_fraction: of all 1797 images, in (0, 1).
-        split_seed: of both splits, apart from `seed` so that all runs share them.
-        crop_padding: pixels of zeros around an image before it is cropped again.
-        flip: mirror half of the training images.
-        img_size: side that the batches are resized to, in pixels; None leaves 8.
+        seed: Of order and augmentation.
+        val_fraction: Of what the test set leaves, in (0, 1).
+        test_fraction: Of all 1797 images, in (0, 1).
+        split_seed: Of both splits, apart from `seed` so that all runs share them.
+        crop_padding: Pixels of zeros around an image before it is cropped again.
+        flip: Mirror half of the training images.
+        img_size: Side that the batches are resized to, in pixels; None leaves 8.
 
     Raises:
-        DataError: if scikit-learn's file is missing or damaged, or a value is out of range.
+        DataError: If scikit-learn's file is missing or damaged, or a value is out of range.
 
     References:
         Alpaydin and Kaynak 1998, doi 10.24432/C50P49 (its test part, as scikit-learn ships it).
@@ -73,7 +73,7 @@ def read_digits() -> Samples:
         Images uint8 (1797, 1, 8, 8), grey levels 0..16 scaled to 0..255, and labels int64 (1797,).
 
     Raises:
-        DataError: if the file is missing or damaged.
+        DataError: If the file is missing or damaged.
     """
     path = _digits_file()
     try:

@@ -40,18 +40,18 @@ def imagefolder(
     the validation set is carved from train, seen through the evaluation transform.
 
     Args:
-        root: folder that holds `train` and `val`, `test` or both, the same classes in each.
-        seed: of order and augmentation.
-        val_fraction: of the training images, in (0, 1); unused if val and test are both there.
-        split_seed: of that split, apart from `seed` so that all runs share it.
-        img_size: side of the square that the network sees, in pixels.
-        min_area: smallest share of an image's area that a training crop takes, in (0, 1].
-        crop_fraction: side of the evaluation crop over the resized short side, in (0, 1].
-        flip: mirror half of the training images.
-        workers: processes per set of batches that decode; 0 decodes in the main process.
+        root: Folder that holds `train` and `val`, `test` or both, the same classes in each.
+        seed: Of order and augmentation.
+        val_fraction: Of the training images, in (0, 1); unused if val and test are both there.
+        split_seed: Of that split, apart from `seed` so that all runs share it.
+        img_size: Side of the square that the network sees, in pixels.
+        min_area: Smallest share of an image's area that a training crop takes, in (0, 1].
+        crop_fraction: Side of the evaluation crop over the resized short side, in (0, 1].
+        flip: Mirror half of the training images.
+        workers: Processes per set of batches that decode; 0 decodes in the main process.
 
     Raises:
-        DataError: if a folder is missing or empty, the classes differ, a file is empty or a value
+        DataError: If a folder is missing or empty, the classes differ, a file is empty or a value
             is out of range; while iterating, if a file cannot be decoded.
     """
     folder = Path(root).expanduser()

@@ -18,9 +18,9 @@ class LabelledFiles:
     """Image files and their labels.
 
     Args:
-        root: folder that the paths are relative to.
-        paths: one per image.
-        labels: int64 (N,).
+        root: Folder that the paths are relative to.
+        paths: One per image.
+        labels: (N,) int64.
     """
 
     root: Path
@@ -38,7 +38,7 @@ class LabelledFiles:
         changed when its size or its time of change differs.
 
         Raises:
-            DataError: if a file is empty.
+            DataError: If a file is empty.
         """
         return "\n".join(map(self._describe_file, self.paths, self.labels.tolist()))
 
@@ -53,8 +53,8 @@ class ImageFiles:
     """Decoded and transformed images by index, as `LoaderBatches` reads them.
 
     Args:
-        files: what to read.
-        transform: uint8 (3, h, w) of any size to uint8 (3, H, W).
+        files: What to read.
+        transform: (3, h, w) uint8 of any size to uint8 (3, H, W).
     """
 
     def __init__(self, files: LabelledFiles, transform: Callable[[Tensor], Tensor]) -> None:
@@ -78,7 +78,7 @@ def decode_rgb(path: Path) -> Tensor:
     formats, such as BMP and TIFF, through Pillow. Of an animation the first frame is taken.
 
     Raises:
-        DataError: if neither can decode it.
+        DataError: If neither can decode it.
     """
     from torchvision.io import decode_image
     from torchvision.transforms.v2 import functional

@@ -18,13 +18,13 @@ class SquareCrops:
     """Random crops for training, central crops for evaluation.
 
     Args:
-        img_size: side of the crop, in pixels, at least 1.
-        min_area: smallest share of an image's area that a training crop takes, in (0, 1].
-        crop_fraction: side of the evaluation crop over the resized short side, in (0, 1].
-        flip: mirror a training crop left to right with probability 1/2.
+        img_size: Side of the crop, in pixels, at least 1.
+        min_area: Smallest share of an image's area that a training crop takes, in (0, 1].
+        crop_fraction: Side of the evaluation crop over the resized short side, in (0, 1].
+        flip: Mirror a training crop left to right with probability 1/2.
 
     Raises:
-        DataError: if a value is out of range.
+        DataError: If a value is out of range.
     """
 
     img_size: int

@@ -38,17 +38,17 @@ class TensorBatches:
     stored size.
 
     Args:
-        images: uint8 (N, C, H, W); a padded copy is made once if the augmentation crops.
-        labels: int64 (N,), on the same device.
+        images: (N, C, H, W) uint8; a padded copy is made once if the augmentation crops.
+        labels: (N,) int64, on the same device.
         mean, std: C numbers each, of pixel values scaled to [0, 1].
-        augment: crops and flips, or None.
-        shuffle: a new order every epoch.
-        drop_last: leave out the last batch of an epoch if it is not full.
-        img_size: side of the square that the images are resized to, in pixels, or None.
+        augment: Crops and flips, or None.
+        shuffle: A new order every epoch.
+        drop_last: Leave out the last batch of an epoch if it is not full.
+        img_size: Side of the square that the images are resized to, in pixels, or None.
 
     Raises:
-        DataError: if batch_size is below 1, or above N with drop_last, or img_size below 1.
-        ValueError: if images, labels, mean and std do not fit together.
+        DataError: If batch_size is below 1, or above N with drop_last, or img_size below 1.
+        ValueError: If images, labels, mean and std do not fit together.
     """
 
     def __init__(
@@ -138,13 +138,13 @@ def in_memory_dataset(
     """Make a data set of samples that fit in memory; only the training samples are augmented.
 
     Args:
-        splits: labels are in [0, num_classes).
+        splits: Labels are in [0, num_classes).
         mean, std: C numbers each, of pixel values scaled to [0, 1].
-        seed: of order and augmentation.
-        img_size: side that the batches are resized to, in pixels, or None.
+        seed: Of order and augmentation.
+        img_size: Side that the batches are resized to, in pixels, or None.
 
     Raises:
-        DataError: if batch_size is not in [1, number of training samples] or img_size below 1.
+        DataError: If batch_size is not in [1, number of training samples] or img_size below 1.
     """
     channels, height, width = splits.train[0].shape[1:]
     shape = (channels, img_size or height, img_size or width)

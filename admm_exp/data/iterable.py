@@ -74,7 +74,7 @@ class IterableBatches:
         """Refuse: how a loader shares its samples is its own.
 
         Raises:
-            DataError: always.
+            DataError: Always.
         """
         raise DataError(
             f"loaders of your own are read by one process: trainer.devices must be 1, got {world}"

@@ -40,14 +40,14 @@ class LoaderBatches:
     the same for any number of workers, and torch's global generator is left as it was.
 
     Args:
-        samples: what to read; pickled into the workers where they are not forked.
+        samples: What to read; pickled into the workers where they are not forked.
         mean, std: C numbers each, of pixel values scaled to [0, 1].
-        workers: processes that read, at least 0; they live until the batches are deleted.
-        shuffle: a new order every epoch.
-        drop_last: leave out the last batch of an epoch if it is not full.
+        workers: Processes that read, at least 0; they live until the batches are deleted.
+        shuffle: A new order every epoch.
+        drop_last: Leave out the last batch of an epoch if it is not full.
 
     Raises:
-        DataError: if workers is negative, or batch_size is below 1, or above the number of samples
+        DataError: If workers is negative, or batch_size is below 1, or above the number of samples
             with drop_last; while iterating, if a sample cannot be read.
     """
 

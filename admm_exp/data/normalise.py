@@ -13,10 +13,10 @@ class Normalise:
 
     Args:
         mean, std: C numbers each, of pixel values scaled to [0, 1].
-        device: where the batches are.
+        device: Where the batches are.
 
     Raises:
-        ValueError: if mean and std differ in length, or a std is not positive.
+        ValueError: If mean and std differ in length, or a std is not positive.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class Normalise:
         """Return normalised float32 images; the network chooses the layout of its own convolutions.
 
         Args:
-            images: uint8 (B, C, H, W); not changed.
+            images: (B, C, H, W) uint8; not changed.
 
         Raises:
-            TypeError: if the images are not uint8.
+            TypeError: If the images are not uint8.
         """
         if images.dtype != torch.uint8:
             raise TypeError(f"images must be uint8 in [0, 255], got {images.dtype}")

@@ -39,18 +39,18 @@ def shapes(
     noise lie over it. Every image is drawn anew, so no two are alike and test images are unseen.
 
     Args:
-        seed: of order and augmentation.
-        train_size: images for training and validation together, at least 100.
-        test_size: images for testing, at least 100.
-        val_fraction: of train_size, in (0, 1).
-        draw_seed: of the images and the split, apart from `seed` so that all runs share them.
-        noise: standard deviation of the pixel noise, in units of the pixel range; at least 0.
-        crop_padding: pixels of zeros around an image before it is cropped again.
-        flip: mirror half of the training images.
-        img_size: side that the batches are resized to, in pixels; None leaves 32.
+        seed: Of order and augmentation.
+        train_size: Images for training and validation together, at least 100.
+        test_size: Images for testing, at least 100.
+        val_fraction: Of train_size, in (0, 1).
+        draw_seed: Of the images and the split, apart from `seed` so that all runs share them.
+        noise: Standard deviation of the pixel noise, in units of the pixel range; at least 0.
+        crop_padding: Pixels of zeros around an image before it is cropped again.
+        flip: Mirror half of the training images.
+        img_size: Side that the batches are resized to, in pixels; None leaves 32.
 
     Raises:
-        DataError: if a value is out of range.
+        DataError: If a value is out of range.
     """
     for name, size in {"train_size": train_size, "test_size": test_size}.items():
         if size < 100:
@@ -79,9 +79,9 @@ def draw_shapes(n: int, noise: float, seed: int) -> Samples:
     """Draw images, the same ones for the same arguments.
 
     Args:
-        n: number of images.
-        noise: standard deviation of the pixel noise, in units of the pixel range.
-        seed: of everything that is random.
+        n: Number of images.
+        noise: Standard deviation of the pixel noise, in units of the pixel range.
+        seed: Of everything that is random.
 
     Returns:
         Images uint8 (n, 3, 32, 32) and labels int64 (n,), every kind as often as the others.

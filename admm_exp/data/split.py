@@ -14,15 +14,15 @@ def stratified_split(
     A class of n samples gives round(fraction * n), at least 1 and at most n - 1.
 
     Args:
-        labels: int64 (N,).
-        fraction: in (0, 1).
-        key: what the user calls the fraction, for the message.
+        labels: (N,) int64.
+        fraction: In (0, 1).
+        key: What the user calls the fraction, for the message.
 
     Returns:
         Indices (kept, held out), int64, disjoint, ascending, together 0..N-1.
 
     Raises:
-        DataError: if fraction is outside (0, 1), or a class has fewer than 2 samples.
+        DataError: If fraction is outside (0, 1), or a class has fewer than 2 samples.
     """
     if not 0 < fraction < 1:
         raise DataError(f"{key} must be in (0, 1), got {fraction}")

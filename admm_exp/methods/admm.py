@@ -2,9 +2,8 @@
 
 from admm_exp.admm.rho import Momentum
 from admm_exp.admm.rho_policy import RhoPolicy
-from admm_exp.config import ExperimentConfig
-from admm_exp.methods.method import Finetuned, Task
-from admm_exp.methods.schedules import pruning_lrs
+from admm_exp.config.settings import ExperimentConfig
+from admm_exp.methods.method import Finetuned, Task, pruning_lrs
 from admm_exp.phases.admm import train_admm
 from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.pruning.constrained import ConstrainedModel

@@ -10,11 +10,10 @@ from torch.optim import Optimizer
 
 from admm_exp.admm.groups import Units
 from admm_exp.admm.metrics import Metric
-from admm_exp.admm.progress import partial, ramped_share
+from admm_exp.admm.ramp import loosened, ramped_share
 from admm_exp.admm.state import initial_state
-from admm_exp.methods.method import Finetuned, Task
-from admm_exp.methods.schedules import pruning_lrs
-from admm_exp.phases.plain import train_at
+from admm_exp.methods.method import Finetuned, Task, pruning_lrs
+from admm_exp.phases.train import train_at
 from admm_exp.pruning.constrained import ConstrainedModel
 
 
@@ -62,7 +61,7 @@ class Gradual(Finetuned):
         def pruned(optimizer: Optimizer, epoch: int) -> Iterator[None]:
             share = ramped_share(epoch + 1, len(lrs), self.ramp)
             constrained.state = initial_state(
-                constrained.weights(), partial(ranked, share), constrained.rho
+                constrained.weights(), loosened(ranked, share), constrained.rho
             )
             with constrained.masked_training(optimizer):
                 yield

@@ -7,11 +7,10 @@ from torch.optim import Optimizer
 
 from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.admm.state import initial_state
-from admm_exp.config import ExperimentConfig
+from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import ConfigError
-from admm_exp.methods.method import Finetuned, Task
-from admm_exp.methods.schedules import pruning_lrs
-from admm_exp.phases.plain import train_at
+from admm_exp.methods.method import Finetuned, Task, pruning_lrs
+from admm_exp.phases.train import train_at
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.shrinkage import shrinking, threshold_norms
 

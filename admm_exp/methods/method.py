@@ -7,10 +7,11 @@ from typing import Protocol
 from torch import nn
 
 from admm_exp.admm.rho_policy import RhoPolicy
-from admm_exp.config import ExperimentConfig, FinetuneSettings, Schedule
+from admm_exp.config.settings import ExperimentConfig, FinetuneSettings, Schedule
 from admm_exp.phases.parts import Parts
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import Stopped
+from admm_exp.training.learning_rate import admm_lrs
 
 
 @dataclass(frozen=True)
@@ -95,3 +96,10 @@ class Finetuned:
         return LastTraining(
             "finetune", schedule.finetune, schedule.dense.epochs + schedule.admm_epochs
         )
+
+
+def pruning_lrs(schedule: Schedule) -> list[float]:
+    """List the learning rates of the A epochs before the cut."""
+    return admm_lrs(
+        schedule.admm_decay, schedule.admm_lr, schedule.admm_iterations, schedule.admm_epoch
+    )

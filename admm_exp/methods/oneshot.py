@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from admm_exp.config import Schedule
+from admm_exp.config.settings import Schedule
 from admm_exp.methods.method import Finetuned, LastTraining, Task
 from admm_exp.pruning.constrained import ConstrainedModel
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from torch import nn
 
 from admm_exp.admm.rho_policy import RhoPolicy
-from admm_exp.config import ExperimentConfig, Schedule
+from admm_exp.config.settings import ExperimentConfig, Schedule
 from admm_exp.errors import ConfigError
 from admm_exp.methods.method import Finetuned, LastTraining, Task
 from admm_exp.pruning.constrained import ConstrainedModel

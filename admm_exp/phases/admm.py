@@ -6,9 +6,10 @@ from time import perf_counter
 from typing import Any
 
 from admm_exp.admm.residuals import GroupResiduals, Residuals
-from admm_exp.config import Stopping
+from admm_exp.config.settings import Stopping
 from admm_exp.phases.admm_plan import AdmmPlan
-from admm_exp.phases.parts import Observers, Parts
+from admm_exp.phases.observers import Observers
+from admm_exp.phases.parts import Parts
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import History, IterationRecord, PhaseResult, Stopped
 from admm_exp.training.loop import as_evaluation, run_epochs

@@ -3,17 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from admm_exp.admm.progress import (
-    count_ramped,
-    is_support_flipping,
-    is_support_stable,
-    ramped_share,
-    stop_reason,
-)
+from admm_exp.admm.ramp import count_ramped, ramped_share
 from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.rho import Momentum, auto_rho, largest_stable_rho
 from admm_exp.admm.rho_policy import RhoPolicy
-from admm_exp.config import Stopping, WStep
+from admm_exp.admm.stopping import is_support_flipping, is_support_stable, stop_reason
+from admm_exp.config.settings import Stopping, WStep
 from admm_exp.errors import ConfigError
 
 CAPPED_SHARE = 0.5

@@ -12,15 +12,15 @@ from torch.optim import Optimizer
 
 from admm_exp.admm.state import State, from_tensors, to_tensors
 from admm_exp.errors import CheckpointError
-from admm_exp.phases.parts import Observer
+from admm_exp.phases.observers import Observer
 from admm_exp.phases.progress import PhaseLog
 from admm_exp.phases.snapshot import Snapshot, clear, write_snapshot
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
 from admm_exp.training.checkpoint import require_fit
 from admm_exp.training.distribution import is_first
+from admm_exp.training.precision import restore_scaler, scaler_state
 from admm_exp.training.seeding import restore_rng_state, rng_state
-from admm_exp.training.stepping import restore_scaler, scaler_state
 
 
 class Checkpoints:

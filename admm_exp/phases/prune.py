@@ -5,7 +5,7 @@ from time import perf_counter
 
 from torch import Tensor, nn
 
-from admm_exp.phases.parts import Observer
+from admm_exp.phases.observers import Observer
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import LayerResult, PhaseResult
 

@@ -12,18 +12,18 @@ from admm_exp.admm.groups import ChannelGroup, Member, Units, count_kept
 from admm_exp.admm.metrics import Metric
 from admm_exp.admm.partition import Layer, Partition, PartitionConstraint
 from admm_exp.admm.partitions.channel import Channel
-from admm_exp.admm.progress import partial
 from admm_exp.admm.projection import ChannelConstraint
+from admm_exp.admm.ramp import loosened
 from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.state import State, following, initial_state, with_rho
 from admm_exp.admm.update import update
 from admm_exp.errors import ConfigError
-from admm_exp.pruning.groups import Prunable, PrunableGroup, Slice, scale_columns, slices_of
-from admm_exp.pruning.layers import find_units
 from admm_exp.pruning.masked import masked
 from admm_exp.pruning.penalty import StepCount, penalty_hook
-from admm_exp.pruning.sparsities import group_sparsities
-from admm_exp.pruning.surgery import cut, mask_, max_abs_difference
+from admm_exp.pruning.surgery.groups import Prunable, PrunableGroup, Slice, scale_columns, slices_of
+from admm_exp.pruning.surgery.layers import find_units
+from admm_exp.pruning.surgery.sparsities import group_sparsities
+from admm_exp.pruning.surgery.surgery import cut, mask_, max_abs_difference
 from admm_exp.pruning.w_step import Constrained
 from admm_exp.training.distribution import require_same
 
@@ -142,7 +142,7 @@ class ConstrainedModel:
         Args:
             share: In [0, 1].
         """
-        self.state = initial_state(self.weights(), partial(self.constraint, share), self.rho)
+        self.state = initial_state(self.weights(), loosened(self.constraint, share), self.rho)
 
     def update(
         self,
@@ -163,7 +163,7 @@ class ConstrainedModel:
         weights, state = self.weights(), self.state
         if w_step == "reduced":
             state = following(state, weights, self.constraint)
-        constraint = partial(self.constraint, share)
+        constraint = loosened(self.constraint, share)
         self.state, residuals = update(weights, state, constraint, relaxation, is_frozen=is_frozen)
         require_same("the set of kept units", list(self.state.support))
         return residuals

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from admm_exp.pruning.groups import Slice
+from admm_exp.pruning.surgery.groups import Slice
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch.optim import SGD, Optimizer
 
 from admm_exp.admm.update import add_penalty_gradient_, add_target_gradient_, pull_
 from admm_exp.errors import TrainingError
-from admm_exp.pruning.groups import Slice
+from admm_exp.pruning.surgery.groups import Slice
 
 ParamGroup = dict[str, Any]
 

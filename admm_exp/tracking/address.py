@@ -19,10 +19,10 @@ def absolute_uri(tracking_uri: str) -> str:
     """Check a tracking URI and make an SQLite path absolute.
 
     Args:
-        tracking_uri: where MLflow keeps runs; a relative SQLite path starts at the current folder.
+        tracking_uri: Where MLflow keeps runs; a relative SQLite path starts at the current folder.
 
     Raises:
-        TrackingError: it is not a URI, or names no database file or host.
+        TrackingError: It is not a URI, or names no database file or host.
     """
     if tracking_uri == "databricks":
         return tracking_uri
@@ -41,7 +41,7 @@ def sqlite_file(uri: str) -> Path | None:
     """Return the database file that an SQLite URI names, None for any other URI.
 
     Args:
-        uri: a tracking URI.
+        uri: A tracking URI.
     """
     path = uri.removeprefix(SQLITE).partition("?")[0]
     return Path(path) if uri.startswith(SQLITE) and path not in ("", ":memory:") else None
@@ -51,7 +51,7 @@ def has_server(uri: str) -> bool:
     """Say whether a server stands between this process and the store.
 
     Args:
-        uri: a tracking URI.
+        uri: A tracking URI.
     """
     return uri.partition(":")[0] in (*SERVER_PORTS, "databricks")
 
@@ -60,7 +60,7 @@ def without_password(uri: str) -> str:
     """Return `uri` fit for a message.
 
     Args:
-        uri: a tracking URI.
+        uri: A tracking URI.
     """
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
 
@@ -69,8 +69,8 @@ def ui_command(uri: str, experiment_name: str) -> str:
     """Return the command that shows an experiment in the MLflow UI, without a password.
 
     Args:
-        uri: a tracking URI.
-        experiment_name: the experiment.
+        uri: A tracking URI.
+        experiment_name: The experiment.
     """
     settings = {"experiment_name": experiment_name, "tracking_uri": without_password(uri)}
     return shlex.join(["admm-exp-ui", *(f"{key}={value}" for key, value in settings.items())])
@@ -80,10 +80,10 @@ def require_reachable(uri: str) -> None:
     """Check that a store answers.
 
     Args:
-        uri: a tracking URI.
+        uri: A tracking URI.
 
     Raises:
-        TrackingError: nothing answers there.
+        TrackingError: Nothing answers there.
     """
     try:
         contact(uri)
@@ -99,10 +99,10 @@ def contact(uri: str) -> None:
     """Try the host and port of a store for at most 3 s; a URI without a known port passes.
 
     Args:
-        uri: a tracking URI.
+        uri: A tracking URI.
 
     Raises:
-        OSError: nothing answers there.
+        OSError: Nothing answers there.
     """
     address = _host_and_port(uri)
     if address is not None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from admm_exp.tracking import entries
-from admm_exp.tracking.processes import owner_tags
+from admm_exp.tracking import limits
+from admm_exp.tracking.owner import owner_tags
 from admm_exp.tracking.queries import search
 from admm_exp.tracking.tracker import Baseline
 
@@ -23,10 +23,10 @@ def share_baseline(
     """Tag a run with the id of its baseline run, which is created if missing.
 
     Args:
-        client: client of the store.
-        experiment: id of the experiment.
-        run_id: the run that starts from the dense network.
-        baseline: the dense network.
+        client: Client of the store.
+        experiment: Id of the experiment.
+        run_id: The run that starts from the dense network.
+        baseline: The dense network.
     """
     among = f"tags.dense_key = '{baseline.key}' and attributes.status = 'FINISHED'"
     baseline.lock.parent.mkdir(parents=True, exist_ok=True)
@@ -45,11 +45,11 @@ def _create(client: "MlflowClient", experiment: str, baseline: Baseline) -> str:
     now_ms = time.time_ns() // 1_000_000
     points = [*baseline.curves, (0, baseline.final)]
     metrics = [Metric(key, float(v), now_ms, step) for step, m in points for key, v in m.items()]
-    for some in entries.chunks(metrics, entries.METRICS_PER_CALL):
+    for some in limits.chunks(metrics, limits.METRICS_PER_CALL):
         client.log_batch(run_id, metrics=some)
-    flat = entries.flatten(baseline.params)
+    flat = limits.flatten(baseline.params)
     params = [Param(key, value) for key, value in flat.items()]
-    for few in entries.chunks(params, entries.PARAMS_PER_CALL):
+    for few in limits.chunks(params, limits.PARAMS_PER_CALL):
         client.log_batch(run_id, params=few)
     client.set_terminated(run_id, "FINISHED")
     return run_id

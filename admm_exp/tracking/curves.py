@@ -47,7 +47,7 @@ def epoch_metrics(record: EpochRecord) -> dict[str, float]:
     """Name the numbers of an epoch as they stand in MLflow.
 
     Args:
-        record: one epoch of a phase.
+        record: One epoch of a phase.
     """
     numbers = {
         "lr": record.lr,

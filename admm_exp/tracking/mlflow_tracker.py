@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from admm_exp.errors import TrackingError
-from admm_exp.tracking import entries
+from admm_exp.tracking import limits
 from admm_exp.tracking.address import absolute_uri, require_reachable, without_password
 from admm_exp.tracking.baseline import share_baseline
-from admm_exp.tracking.courier import Courier
-from admm_exp.tracking.processes import owner_tags
-from admm_exp.tracking.queries import close_lost
-from admm_exp.tracking.spool import (
+from admm_exp.tracking.journal import (
     DELIVERED,
-    Spool,
+    Journal,
     baseline_entry,
     metrics_entry,
     metrics_of,
     origin_entry,
     read_entries,
 )
+from admm_exp.tracking.owner import owner_tags
+from admm_exp.tracking.queries import close_lost
+from admm_exp.tracking.sender import Sender
 from admm_exp.tracking.store import experiment_id, opened
 from admm_exp.tracking.tracker import Baseline, RunStatus, Tracker
 
@@ -40,7 +40,7 @@ def open_tracker(
     experiment_name: str,
     run_name: str,
     artifact_root: Path,
-    spool: Path,
+    journal: Path,
     *,
     tags: Mapping[str, str],
     parent_run_id: str | None = None,
@@ -49,18 +49,18 @@ def open_tracker(
     """Start an MLflow run, or go on with one.
 
     Args:
-        tracking_uri: where MLflow keeps runs; a relative SQLite path starts at the current folder.
-        experiment_name: experiment of a new run, created if missing.
-        run_name: name of a new run.
-        artifact_root: folder for artifacts; a tracking server chooses its own.
-        spool: file that keeps every entry as well; an earlier run's is begun anew, that of the
+        tracking_uri: Where MLflow keeps runs; a relative SQLite path starts at the current folder.
+        experiment_name: Experiment of a new run, created if missing.
+        run_name: Name of a new run.
+        artifact_root: Folder for artifacts; a tracking server chooses its own.
+        journal: File that keeps every entry as well; an earlier run's is begun anew, that of the
             run to go on with is gone on with, and what it holds is sent again.
-        tags: the run's tags.
-        parent_run_id: run under which a new run is shown.
-        run_id: run to go on with; it keeps its experiment, name and parent.
+        tags: The run's tags.
+        parent_run_id: Run under which a new run is shown.
+        run_id: Run to go on with; it keeps its experiment, name and parent.
 
     Raises:
-        TrackingError: the store cannot be reached or used, or has no such run.
+        TrackingError: The store cannot be reached or used, or has no such run.
     """
     uri = absolute_uri(tracking_uri)
     require_reachable(uri)
@@ -77,15 +77,15 @@ def open_tracker(
             run = _reopened(client, run_id)
             stored.update(_points_of(client, run))
     if run_id is None:
-        spool.unlink(missing_ok=True)
-    tracker = MlflowTracker(client, run, uri, Spool(spool), stored)
-    spooled = read_entries(spool)
-    if not spooled:
-        tracker.spool.append(origin_entry(without_password(uri), run.info.run_id))
+        journal.unlink(missing_ok=True)
+    tracker = MlflowTracker(client, run, uri, Journal(journal), stored)
+    recorded = read_entries(journal)
+    if not recorded:
+        tracker.journal.append(origin_entry(without_password(uri), run.info.run_id))
     if run_id is None:
-        tracker.spool.append({"tags": all_tags})
+        tracker.journal.append({"tags": all_tags})
     else:
-        tracker.take_metrics(spooled)
+        tracker.take_metrics(recorded)
         tracker.set_tags(all_tags)
     return tracker
 
@@ -93,8 +93,8 @@ def open_tracker(
 class MlflowTracker:
     """A tracker that buffers metrics and keeps what a failing server does not take.
 
-    Everything waits until the server has it, and all entries are in the spool file in any case. A
-    metric sent twice is stored once, because it keeps its timestamp; a point that the spool file
+    Everything waits until the server has it, and all entries are in the journal file in any case. A
+    metric sent twice is stored once, because it keeps its timestamp; a point that the journal file
     or the server holds is not logged anew.
     """
 
@@ -103,17 +103,17 @@ class MlflowTracker:
         client: "MlflowClient",
         run: "Run",
         tracking_uri: str,
-        spool: Spool,
+        journal: Journal,
         stored: Iterable[tuple[str, int]] = (),
     ) -> None:
-        self.spool = spool
+        self.journal = journal
         self.run_id: str | None = run.info.run_id
         self.experiment_id: str | None = run.info.experiment_id
         self.tracking_uri: str | None = tracking_uri
         self._client = client
         self._run_id = str(run.info.run_id)
-        self._courier = Courier(
-            tracking_uri, spool.path, lambda part: client.log_batch(self._run_id, metrics=part)
+        self._sender = Sender(
+            tracking_uri, journal.path, lambda part: client.log_batch(self._run_id, metrics=part)
         )
         self._known_points = set(stored)
         self._known_params = set(run.data.params)
@@ -123,30 +123,30 @@ class MlflowTracker:
         """Log the settings that the run lacks."""
         from mlflow.entities import Param
 
-        flat = entries.flatten(params)
-        self.spool.append({"params": flat})
+        flat = limits.flatten(params)
+        self.journal.append({"params": flat})
         missing = [Param(key, flat[key]) for key in flat if key not in self._known_params]
         self._known_params.update(flat)
-        for part in entries.chunks(missing, entries.PARAMS_PER_CALL):
-            self._courier.take(partial(self._client.log_batch, self._run_id, params=part))
+        for part in limits.chunks(missing, limits.PARAMS_PER_CALL):
+            self._sender.take(partial(self._client.log_batch, self._run_id, params=part))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Spool the points that are new and buffer them for the next flush."""
+        """Write down the points that are new and buffer them for the next flush."""
         now_ms = time.time_ns() // 1_000_000
-        values = {entries.legal_key(key): float(value) for key, value in metrics.items()}
+        values = {limits.legal_key(key): float(value) for key, value in metrics.items()}
         new = {key: v for key, v in values.items() if (key, step) not in self._known_points}
         if new:
             entry = metrics_entry(step, now_ms, new)
-            self.spool.append(entry)
+            self.journal.append(entry)
             self.take_metrics([entry])
 
-    def take_metrics(self, spooled: list[dict[str, Any]]) -> None:
-        """Buffer the points of spooled entries for the next flush."""
+    def take_metrics(self, recorded: list[dict[str, Any]]) -> None:
+        """Buffer the points of recorded entries for the next flush."""
         from mlflow.entities import Metric
 
-        points = list(metrics_of(spooled))
+        points = list(metrics_of(recorded))
         self._known_points.update((key, step) for key, _, _, step in points)
-        self._courier.take_metrics([Metric(*point) for point in points])
+        self._sender.take_metrics([Metric(*point) for point in points])
 
     def log_dataset(
         self, name: str, digest: str, context: str, profile: Mapping[str, object]
@@ -154,35 +154,35 @@ class MlflowTracker:
         """Log a dataset input that holds facts, not data."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        if len(digest) > entries.MAX_DIGEST_LENGTH:
+        if len(digest) > limits.MAX_DIGEST_LENGTH:
             raise ValueError(f"digest must have at most 36 characters, got {len(digest)}")
         facts = {"name": name, "digest": digest, "context": context, "profile": dict(profile)}
-        self.spool.append({"dataset": facts})
+        self.journal.append({"dataset": facts})
         source = json.dumps({"tags": {"mlflow.source.name": "admm-exp"}})
         dataset = Dataset(name, digest, "code", source, profile=json.dumps(dict(profile)))
         data_input = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
-        self._courier.take(partial(self._client.log_inputs, self._run_id, [data_input]))
+        self._sender.take(partial(self._client.log_inputs, self._run_id, [data_input]))
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy a file or folder to the run's artifacts."""
         if not path.exists():
             raise FileNotFoundError(f"no artifact at {path}")
-        self.spool.append({"artifact": {"path": str(path), "folder": folder}})
-        self._courier.take(partial(self._client.log_artifact, self._run_id, str(path), folder))
+        self.journal.append({"artifact": {"path": str(path), "folder": folder}})
+        self._sender.take(partial(self._client.log_artifact, self._run_id, str(path), folder))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, all in one call."""
-        self._courier.take(self._tagging(tags))
+        self._sender.take(self._tagging(tags))
 
     def share_baseline(self, baseline: Baseline) -> None:
         """Point to the baseline run of a dense network, created if the store lacks it."""
-        self.spool.append(baseline_entry(baseline))
+        self.journal.append(baseline_entry(baseline))
         own = (self._client, str(self.experiment_id), self._run_id)
-        self._courier.take(partial(share_baseline, *own, baseline))
+        self._sender.take(partial(share_baseline, *own, baseline))
 
     def flush(self) -> None:
         """Send what waits; if the server fails, keep it and warn once."""
-        self._courier.deliver()
+        self._sender.deliver()
 
     def finish(self, status: RunStatus, error: str | None = None) -> None:
         """Send the rest and set the status; if the server fails, warn once more."""
@@ -190,24 +190,24 @@ class MlflowTracker:
             return
         self._finished = True
         last = [] if error is None else [self._tagging({"error": error})]
-        self.spool.append({"status": status})
+        self.journal.append({"status": status})
         last.append(partial(self._client.set_terminated, self._run_id, status))
         try:
-            self._courier.deliver_last(last)
+            self._sender.deliver_last(last)
         except Exception as failure:
             logger.warning(
                 "MLflow at %s did not take the end of the run (%s): its status there may be wrong, "
                 "deliver %s with admm-exp-sync",
-                *self._courier.describe(failure),
+                *self._sender.describe(failure),
             )
         else:
-            self.spool.append({DELIVERED: True})
+            self.journal.append({DELIVERED: True})
 
     def _tagging(self, tags: Mapping[str, str]) -> Callable[[], object]:
-        """Spool tags and return the call that sets them."""
+        """Write tags down and return the call that sets them."""
         from mlflow.entities import RunTag
 
-        self.spool.append({"tags": dict(tags)})
+        self.journal.append({"tags": dict(tags)})
         entities = [RunTag(key, value) for key, value in _short(tags).items()]
         return partial(self._client.log_batch, self._run_id, tags=entities)
 
@@ -226,7 +226,7 @@ def _reopened(client: "MlflowClient", run_id: str) -> "Run":
 
 
 def _points_of(client: "MlflowClient", run: "Run") -> Iterator[tuple[str, int]]:
-    """List what the server has: a full disk or a deleted file may have kept it from the spool."""
+    """List what the server has: a full disk or a deleted file may have kept it from the journal."""
     for key in run.data.metrics:
         for point in client.get_metric_history(run.info.run_id, key):
             yield key, point.step
@@ -241,4 +241,4 @@ def _own_tags() -> dict[str, str]:
 
 
 def _short(tags: Mapping[str, str]) -> dict[str, str]:
-    return {key: str(value)[: entries.MAX_TAG_LENGTH] for key, value in tags.items()}
+    return {key: str(value)[: limits.MAX_TAG_LENGTH] for key, value in tags.items()}

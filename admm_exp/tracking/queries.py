@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from admm_exp.tracking.address import absolute_uri, require_reachable
-from admm_exp.tracking.processes import has_died
+from admm_exp.tracking.owner import has_died
 from admm_exp.tracking.store import experiment_id, opened
 from admm_exp.tracking.tracker import Tracker
 
@@ -23,8 +23,8 @@ class Held:
     """What a store holds of a sweep.
 
     Args:
-        finished: ids of the experiment's finished runs.
-        sweep_run_id: parent run of an earlier start of the same sweep that is over.
+        finished: Ids of the experiment's finished runs.
+        sweep_run_id: Parent run of an earlier start of the same sweep that is over.
     """
 
     finished: frozenset[str]
@@ -35,13 +35,13 @@ def look_up(tracking_uri: str, experiment_name: str, artifact_root: Path, sweep_
     """Ask a store what it holds of a sweep, and close runs whose process died.
 
     Args:
-        tracking_uri: where MLflow keeps runs.
-        experiment_name: the experiment, created if missing.
-        artifact_root: folder for artifacts of a store without a server.
-        sweep_hash: names the set of jobs.
+        tracking_uri: Where MLflow keeps runs.
+        experiment_name: The experiment, created if missing.
+        artifact_root: Folder for artifacts of a store without a server.
+        sweep_hash: Names the set of jobs.
 
     Raises:
-        TrackingError: the store cannot be reached or used.
+        TrackingError: The store cannot be reached or used.
     """
     uri = absolute_uri(tracking_uri)
     require_reachable(uri)
@@ -60,7 +60,7 @@ def close_lost_children(tracker: Tracker) -> None:
     """Mark the children of a sweep as KILLED whose process is gone.
 
     Args:
-        tracker: the sweep's parent run.
+        tracker: The sweep's parent run.
     """
     if tracker.tracking_uri is None or tracker.run_id is None:
         return
@@ -72,9 +72,9 @@ def close_lost(client: "MlflowClient", experiment: str, parent_run_id: str | Non
     """Mark runs as KILLED that stayed RUNNING although their process is gone.
 
     Args:
-        client: client of the store.
-        experiment: id of the experiment.
-        parent_run_id: look at this run's children alone.
+        client: Client of the store.
+        experiment: Id of the experiment.
+        parent_run_id: Look at this run's children alone.
     """
     among = "attributes.status = 'RUNNING'"
     if parent_run_id is not None:
@@ -89,8 +89,8 @@ def search(client: "MlflowClient", experiment: str, among: str) -> Iterator["Run
     """Yield an experiment's runs, newest first.
 
     Args:
-        client: client of the store.
-        experiment: id of the experiment.
+        client: Client of the store.
+        experiment: Id of the experiment.
         among: MLflow's filter.
     """
     token = None

@@ -37,11 +37,11 @@ class Selection:
     """The runs that were asked for.
 
     Args:
-        experiment: name of their experiment.
-        experiment_id: its id in the store.
-        rows: finished runs, as `admm_exp.comparison` describes them, newest first.
-        unfinished: name, status and error of every other run.
-        repeats: finished runs left out because a newer run has the same settings.
+        experiment: Name of their experiment.
+        experiment_id: Its id in the store.
+        rows: Finished runs, as `admm_exp.report.comparison` describes them, newest first.
+        unfinished: Name, status and error of every other run.
+        repeats: Finished runs left out because a newer run has the same settings.
     """
 
     experiment: str
@@ -61,13 +61,13 @@ def read_runs(
     """Read the finished runs of an experiment, with residuals and channels from report.json.
 
     Args:
-        tracking_uri: where MLflow keeps runs; a relative SQLite path starts at the current folder.
-        experiment_name: the experiment; ignored if `parent` is given.
-        parent: id of a sweep's run; its children alone are read.
+        tracking_uri: Where MLflow keeps runs; a relative SQLite path starts at the current folder.
+        experiment_name: The experiment; ignored if `parent` is given.
+        parent: Id of a sweep's run; its children alone are read.
         among: MLflow's filter, such as "params.model = 'resnet8'".
 
     Raises:
-        TrackingError: the store, the experiment, the parent or the filter is wrong, or nothing has
+        TrackingError: The store, the experiment, the parent or the filter is wrong, or nothing has
             finished.
     """
     uri = absolute_uri(tracking_uri)
@@ -92,10 +92,10 @@ def open_store(uri: str) -> "MlflowClient":
     """Return the client of a store that exists.
 
     Args:
-        uri: absolute tracking URI.
+        uri: Absolute tracking URI.
 
     Raises:
-        TrackingError: there is no such store or it does not answer.
+        TrackingError: There is no such store or it does not answer.
     """
     database = sqlite_file(uri)
     if database is not None and not database.is_file():
@@ -111,7 +111,7 @@ def find_experiment(client: "MlflowClient", name: str) -> "Experiment":
     """Return the experiment called `name`.
 
     Raises:
-        TrackingError: there is none; the sentence names the nearest one.
+        TrackingError: There is none; the sentence names the nearest one.
     """
     found = client.get_experiment_by_name(name)
     if found is not None and found.lifecycle_stage == "active":

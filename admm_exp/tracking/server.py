@@ -27,14 +27,14 @@ def ui_server(uri: str, port: int) -> Iterator[tuple[str, "subprocess.Popen[byte
     """Run the MLflow UI on a store, and end it with all its workers.
 
     Args:
-        uri: absolute URI of a database.
-        port: where it listens on 127.0.0.1; the next free port if that is taken.
+        uri: Absolute URI of a database.
+        port: Where it listens on 127.0.0.1; the next free port if that is taken.
 
     Yields:
         The UI's address, once it answers, and the process.
 
     Raises:
-        TrackingError: it does not start; the sentence ends with its last words.
+        TrackingError: It does not start; the sentence ends with its last words.
     """
     port = free_port(port)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri]
@@ -59,7 +59,7 @@ def free_port(first: int) -> int:
     """Return the first port from `first` on that nothing listens at.
 
     Raises:
-        TrackingError: all of the next 100 are taken.
+        TrackingError: All of the next 100 are taken.
     """
     for port in range(first, min(first + 100, 65536)):
         with socket.socket() as probe:

@@ -36,11 +36,11 @@ def opened(uri: str, artifact_root: Path) -> Iterator["MlflowClient"]:
     """Hold the store's lock and yield its client, with a fresh SQLite store initialised first.
 
     Args:
-        uri: absolute tracking URI.
-        artifact_root: folder for the artifacts of a store without a server.
+        uri: Absolute tracking URI.
+        artifact_root: Folder for the artifacts of a store without a server.
 
     Raises:
-        TrackingError: the store cannot be opened, or the body failed.
+        TrackingError: The store cannot be opened, or the body failed.
     """
     try:
         _load_mlflow()
@@ -58,12 +58,12 @@ def experiment_id(client: "MlflowClient", name: str, artifact_root: Path) -> str
     """Return the id of the experiment `name`, which is created if missing.
 
     Args:
-        client: client of the store.
-        name: the experiment's name.
-        artifact_root: folder for its artifacts; a server chooses its own.
+        client: Client of the store.
+        name: The experiment's name.
+        artifact_root: Folder for its artifacts; a server chooses its own.
 
     Raises:
-        TrackingError: the experiment is deleted.
+        TrackingError: The experiment is deleted.
     """
     from mlflow.exceptions import MlflowException
 

@@ -13,12 +13,12 @@ class Baseline:
     """A dense network as a run of its own.
 
     Args:
-        key: names all that the network depends on.
-        lock: file that keeps two processes from creating the run twice.
-        name: of the run.
-        params: settings that the network depends on.
+        key: Names all that the network depends on.
+        lock: File that keeps two processes from creating the run twice.
+        name: Of the run.
+        params: Settings that the network depends on.
         curves: (step, metrics) of every epoch.
-        final: metrics of the trained network.
+        final: Metrics of the trained network.
     """
 
     key: str
@@ -40,15 +40,15 @@ class Tracker(Protocol):
         """Log settings once.
 
         Args:
-            params: nested mappings; a name that the run already has keeps its value.
+            params: Nested mappings; a name that the run already has keeps its value.
         """
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Add one point to each of several curves.
 
         Args:
-            metrics: values; NaN and infinities are allowed.
-            step: position on the curves.
+            metrics: Values; NaN and infinities are allowed.
+            step: Position on the curves.
         """
 
     def log_dataset(
@@ -57,32 +57,32 @@ class Tracker(Protocol):
         """Say which data the run uses.
 
         Args:
-            name: the data set.
-            digest: hash of at most 36 characters.
-            context: what it is for, such as "train".
-            profile: sizes and other facts, JSON values only.
+            name: The data set.
+            digest: Hash of at most 36 characters.
+            context: What it is for, such as "train".
+            profile: Sizes and other facts, JSON values only.
         """
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
         """Keep a copy of a file or folder with the run.
 
         Args:
-            path: what to copy.
-            folder: where it goes among the run's artifacts.
+            path: What to copy.
+            folder: Where it goes among the run's artifacts.
         """
 
     def share_baseline(self, baseline: Baseline) -> None:
         """Point to the baseline run that all runs with this dense network share.
 
         Args:
-            baseline: the dense network's name and numbers.
+            baseline: The dense network's name and numbers.
         """
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, replacing older values.
 
         Args:
-            tags: texts of at most 8000 characters.
+            tags: Texts of at most 8000 characters.
         """
 
     def flush(self) -> None:
@@ -92,8 +92,8 @@ class Tracker(Protocol):
         """Send the rest and end the run; further calls do nothing.
 
         Args:
-            status: how the run ended.
-            error: what failed, kept as the tag `error`.
+            status: How the run ended.
+            error: What failed, kept as the tag `error`.
         """
 
 

@@ -50,8 +50,8 @@ def prepare_view(client: "MlflowClient", experiment: "Experiment") -> None:
     A description that somebody wrote stays. A store that refuses costs a warning, never a run.
 
     Args:
-        client: client of the store.
-        experiment: the experiment, with its tags.
+        client: Client of the store.
+        experiment: The experiment, with its tags.
     """
     tags = experiment.tags
     wanted = {METRIC_TAG: "final/accuracy"}
@@ -74,8 +74,8 @@ def view_links(base: str, experiment_id: str) -> dict[str, str]:
     """Return the addresses of the prepared view, as charts and as a table.
 
     Args:
-        base: address of the MLflow UI.
-        experiment_id: the experiment.
+        base: Address of the MLflow UI.
+        experiment_id: The experiment.
     """
     query = {"viewStateShareKey": VIEW_ID, "workflowType": "machine_learning"}
     page = f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?"
@@ -89,9 +89,9 @@ def run_links(uri: str, experiment_id: str, rows: Iterable[Mapping[str, Any]]) -
     """Return the address of every run, by its id; none if no server shows them.
 
     Args:
-        uri: tracking URI.
-        experiment_id: the runs' experiment.
-        rows: what has a `run_id`.
+        uri: Tracking URI.
+        experiment_id: The runs' experiment.
+        rows: What has a `run_id`.
     """
     if not uri.startswith("http"):
         return {}

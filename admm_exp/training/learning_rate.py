@@ -34,9 +34,9 @@ def admm_lrs(decay: str, base: float, iterations: int, epochs_per_iteration: int
     Args:
         decay: "constant", "cosine" (over the whole phase) or "thirds" (inside every iteration,
             x0.1 after each third of it).
-        base: admm_lr.
+        base: Highest learning rate, admm_lr.
         iterations: Number of ADMM iterations.
-        epochs_per_iteration: admm_epoch.
+        epochs_per_iteration: Epochs of an iteration, admm_epoch.
 
     Raises:
         ValueError: If decay is unknown.

@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 from admm_exp.errors import TrainingError
 from admm_exp.results import EpochRecord, Evaluation
 from admm_exp.training.distribution import averaged, copy_from_first_, own_random_numbers, summed
+from admm_exp.training.precision import PLAIN, Stepping
 from admm_exp.training.shared_batch_norm import shared_batch_norm
-from admm_exp.training.stepping import PLAIN, Stepping
 
 Batch = tuple[Tensor, Tensor]
 TrainFn = Callable[[nn.Module, Optimizer, int], Any]

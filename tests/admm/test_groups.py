@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.oracles import tied_groups, tied_weights, zeroed
 
 from admm_exp.admm.groups import (
     ChannelGroup,
@@ -13,7 +14,6 @@ from admm_exp.admm.groups import (
     unit_energies,
     unit_matrix,
 )
-from tests.admm.oracles import tied_groups, tied_weights, zeroed
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.oracles import tied_groups, tied_weights
 
 from admm_exp.admm.groups import ChannelGroup, Member, unit_matrix
 from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Random
-from tests.admm.oracles import tied_groups, tied_weights
 
 GROUP = ChannelGroup("conv", 5, 2, (Member(0, 0),))
 

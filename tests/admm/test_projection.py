@@ -2,11 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from admm_exp.admm.groups import ChannelGroup, Member
-from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Metric, Random
-from admm_exp.admm.projection import ChannelConstraint, keep_best
-from tests.admm.oracles import (
+from support.oracles import (
     minus,
     nearest_support,
     norm,
@@ -15,6 +11,10 @@ from tests.admm.oracles import (
     tied_weights,
     zeroed,
 )
+
+from admm_exp.admm.groups import ChannelGroup, Member
+from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Metric, Random
+from admm_exp.admm.projection import ChannelConstraint, keep_best
 
 seeds = st.integers(0, 2**31)
 many = settings(deadline=None, max_examples=25)

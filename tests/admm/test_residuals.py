@@ -4,12 +4,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.oracles import minus, norm, tied_groups, tied_weights, zeroed
 
 from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Random
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.state import initial_state, split
 from admm_exp.admm.update import update
-from tests.admm.oracles import minus, norm, tied_groups, tied_weights, zeroed
 
 GROUPS = tied_groups()
 CONSTRAINT = ChannelConstraint(GROUPS, L2Norm())

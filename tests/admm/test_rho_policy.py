@@ -1,9 +1,9 @@
 from itertools import pairwise
 
 import pytest
+from support.records import measured
 
 from admm_exp.admm.rho_policy import Balancing, Constant, Geometric, Ramp, SupportDriven
-from tests.admm.records import measured
 
 BALANCING = {"ratio": 10.0, "factor": 2.0, "lowest": 0.25, "highest": 4.0, "freeze_after": 20}
 SUPPORT = {"fast": 1.3, "middle": 1.2, "slow": 1.1}

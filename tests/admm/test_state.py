@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save
+from support.oracles import nearest_support, tied_groups, tied_weights, zeroed
 from torch import nn
 
 from admm_exp.admm.groups import ChannelGroup, Member
@@ -10,7 +11,6 @@ from admm_exp.admm.metrics import L2Norm
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.state import State, from_tensors, initial_state, split, to_tensors, with_rho
 from admm_exp.admm.update import add_penalty_gradient_, update
-from tests.admm.oracles import nearest_support, tied_groups, tied_weights, zeroed
 
 CONSTRAINT = ChannelConstraint(tied_groups(), L2Norm())
 LINEAR = ChannelConstraint((ChannelGroup("fc", 3, 1, (Member(0, 0), Member(1, 0))),), L2Norm())

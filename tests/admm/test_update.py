@@ -1,5 +1,6 @@
 import pytest
 import torch
+from support.oracles import admm_iteration, norm, tied_groups, tied_weights, zeroed
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -8,7 +9,6 @@ from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Random
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.state import State, initial_state, split, to_tensors, with_rho
 from admm_exp.admm.update import _pieces, add_penalty_gradient_, update
-from tests.admm.oracles import admm_iteration, norm, tied_groups, tied_weights, zeroed
 
 GROUPS = tied_groups()
 CONSTRAINT = ChannelConstraint(GROUPS, L2Norm())

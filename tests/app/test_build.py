@@ -6,10 +6,10 @@ from omegaconf import OmegaConf
 
 from admm_exp.app.build import build_materials
 from admm_exp.app.main import conf_dir
-from admm_exp.config import ExperimentConfig
+from admm_exp.config.check import check_config
+from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import ConfigError
 from admm_exp.results import History
-from admm_exp.schema import check_config
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from admm_exp.schema import check_config
 def test_what_needs_a_missing_package_is_refused_before_training(
     override: str, instead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("admm_exp.onnx_file.PACKAGES", ("no_such_package",))
+    monkeypatch.setattr("admm_exp.export.onnx.PACKAGES", ("no_such_package",))
     GlobalHydra.instance().clear()
     ConfigStore.instance().store(name="schema", node=ExperimentConfig)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from conftest import run_command
-from four_jobs import FOUR_JOBS, assert_four_jobs_under_one_parent
-from stores import store_of
+from support.four_jobs import FOUR_JOBS, assert_four_jobs_under_one_parent
+from support.stores import store_of
 
 pytestmark = pytest.mark.slow
 

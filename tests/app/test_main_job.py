@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import SHORT, Done, clean_environment, run_command
-from stores import client_at, runs_at, store_of
+from support.stores import client_at, runs_at, store_of
 
 import admm_exp
 
@@ -240,9 +240,9 @@ def test_an_interrupted_run_is_marked_killed(work: Path, warm: Done, number: int
 def wait_for_metrics(work: Path, experiment: str) -> None:
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
-        for spool in (work / "outputs" / "runs").glob("*/metrics.jsonl"):
-            config = (spool.parent / ".hydra" / "config.yaml").read_text()
-            if f"experiment_name: {experiment}\n" in config and "admm/" in spool.read_text():
+        for journal in (work / "outputs" / "runs").glob("*/metrics.jsonl"):
+            config = (journal.parent / ".hydra" / "config.yaml").read_text()
+            if f"experiment_name: {experiment}\n" in config and "admm/" in journal.read_text():
                 return
         time.sleep(0.2)
     raise AssertionError("the run did not reach ADMM training")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import SHORT, run_command
 
-from admm_exp.app.build import build_function
+from admm_exp.app.instantiate import build_function
 from admm_exp.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "notebooks" / "own_parts"

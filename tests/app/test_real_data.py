@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import clean_environment, run_command
-from data.real_formats import write_cifar10, write_cifar100, write_image_folder
+from support.real_formats import write_cifar10, write_cifar100, write_image_folder
 
 SHORT = (
     "tracking=none",

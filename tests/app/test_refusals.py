@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from app.test_errors import assert_refused
+from app.test_wording import assert_refused
 from conftest import run_command
 
 OWN = """

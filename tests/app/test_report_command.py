@@ -5,8 +5,8 @@ import sys
 
 import pytest
 from conftest import clean_environment
-from runs import details, grid, row
-from stores import log_runs, store_uri
+from support.runs import details, grid, row
+from support.stores import log_runs, store_uri
 
 from admm_exp.app.report_command import _quoted
 

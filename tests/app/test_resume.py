@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import clean_environment
 
-KILLS = Path(__file__).parent.parent / "kills.py"
+KILLS = Path(__file__).parents[1] / "support" / "kills.py"
 
 
 def kill(*arguments: str) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from conftest import SHORT, Done, run_command
-from stores import client_at, store_of
+from support.stores import client_at, store_of
 
 import admm_exp
 

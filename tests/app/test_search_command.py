@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Done, clean_environment
-from stores import runs_at, store_of
+from support.stores import runs_at, store_of
 
 pytest.importorskip("optuna", reason="needs the extra search")
 pytestmark = pytest.mark.slow

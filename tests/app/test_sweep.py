@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import Done, clean_environment, run_command
-from stores import runs_at, store_of
+from support.stores import runs_at, store_of
 
 TINY = (
     "model=small_cnn",

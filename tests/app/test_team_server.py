@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Done, run_command
-from four_jobs import FOUR_JOBS, assert_four_jobs_under_one_parent
-from servers import PG_CTL, postgres, served
-from stores import client_at, runs_at
+from support.four_jobs import FOUR_JOBS, assert_four_jobs_under_one_parent
+from support.servers import PG_CTL, postgres, served
+from support.stores import client_at, runs_at
 
 pytestmark = [
     pytest.mark.slow,

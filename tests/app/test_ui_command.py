@@ -1,8 +1,8 @@
 """`admm-exp-ui`, without its server; with it in test_ui_browser.py."""
 
 import pytest
-from runs import row
-from stores import log_runs, store_uri
+from support.runs import row
+from support.stores import log_runs, store_uri
 
 from admm_exp.app.ui_command import UiSettings, show
 from admm_exp.errors import TrackingError

@@ -4,10 +4,10 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from support.real_formats import write_cifar10, write_cifar100
 
 from admm_exp.data.cifar import cifar10, cifar100
 from admm_exp.errors import DataError
-from tests.data.real_formats import write_cifar10, write_cifar100
 
 SETTINGS = {
     "download": False,

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 import torch
+from support.real_formats import WNIDS, write_image_folder, write_imagenet
 
 from admm_exp.data.folder import imagefolder, imagenet
 from admm_exp.errors import DataError
-from tests.data.real_formats import WNIDS, write_image_folder, write_imagenet
 
 # Python 3.12 warns of forking a process with threads; torch's data loader does it on purpose
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

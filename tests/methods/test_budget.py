@@ -1,14 +1,14 @@
 """Every method spends the same number of epochs on the weights it ends with."""
 
 import pytest
+from support.method_toy import config_of, constrained_of, task_of
+from support.toy import train_fn
 
 from admm_exp.methods.admm import ADMM
 from admm_exp.methods.gradual import Gradual
 from admm_exp.methods.group_lasso import GroupLasso
 from admm_exp.methods.oneshot import OneShot
 from admm_exp.methods.scratch import Scratch
-from tests.methods.toy import config_of, constrained_of, task_of
-from tests.phases.toy import train_fn
 
 METHODS = [ADMM(), OneShot(lr=None), Gradual(ramp=0.75), Scratch(), GroupLasso(strength=1.0)]
 D, A, F = 7, 6, 4

@@ -2,11 +2,11 @@ import itertools
 
 import pytest
 import torch
+from support.method_toy import constrained_of, task_of
+from support.toy import train_fn
 
 from admm_exp.admm.metrics import FPGM, L2Norm
 from admm_exp.methods.gradual import Gradual, ZeroLast
-from tests.methods.toy import constrained_of, task_of
-from tests.phases.toy import train_fn
 
 
 def zeros_by_epoch(constrained, ramp=1.0):

@@ -1,7 +1,7 @@
 import torch
+from support.method_toy import constrained_of, task_of
 
 from admm_exp.methods.group_lasso import GroupLasso
-from tests.methods.toy import constrained_of, task_of
 
 
 def no_task(model, optimizer, epoch):

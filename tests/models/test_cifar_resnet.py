@@ -6,7 +6,7 @@ import torch
 
 from admm_exp.errors import ModelError
 from admm_exp.models.cifar_resnet import resnet8, resnet20, resnet56, resnet110
-from admm_exp.pruning.cost import count_cost
+from admm_exp.pruning.cost.cost import count_cost
 
 PROJECTIONS = (16 * 32 + 2 * 32) + (32 * 64 + 2 * 64)
 

@@ -3,7 +3,7 @@ import torch
 
 from admm_exp.errors import ModelError
 from admm_exp.models.mobilenet import mobilenet_v1
-from admm_exp.pruning.cost import count_cost
+from admm_exp.pruning.cost.cost import count_cost
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ import torch
 
 from admm_exp.errors import ModelError
 from admm_exp.models.vgg import vgg16_bn
-from admm_exp.pruning.cost import count_cost
+from admm_exp.pruning.cost.cost import count_cost
 
 
 def test_cost_is_the_published_one():

@@ -3,6 +3,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
+from support.toy import accuracy_of, batches, mlp, parts_of, sgd, train_fn, weights_of
 
 from admm_exp.admm.metrics import L2Norm
 from admm_exp.admm.rho_policy import Constant, Geometric, SupportDriven
@@ -12,7 +13,6 @@ from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import History
 from admm_exp.training.loop import train_epoch
-from tests.phases.toy import accuracy_of, batches, mlp, parts_of, sgd, train_fn, weights_of
 
 SETTINGS = {"admm_iterations": 3, "rho_policy": Constant()}
 

@@ -1,10 +1,10 @@
 import pytest
+from support.records import measured
 
 from admm_exp.admm.rho import Momentum
 from admm_exp.admm.rho_policy import Constant, Geometric, SupportDriven
 from admm_exp.errors import ConfigError
 from admm_exp.phases.admm_plan import AdmmPlan
-from tests.admm.records import measured
 
 RISING = SupportDriven(100.0, 100.0, 100.0)
 

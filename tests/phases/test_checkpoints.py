@@ -3,6 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from support.toy import Heads, accuracy_of, batches, is_same, mlp, sgd, train_fn, weights_of
 from torch import nn
 
 from admm_exp.admm.metrics import L2Norm
@@ -13,14 +14,13 @@ from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.phases.checkpoints import Checkpoints
 from admm_exp.phases.dense import dense_network
 from admm_exp.phases.parts import Parts
-from admm_exp.phases.plain import train_plain
 from admm_exp.phases.snapshot import read_newest
+from admm_exp.phases.train import train_plain
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import History
 from admm_exp.training.checkpoint import packed
 from admm_exp.training.loop import train_epoch
-from admm_exp.training.stepping import Stepping
-from tests.phases.toy import Heads, accuracy_of, batches, is_same, mlp, sgd, train_fn, weights_of
+from admm_exp.training.precision import Stepping
 
 ORIGIN = {"settings": "a"}
 PLAN = AdmmPlan(lrs=[0.05] * 6, admm_iterations=3, rho_policy=Geometric(1.3))

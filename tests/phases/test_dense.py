@@ -7,12 +7,12 @@ from collections import Counter
 import pytest
 import torch
 from filelock import FileLock
+from support.toy import is_same, mlp, parts_of, weights_of
 
 from admm_exp.phases.dense import HISTORY, WEIGHTS, dense_network
-from admm_exp.phases.plain import train_plain
+from admm_exp.phases.train import train_plain
 from admm_exp.results import EpochRecord, PhaseResult
 from admm_exp.training.checkpoint import save_tensors
-from tests.phases.toy import is_same, mlp, parts_of, weights_of
 
 SETTINGS = {"epochs": 3, "lr": 0.1, "decay": "cosine", "warmup_epochs": 0, "offset": 0}
 
@@ -100,8 +100,8 @@ PROCESS = """
 import os, signal, sys, time
 from pathlib import Path
 from admm_exp.phases.dense import dense_network
-from admm_exp.phases.plain import train_plain
-from tests.phases.toy import mlp, parts_of
+from admm_exp.phases.train import train_plain
+from support.toy import mlp, parts_of
 
 folder = Path(sys.argv[1])
 settings = dict(epochs=2, lr=0.1, decay="cosine", warmup_epochs=0, offset=0)
@@ -138,7 +138,7 @@ def crowd(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("crowd")
     process = subprocess.Popen(
         [sys.executable, "-c", PROCESS, str(folder)],
-        cwd=request.config.rootpath,
+        cwd=request.config.rootpath / "tests",
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120

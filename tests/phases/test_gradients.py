@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from support.toy import batches, is_same, mlp, parts_of, train_fn, weights_of
 from torch import nn
 
 from admm_exp.admm.metrics import L2Norm
@@ -9,7 +10,6 @@ from admm_exp.admm.taylor import Taylor
 from admm_exp.errors import TrainingError
 from admm_exp.phases.gradients import learn_gradients
 from admm_exp.pruning.constrained import ConstrainedModel
-from tests.phases.toy import batches, is_same, mlp, parts_of, train_fn, weights_of
 
 
 def constrained_mlp(metric):

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import build, randomise_
+from support.networks import build, randomise_
 from torch import nn
 
 from admm_exp.admm.bn_scale import BNScale

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import build
+from support.networks import build
 
 from admm_exp.admm.groups import count_kept
 from admm_exp.admm.metrics import FPGM, L2Norm

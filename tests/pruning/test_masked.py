@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from admm_exp.pruning.groups import Slice
 from admm_exp.pruning.masked import masked
+from admm_exp.pruning.surgery.groups import Slice
 
 # Unit 1 of a whole weight; unit 0 of the last two of three rows.
 SLICES = [Slice("0.weight", 0, 0, 4, True), Slice("1.weight", 1, 2, 2, False)]

@@ -10,8 +10,8 @@ from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.state import initial_state, split
 from admm_exp.admm.update import update
 from admm_exp.errors import TrainingError
-from admm_exp.pruning.groups import Slice
 from admm_exp.pruning.penalty import penalty_hook
+from admm_exp.pruning.surgery.groups import Slice
 from admm_exp.pruning.w_step import Constrained
 
 RHO = 0.4

@@ -4,8 +4,8 @@ from torch import nn
 
 from admm_exp.admm.update import pull_
 from admm_exp.errors import TrainingError
-from admm_exp.pruning.groups import Slice
 from admm_exp.pruning.penalty import penalty_hook
+from admm_exp.pruning.surgery.groups import Slice
 from admm_exp.pruning.w_step import Constrained
 
 B, T = torch.tensor([3.0, -1.0, 0.5]).double(), torch.tensor([0.0, -1.0, 2.0]).double()

@@ -1,6 +1,6 @@
 from admm_exp.results import EpochRecord, IterationRecord
-from admm_exp.tracking import NullTracker
 from admm_exp.tracking.curves import Curves
+from admm_exp.tracking.tracker import NullTracker
 
 
 class Recording(NullTracker):

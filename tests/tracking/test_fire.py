@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 from conftest import SHORT, clean_environment
-from servers import PG_CTL, Server, postgres, served, wait_until
-from stores import client_at, runs_at
-from writers import WRITERS, start_writers
+from support.servers import PG_CTL, Server, postgres, served, wait_until
+from support.stores import client_at, runs_at
+from support.writers import WRITERS, start_writers
 
-from admm_exp.tracking import courier, open_tracker
-from admm_exp.tracking.delivery import deliver_spool
-from admm_exp.tracking.spool import metrics_of, origin_of, read_entries
+from admm_exp.tracking import sender
+from admm_exp.tracking.journal import metrics_of, origin_of, read_entries
+from admm_exp.tracking.mlflow_tracker import open_tracker
+from admm_exp.tracking.sync import deliver_journal
 
 OWN = """
 import time
@@ -38,8 +39,8 @@ class Net(nn.Module):
         return self.body(x)
 
 def wait_at_gate():
-    spool = Path("outputs/runs/it/metrics.jsonl")
-    told = spool.read_text() if spool.exists() else ""
+    journal = Path("outputs/runs/it/metrics.jsonl")
+    told = journal.read_text() if journal.exists() else ""
     for gate in sorted(Path("gates").iterdir())[:1]:
         if gate.read_text() in told:
             Path("waiting").write_text(gate.name)
@@ -130,7 +131,7 @@ def test_a_server_that_dies_twice_under_a_run_has_all_in_the_end(
     assert told().count("does not take entries") == 1
     assert told().count("did not take the end of the run") == 1
     server.start()
-    assert deliver_spool(tmp_path / RUN / "metrics.jsonl") == "delivered"
+    assert deliver_journal(tmp_path / RUN / "metrics.jsonl") == "delivered"
     assert_all_arrived(server.uri, tmp_path / RUN)
     assert len(runs_at(server.uri, "tags.kind = 'baseline'")) == 1
 
@@ -140,9 +141,9 @@ def test_eight_writers_lose_nothing_to_a_server_that_dies_under_them(
     server: Server, tmp_path: Path
 ) -> None:
     writers = start_writers(tmp_path, server.uri)
-    spools = [tmp_path / str(number) / "metrics.jsonl" for number in range(WRITERS)]
-    wait_until(lambda: all(spool.exists() for spool in spools), lambda: "no writer has begun")
-    wait_until(lambda: len(read_entries(spools[0])) > 10, lambda: "nothing is written")
+    journals = [tmp_path / str(number) / "metrics.jsonl" for number in range(WRITERS)]
+    wait_until(lambda: all(journal.exists() for journal in journals), lambda: "no writer has begun")
+    wait_until(lambda: len(read_entries(journals[0])) > 10, lambda: "nothing is written")
     server.kill()
     time.sleep(1)
     server.start()
@@ -151,8 +152,8 @@ def test_eight_writers_lose_nothing_to_a_server_that_dies_under_them(
     assert writers.returncode == 0
     assert told.count("does not take entries") == WRITERS
     assert "did not take the end" not in told
-    for spool in spools:
-        assert_all_arrived(server.uri, spool.parent)
+    for journal in journals:
+        assert_all_arrived(server.uri, journal.parent)
 
 
 def test_a_server_that_hangs_holds_nothing_up(
@@ -161,11 +162,11 @@ def test_a_server_that_hangs_holds_nothing_up(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    store, spool = f"sqlite:///{shutil.copy(empty_store, tmp_path)}", tmp_path / "metrics.jsonl"
+    store, journal = f"sqlite:///{shutil.copy(empty_store, tmp_path)}", tmp_path / "metrics.jsonl"
     with served(tmp_path, store, is_whole=False) as server:
-        tracker = open_tracker(server.uri, "exp", "run", tmp_path, spool, tags={})
+        tracker = open_tracker(server.uri, "exp", "run", tmp_path, journal, tags={})
         with monkeypatch.context() as impatient:
-            impatient.setattr(courier, "PATIENCE_SECONDS", 1.0)
+            impatient.setattr(sender, "PATIENCE_SECONDS", 1.0)
             impatient.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
             impatient.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
             server.send(signal.SIGSTOP)
@@ -179,7 +180,7 @@ def test_a_server_that_hangs_holds_nothing_up(
             assert time.monotonic() - start < 120
         server.kill()
         server.start()
-        assert deliver_spool(spool) == "delivered"
+        assert deliver_journal(journal) == "delivered"
         assert_all_arrived(server.uri, tmp_path)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 1

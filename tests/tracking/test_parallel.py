@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from stores import client_at, runs_at, store_uri
-from writers import KEYS, STEPS, WRITERS, start_writers
+from support.stores import client_at, runs_at, store_uri
+from support.writers import KEYS, STEPS, WRITERS, start_writers
 
 
 def test_eight_writers_on_a_fresh_store_lose_no_metric(tmp_path: Path) -> None:

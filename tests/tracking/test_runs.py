@@ -1,6 +1,6 @@
 import pytest
-from runs import DENSE_MACS, details, row
-from stores import log_runs, store_uri
+from support.runs import DENSE_MACS, details, row
+from support.stores import log_runs, store_uri
 
 from admm_exp.errors import TrackingError
 from admm_exp.tracking.address import sqlite_file

@@ -12,7 +12,7 @@ from conftest import clean_environment
 from admm_exp.training import distribution
 from admm_exp.training.shared_batch_norm import shared_batch_norm
 
-SCRIPT = Path(__file__).parent / "team.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "team.py"
 TOLERANCE = {"rtol": 0.0, "atol": 1e-12}
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -1,0 +1,35 @@
+"""The jobs of a grid under one parent run."""
+
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from admm_exp.app.parent_run import Launch, Planned, open_story
+from admm_exp.config.hashes import config_hash, digest
+from admm_exp.tracking.queries import close_lost_children
+from admm_exp.tracking.run_status import tracked
+
+
+def run_sweep(planned: Sequence[Planned], grid: str, master: DictConfig, launch: Launch) -> None:
+    """Run the jobs of a grid that have no result yet, and put all results together.
+
+    Args:
+        planned: The jobs.
+        grid: What is swept, as the user wrote it.
+        master: Configuration of the sweep, changed where its folder is taken.
+        launch: Runs jobs and returns when all are over.
+
+    Raises:
+        AdmmExpError: The store cannot be used; nothing has run.
+        SystemExit: A job failed.
+    """
+    first = planned[0].config
+    hashes = sorted(config_hash(plan.config) for plan in planned)
+    identity = digest([first.experiment_name, *hashes])
+    story = open_story(first, grid or planned[0].name, len(planned), identity, master)
+    with tracked(story.tracker):
+        try:
+            story.run(planned, launch)
+        finally:
+            close_lost_children(story.tracker)
+        story.conclude()

@@ -1,0 +1,247 @@
+"""A sweep as one story: what is missing runs, and the parent run holds what came out of all."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from admm_exp.app.wording import sentence
+from admm_exp.config.check import check_config
+from admm_exp.config.hashes import config_hash
+from admm_exp.config.settings import ExperimentConfig
+from admm_exp.report.comparison import best_per_sparsity, settings_of
+from admm_exp.report.figures.comparison import draw_comparison
+from admm_exp.sweep.job import Job, finished_reports, job_path, read_job, write_job
+from admm_exp.sweep.tables import finished_rows, sweep_page, write_sweep
+from admm_exp.sweep.terminal import SweepTerminal
+from admm_exp.sweep.watch import Watch, job_accuracy, job_row
+from admm_exp.tracking.address import without_password
+from admm_exp.tracking.mlflow_tracker import open_tracker
+from admm_exp.tracking.provenance import ask_git, command
+from admm_exp.tracking.queries import Held, look_up
+from admm_exp.tracking.tracker import NullTracker, Tracker
+
+ARTIFACTS = Path("outputs/artifacts")
+LOST = "its process died: killed, or out of memory"
+OVER_WELL = ("finished", "reused", "stopped")
+
+Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job to be: its name, the overrides that make it, its checked configuration."""
+
+    name: str
+    overrides: Sequence[str]
+    config: ExperimentConfig
+    limits: tuple[float, ...] = ()
+
+
+@dataclass
+class Story:
+    """What goes on under one parent run.
+
+    Args:
+        title: What it is about.
+        experiment_name: Of the parent run and its children.
+        folder: Where it is kept.
+        tracker: The parent run.
+        terminal: Who watches.
+        reports: Finished runs by configuration hash.
+        jobs: All jobs that are over.
+        launched: Number of jobs that a launcher has had.
+    """
+
+    title: str
+    experiment_name: str
+    folder: Path
+    tracker: Tracker
+    terminal: SweepTerminal
+    reports: dict[str, Path]
+    jobs: list[Job] = field(default_factory=list)
+    launched: int = 0
+
+    def run(self, planned: Sequence[Planned], launch: Launch) -> list[Job]:
+        """Run the jobs that have no result yet, and return all as they ended.
+
+        Args:
+            planned: The jobs.
+            launch: Runs the jobs of these overrides, numbered from its second argument on, and
+                returns when all are over.
+        """
+        jobs = [self._job(plan) for plan in planned]
+        missing = [index for index, job in enumerate(jobs) if not job.is_over]
+        for job in jobs:
+            if job.is_over:
+                self.terminal.job_changed(job, job_accuracy(job))
+        paths = [job_path(self.folder, self.launched + n) for n in range(len(missing))]
+        for path, index in zip(paths, missing, strict=True):
+            write_job(path, jobs[index])
+        with Watch(paths, self.terminal) as watch:
+            try:
+                if missing:
+                    launch([planned[index].overrides for index in missing], self.launched)
+            except KeyboardInterrupt:
+                watch.close("killed", None)
+                raise
+            except Exception as error:
+                watch.close("failed", sentence(error))
+            else:
+                watch.close("failed", LOST)
+        self.launched += len(missing)
+        for path, index in zip(paths, missing, strict=True):
+            jobs[index] = read_job(path)
+        self.jobs += jobs
+        return jobs
+
+    def conclude(self) -> None:
+        """Put all results together: tables, figures, parent run.
+
+        Raises:
+            SystemExit: A job failed.
+        """
+        rows = [job_row(job) for job in self.jobs]
+        finished = finished_rows(rows)
+        figures = draw_comparison(finished, self.folder / "figures")
+        page = sweep_page(self.title, shown_command(), rows, figures)
+        for path in write_sweep(page, rows, self.folder):
+            self.tracker.log_artifact(path)
+        for path in figures:
+            self.tracker.log_artifact(path, "figures")
+        best = {
+            f"best_run_id.{best.sparsity:g}": ",".join(str(row["run_id"]) for row in best.rows)
+            for best in best_per_sparsity(settings_of(finished))
+        }
+        note = sweep_page(self.title, shown_command(), rows)  # a note shows no pictures
+        self.tracker.set_tags({"mlflow.note.content": note} | best)
+        counts = {"sweep/jobs": len(rows), "sweep/finished": len(finished)}
+        self.tracker.log_metrics(counts, step=0)
+        self.terminal.finished(rows)
+        self.terminal.where(self.folder, self.tracker.tracking_uri, self.experiment_name)
+        failed = [job.name for job in self.jobs if job.status not in OVER_WELL]
+        if failed:
+            text = f"{len(failed)} of {len(rows)} jobs failed: {'; '.join(failed)}"
+            self.tracker.finish("FAILED", text)
+            raise SystemExit(f"error: {text}; the same command runs them again")
+
+    def _job(self, plan: Planned) -> Job:
+        key, parent = config_hash(plan.config), self.tracker.run_id
+        if key not in self.reports:
+            return Job(plan.name, key, parent, limits=plan.limits)
+        folder = str(self.reports[key].parent)
+        return Job(plan.name, key, parent, status="reused", run_dir=folder)
+
+
+def open_story(
+    config: ExperimentConfig, title: str, total: int, identity: str, master: DictConfig
+) -> Story:
+    """Look for what is finished, take a folder and open the parent run.
+
+    Args:
+        config: Settings that all jobs share.
+        title: What is swept.
+        total: Number of jobs.
+        identity: Names the set of jobs; the same one goes on under the same parent run.
+        master: Configuration of the sweep, changed where its folder is taken.
+
+    Raises:
+        AdmmExpError: The store cannot be used; nothing is written.
+    """
+    held = None
+    if config.tracking.name != "none":
+        held = look_up(config.tracking_uri, config.experiment_name, ARTIFACTS, identity)
+    reports = {} if config.force else _reusable(held, Path(master.hydra.sweep.dir))
+    folder = claim_folder(master)
+    tags = {"kind": "sweep", "grid": title, "sweep_hash": identity, "command": shown_command()}
+    shown = config.name or title
+    tracker = _open_parent(config, shown, folder, tags, None if config.force else held)
+    OmegaConf.save(master, folder / "multirun.yaml")
+    terminal = SweepTerminal(total)
+    terminal.started(shown, folder)
+    return Story(shown, config.experiment_name, folder, tracker, terminal, reports)
+
+
+def claim_folder(master: DictConfig) -> Path:
+    """Make the sweep's folder, under another name if another sweep has just taken it.
+
+    Args:
+        master: Configuration of the sweep; names the folder afterwards.
+    """
+    wanted = Path(master.hydra.sweep.dir).absolute()
+    is_fixed = any(o.startswith("hydra.sweep.dir=") for o in master.hydra.overrides.hydra)
+    folder, count = wanted, 1
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        try:
+            folder.mkdir(exist_ok=is_fixed)
+            break
+        except FileExistsError:
+            count += 1
+            folder = wanted.with_name(f"{wanted.name}-{count}")
+    with open_dict(master):
+        master.hydra.sweep.dir = str(folder)
+        quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+        master.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
+    return folder
+
+
+def shown_command() -> str:
+    """Return what the user typed, without passwords."""
+    return shlex.join(without_password(word) for word in command())
+
+
+def checked(composed: DictConfig, given: Sequence[str]) -> ExperimentConfig:
+    """Check the composed configuration of a job, and what was typed for it.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(composed)
+    try:
+        settings: Any = OmegaConf.to_container(
+            OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]),
+            resolve=True,
+            enum_to_str=True,
+        )
+    finally:
+        HydraConfig.instance().cfg = before
+    return check_config(settings, given)
+
+
+def _reusable(held: Held | None, sweep_dir: Path) -> dict[str, Path]:
+    """Find finished runs by configuration hash; where runs are tracked, those in the store."""
+    runs = Path("outputs").absolute()
+    places = ("runs/*", "sweeps/*/*", "searches/*/*")
+    folders = [folder for place in places for folder in runs.glob(place)]
+    accepted = None if held is None else held.finished
+    return finished_reports([*folders, *sweep_dir.glob("*")], accepted)
+
+
+def _open_parent(
+    config: ExperimentConfig, title: str, folder: Path, tags: dict[str, str], held: Held | None
+) -> Tracker:
+    if config.tracking.name == "none":
+        return NullTracker()
+    commit = ask_git("rev-parse", "HEAD")
+    try:
+        return open_tracker(
+            config.tracking_uri,
+            config.experiment_name,
+            title[:250],
+            ARTIFACTS.absolute(),
+            folder / "metrics.jsonl",
+            tags=tags
+            | {"run_dir": str(folder)}
+            | ({"mlflow.source.git.commit": commit} if commit else {}),
+            run_id=held.sweep_run_id if held else None,
+        )
+    except Exception:
+        folder.rmdir()
+        raise

@@ -1,0 +1,102 @@
+"""Hydra's and OmegaConf's errors in one sentence: the key, the value, what is allowed."""
+
+import difflib
+import re
+import traceback
+from errno import EACCES, EEXIST, ENOSPC, ENOTDIR, EPERM, EROFS
+from pathlib import Path
+
+from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+
+from admm_exp.config.check import known_keys, unknown_key
+from admm_exp.config.settings import ExperimentConfig
+from admm_exp.errors import AdmmExpError
+
+CANNOT_WRITE = {EACCES, EPERM, EROFS, ENOSPC, EEXIST, ENOTDIR}
+
+
+def explain(error: BaseException, schema: type = ExperimentConfig) -> str:
+    """Word an error for the terminal; only errors nobody foresaw keep their traceback.
+
+    Args:
+        error: What was raised.
+        schema: Settings of the command, to name the nearest one to a misspelt key.
+    """
+    if isinstance(error, AdmmExpError):
+        return f"error: {error}"
+    if isinstance(error, MissingConfigException):
+        return f"error: {_missing_option(error)}"
+    if isinstance(error, OverrideParseException):
+        return f"error: {error.override!r} is not a setting, write KEY=VALUE"
+    if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
+        return f"error: {_composition(error, schema)}"
+    if isinstance(error, ValueError | AssertionError) and _is_hydras(error):
+        said = str(error).partition("\n")[0] or "an override is empty"
+        return f"error: write KEY=VALUE, and GROUP=OPTION as --help lists them ({said})"
+    if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+        reason = error.strerror
+        return f"error: {error.filename} cannot be written ({reason}): free it or run elsewhere"
+    text = "".join(traceback.format_exception(error))
+    return f"{text}error: {type(error).__name__}: {error}"
+
+
+def sentence(error: BaseException) -> str:
+    """Word an error in one line, whatever it is."""
+    return explain(error).splitlines()[-1].removeprefix("error: ")
+
+
+def _is_hydras(error: BaseException) -> bool:
+    """Tell whether Hydra stumbled over an override that it does not check, such as dataset=null."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and "hydra" in Path(frames[-1].filename).parts
+
+
+def _missing_option(error: MissingConfigException) -> str:
+    group, _, option = (error.missing_cfg_file or "").rpartition("/")
+    options = sorted(error.options or [])
+    if not options:
+        return str(error).splitlines()[0]
+    near = difflib.get_close_matches(option, options, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{group}={option} is unknown; {hint}available: {', '.join(options)}"
+
+
+def _composition(error: BaseException, schema: type) -> str:
+    text = str(error)
+    found = re.search(r"Could not override '([^']+)'", text)
+    if found and found[1].partition("@")[0] not in known_keys(schema):
+        return _unknown(found[1].partition("@")[0], error, schema)
+    if found := re.search(r"Ambiguous value for argument '(.+)'", text):
+        return f"{found[1]} gives several values: add -m to sweep over them"
+    if found := re.search(r"Multiple values for ([\w/.]+)", text):
+        return f"{found[1]} is given more than once"
+    cause: BaseException | None = error
+    while cause is not None:
+        key = getattr(cause, "full_key", None)
+        if key and (found := re.match(r"Value '(.*)' of type '\w+' could not be conv", str(cause))):
+            return f"{key} must be a {_kind(str(cause))}, got {found[1]}"
+        if key and (
+            found := re.match(r"Invalid value '(.*)', expected one of \[(.*)\]", str(cause))
+        ):
+            return f"{key} must be one of {found[2]}, got {found[1]}"
+        if key and "not Optional" in str(cause):
+            return f"{key} must have a value, got null"
+        cause = cause.__cause__
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _unknown(key: str, error: BaseException, schema: type) -> str:
+    if key == "experiment":
+        return "a preset is added to the other settings: write +experiment=NAME"
+    parent = getattr(error.__cause__, "parent_node", None)
+    group, _, leaf = key.rpartition(".")
+    siblings = [str(name) for name in parent] if group and parent is not None else []
+    if near := difflib.get_close_matches(leaf, siblings, 1):
+        return f"unknown setting {key!r}; did you mean '{group}.{near[0]}'?"
+    return unknown_key(key, schema)
+
+
+def _kind(message: str) -> str:
+    kinds = {"Integer": "whole number", "Float": "number", "Boolean": "true or false"}
+    return next((words for name, words in kinds.items() if name in message), "value of its type")

@@ -1,0 +1,229 @@
+"""The support matrix: every classifier of torchvision planned, pruned, cut and exported.
+
+python -m admm_exp.bench.support_matrix                    # all, about an hour on one core
+python -m admm_exp.bench.support_matrix resnet18 vit_b_16  # some
+"""
+
+import argparse
+import multiprocessing
+import resource
+import signal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from multiprocessing.connection import Connection
+from pathlib import Path
+from time import process_time
+
+import torch
+from torch import Tensor, nn
+
+from admm_exp.admm.metrics import L2Norm
+from admm_exp.errors import AdmmExpError
+from admm_exp.models.torchvision_zoo import (
+    classifier_names,
+    smallest_input,
+    torchvision_model,
+)
+from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.pruning.surgery.proof import randomise_
+
+CLASSES, SPARSITY, TOLERANCE = 10, 0.5, 1e-5
+COPIES = 6
+"""Times that the parameters lie in memory at the worst moment."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What happened to one network.
+
+    Args:
+        network: Torchvision's name.
+        result: `ok`, or one sentence.
+        pixels: Height and width of the input.
+        layers_left_out: Repeated blocks left out to fit into memory.
+        groups: Groups that were pruned.
+        kept: Groups that stayed whole, without the classes.
+        params: Parameters before.
+        params_left: Parameters of the cut network as a fraction of that.
+        difference: Masked against cut network, relative to the spread of the outputs.
+        plan_seconds: Processor time to find the groups.
+        total_seconds: Processor time of everything.
+    """
+
+    network: str
+    result: str
+    pixels: int = 0
+    layers_left_out: int = 0
+    groups: int = 0
+    kept: int = 0
+    params: int = 0
+    params_left: float = 0.0
+    difference: float = 0.0
+    plan_seconds: float = 0.0
+    total_seconds: float = 0.0
+
+
+def examine(name: str, memory_bytes: float) -> Row:
+    """Plan, one penalised step, one Z and U update, cut, forward, backward and export.
+
+    Args:
+        name: Torchvision's name of a classifier.
+        memory_bytes: What the process may take; repeated blocks beyond that are left out.
+    """
+    torch.manual_seed(0)
+    pixels = smallest_input(name)
+    model, left_out = _build(name, memory_bytes)
+    inputs = torch.randn(2, 3, pixels, pixels)
+    start = process_time()
+    try:
+        constrained = ConstrainedModel(
+            model, inputs[:1], sparsity=SPARSITY, metric=L2Norm(), rho=1e-3
+        )
+        plan_seconds = process_time() - start
+        _admm_iteration(constrained, inputs)
+        masked = constrained.masked().eval()
+        with torch.no_grad():
+            spread = float(masked(inputs).std())
+        del masked
+        small, difference = constrained.cut(inputs)
+        relative = difference / spread
+        _use(small, inputs)
+    except AdmmExpError as error:
+        return Row(name, f"refused: {error}", pixels, left_out)
+    sizes = [sum(p.numel() for p in network.parameters()) for network in (model, small)]
+    return Row(
+        network=name,
+        result="ok" if relative < TOLERANCE else f"wrong: outputs differ by {relative:.1e}",
+        pixels=pixels,
+        layers_left_out=left_out,
+        groups=len(constrained.groups),
+        kept=len(constrained.prunable.kept),
+        params=sizes[0],
+        params_left=sizes[1] / sizes[0],
+        difference=relative,
+        plan_seconds=plan_seconds,
+        total_seconds=process_time() - start,
+    )
+
+
+def _build(name: str, memory_bytes: float) -> tuple[nn.Module, int]:
+    model = torchvision_model(name, CLASSES)
+    left_out = 0
+    if COPIES * sum(p.nbytes for p in model.parameters()) > memory_bytes:
+        left_out = _leave_out_repeated_(model)
+    return randomise_(model), left_out
+
+
+def _leave_out_repeated_(model: nn.Module) -> int:
+    """Drop blocks that look like the one before them, so that widths and kinds stay the same."""
+    left_out = 0
+    for module in list(model.modules()):
+        if not isinstance(module, nn.Sequential):
+            continue
+        blocks = list(module.named_children())
+        for (_, before), (key, block) in pairwise(blocks):
+            shapes = [[p.shape for p in b.parameters()] for b in (before, block)]
+            if shapes[0] and shapes[0] == shapes[1] and len(list(block.children())) > 1:
+                module._modules.pop(key)
+                left_out += 1
+    return left_out
+
+
+def _admm_iteration(constrained: ConstrainedModel, inputs: Tensor) -> None:
+    optimizer = torch.optim.SGD(constrained.model.parameters(), 1e-4)
+    with constrained.penalty(optimizer):
+        _loss(constrained.model.train(), inputs).backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    constrained.update()
+
+
+def _use(small: nn.Module, inputs: Tensor) -> None:
+    _loss(small.train(), inputs).backward()
+    if not all(p.grad is not None and p.grad.isfinite().all() for p in small.parameters()):
+        raise AdmmExpError("a parameter of the cut network has no gradient")
+    small.zero_grad()
+    program = torch.export.export(small.eval(), (inputs,)).module()
+    with torch.no_grad():
+        if not torch.allclose(program(inputs), small(inputs), rtol=1e-3, atol=1e-3):
+            raise AdmmExpError("the exported network computes something else")
+
+
+def _loss(model: nn.Module, inputs: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(model(inputs), torch.arange(len(inputs)) % CLASSES)
+
+
+def examine_apart(name: str, limit_seconds: float, memory_bytes: float) -> Row:
+    """Examine a network in a process of its own, with a limit on its processor time."""
+    fresh = multiprocessing.get_context(
+        "spawn"
+    )  # a fork of a process with threads may wait for ever
+    receiver, sender = fresh.Pipe(duplex=False)
+    process = fresh.Process(target=_send_row, args=(sender, name, limit_seconds, memory_bytes))
+    process.start()
+    sender.close()
+    try:
+        row: Row = receiver.recv()
+    except EOFError:
+        row = Row(name, "fails: the process died")
+    process.join()
+    if process.exitcode == -signal.SIGXCPU:
+        return Row(name, f"hangs: not done after {limit_seconds:.0f} s")
+    return row
+
+
+def _send_row(sender: Connection, name: str, limit_seconds: float, memory_bytes: float) -> None:
+    torch.set_num_threads(1)
+    seconds = int(process_time() + limit_seconds) + 1  # the imports do not count
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 10))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        sender.send(examine(name, memory_bytes))
+    except Exception as error:  # a row of the table, whatever breaks
+        reason = (str(error).splitlines() or [""])[0]
+        sender.send(Row(name, f"fails: {type(error).__name__}: {reason}"))
+
+
+def as_markdown(rows: Sequence[Row]) -> str:
+    """Write the rows as a table, with a line of counts above it."""
+    kinds = [row.result.split(":")[0] for row in rows]
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+    names = [field.name.replace("_", " ") for field in fields(Row)]
+    lines = [f"{len(rows)} networks: {counts}.", "", _line(names), _line(["---"] * len(names))]
+    return "\n".join(lines + [_line(_cells(row)) for row in rows]) + "\n"
+
+
+def _cells(row: Row) -> Iterable[str]:
+    for field in fields(Row):
+        value = getattr(row, field.name)
+        if field.name == "difference":
+            yield f"{value:.0e}"
+        elif isinstance(value, float):
+            yield f"{value:.2f}"
+        else:
+            yield f"{value:,}" if isinstance(value, int) else value.replace("|", "/")
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Write the table; every network runs in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("networks", nargs="*", help="torchvision's names; all if none is given")
+    parser.add_argument("--output", type=Path, help="markdown file to write")
+    parser.add_argument("--limit-seconds", type=float, default=300.0)
+    parser.add_argument("--memory-gb", type=float, default=2.5)
+    options = parser.parse_args()
+    rows = []
+    for name in options.networks or classifier_names():
+        rows.append(examine_apart(name, options.limit_seconds, options.memory_gb * 1e9))
+        print(_line(_cells(rows[-1])), flush=True)
+        if options.output is not None:
+            options.output.write_text(as_markdown(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""From a plain mapping to a checked ExperimentConfig; pydantic's only home."""
+
+import dataclasses
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_type_hints
+
+from admm_exp.config.settings import (
+    ExperimentConfig,
+    OptimizerName,
+    Precision,
+    TrainerSettings,
+    WStep,
+)
+from admm_exp.errors import ConfigError
+
+Settings = TypeVar("Settings")
+PLAIN_TYPES = (int, float, bool, str, int | None, float | None, str | None)
+
+
+def check_config(settings: Mapping[str, Any], given: Iterable[str] = ()) -> ExperimentConfig:
+    """Check composed settings and turn them into an ExperimentConfig.
+
+    Args:
+        settings: Nested plain containers, interpolations resolved.
+        given: Overrides as the user typed them; one that would not be used is refused.
+
+    Raises:
+        ConfigError: One sentence a finding, each naming the key, its value and what is allowed.
+    """
+    findings = _check_rho(settings.get("rho"))
+    config, others = _bound(settings, ExperimentConfig)
+    findings += others
+    if config is not None:
+        findings += [*_check_together(config), *_unused(config, given)]
+    if findings or config is None:
+        raise ConfigError("; ".join(findings))
+    return config
+
+
+def check_settings(settings: Mapping[str, Any], schema: type[Settings]) -> Settings:
+    """Check composed settings against the dataclass of a command.
+
+    Args:
+        settings: Nested plain containers, interpolations resolved.
+        schema: The dataclass.
+
+    Raises:
+        ConfigError: One sentence a finding, each naming the key, its value and what is allowed.
+    """
+    config, findings = _bound(settings, schema)
+    if findings or config is None:
+        raise ConfigError("; ".join(findings))
+    return config
+
+
+def check_arguments(group: str, target: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Check the arguments of a part against the signature of what builds it.
+
+    Args:
+        group: Configuration group of the part.
+        target: What builds it.
+        arguments: Its keyword arguments, `_target_` and the like left in.
+
+    Raises:
+        ConfigError: If an argument is unknown or has a value that its annotation does not allow.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    parameters = inspect.signature(target).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    hints = _hints(target)
+    for name, value in arguments.items():
+        if name.startswith("_") or (name not in parameters and takes_any):
+            continue
+        if name not in parameters:
+            near = difflib.get_close_matches(name, parameters, 1)
+            hint = f"did you mean '{group}.{near[0]}'?" if near else f"it takes {_list(parameters)}"
+            raise ConfigError(f"unknown setting '{group}.{name}'; {hint}")
+        if hints.get(name) in PLAIN_TYPES:
+            try:
+                TypeAdapter(hints[name]).validate_python(value)
+            except ValidationError as error:
+                item = error.errors()[0]
+                raise ConfigError(_sentence(f"{group}.{name}", item)) from error
+
+
+def _bound(
+    settings: Mapping[str, Any], schema: type[Settings]
+) -> tuple[Settings | None, list[str]]:
+    """Bind settings to a dataclass; return None for it if they do not fit, and the findings."""
+    from pydantic import TypeAdapter, ValidationError
+
+    findings = list(_unknown_keys(settings, schema))
+    try:
+        return TypeAdapter(schema).validate_python(dict(settings)), findings
+    except ValidationError as error:
+        for item in error.errors():
+            key = ".".join(
+                str(part) for part in item["loc"] if not str(part).startswith("function")
+            )
+            if not key.startswith("rho"):
+                findings.append(_sentence(key, item))
+        return None, findings
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (TypeError, NameError):  # a callable object, or names known to type checkers alone
+        return {}
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def nearest_key(key: str, schema: type = ExperimentConfig) -> str | None:
+    """Find the setting whose full or short name is nearest to a misspelt one."""
+    names = known_keys(schema)
+    if by_leaf := [name for name in names if name.rpartition(".")[2] == key]:
+        return by_leaf[0]
+    near = difflib.get_close_matches(key, names, 1, cutoff=0.6)
+    if near:
+        return near[0]
+    leaves = {name.rpartition(".")[2]: name for name in names}
+    near = difflib.get_close_matches(key.rpartition(".")[2], leaves, 1, cutoff=0.6)
+    return leaves[near[0]] if near else None
+
+
+@cache
+def known_keys(schema: type = ExperimentConfig) -> tuple[str, ...]:
+    """List the dotted names of all settings of a command."""
+    return tuple(_keys(schema))
+
+
+def _keys(schema: type, prefix: str = "") -> Iterator[str]:
+    for name, hint in get_type_hints(schema).items():
+        yield prefix + name
+        if dataclasses.is_dataclass(hint):
+            yield from _keys(cast(type, hint), f"{prefix}{name}.")
+
+
+def _unknown_keys(settings: Mapping[str, Any], root: type, prefix: str = "") -> Iterator[str]:
+    known = known_keys(root)
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if name not in known:
+            yield unknown_key(name, root)
+        elif any(k.startswith(f"{name}.") for k in known) and isinstance(value, Mapping):
+            yield from _unknown_keys(value, root, f"{name}.")
+
+
+def unknown_key(key: str, schema: type = ExperimentConfig) -> str:
+    """Word the sentence for a key that no setting has."""
+    near = nearest_key(key, schema)
+    known = ", ".join(name for name in known_keys(schema) if "." not in name)
+    hint = f"did you mean {near!r}?" if near else f"known settings: {known}"
+    return f"unknown setting {key!r}; {hint}"
+
+
+def _check_rho(rho: Any) -> list[str]:
+    is_number = isinstance(rho, int | float) and not isinstance(rho, bool)
+    if rho == "auto" or (is_number and rho > 0 and math.isfinite(rho)):
+        return []
+    return [f"rho must be a number greater than 0 or auto, got {rho!r}"]
+
+
+def _check_together(config: ExperimentConfig) -> Iterator[str]:
+    optimizer = config.schedule.optimizer
+    w_step = config.schedule.w_step
+    if optimizer.name == OptimizerName.adamw:
+        if config.rho == "auto" and w_step in (WStep.gradient, WStep.reduced):
+            yield (
+                "rho=auto is derived for sgd and means nothing to adamw, which rescales the "
+                "penalty: take schedule.w_step=proximal or give rho a number"
+            )
+        if w_step == WStep.folded:
+            yield (
+                "schedule.w_step=folded needs schedule.optimizer.name=sgd, got adamw: "
+                "take schedule.w_step=proximal"
+            )
+    if optimizer.nesterov and optimizer.momentum == 0.0:
+        yield (
+            "schedule.optimizer.nesterov=true needs schedule.optimizer.momentum greater than 0, "
+            "got 0.0"
+        )
+    yield from _check_trainer(config.trainer)
+    given = config.budget.given()
+    if len(given) > 1:
+        yield f"budget must be one of {', '.join(given)}, got {len(given)} of them"
+    if config.pretrained is not None and config.from_run is not None:
+        yield (
+            f"pretrained={config.pretrained} and from_run={config.from_run} both give the network "
+            f"to start from: give one"
+        )
+    if config.pretrained is not None and not Path(config.pretrained).is_file():
+        yield f"pretrained must be a file with the weights of a network, got {config.pretrained}"
+    schedule = config.schedule
+    teachers = {
+        "schedule.admm_distillation": schedule.admm_distillation.weight,
+        "schedule.finetune.distillation": schedule.finetune.distillation.weight,
+    }
+    taught = [f"{name}.weight={weight}" for name, weight in teachers.items() if weight]
+    if config.train_fn and taught:
+        yield f"train_fn has a loss of its own, which {taught[0]} cannot teach: set it to 0"
+    granularity = config.granularity["name"]
+    asked = [f"budget.{name}={value}" for name, value in given.items()]
+    if config.channel_multiple > 1:
+        asked.append(f"channel_multiple={config.channel_multiple}")
+    if asked and granularity != "channel":
+        yield f"{asked[0]} counts whole channels: granularity must be channel, got {granularity}"
+    for name, value in given.items():
+        if not 0.0 < value < 1.0:
+            yield f"budget.{name} must be in (0, 1), got {value}"
+
+
+def _check_trainer(trainer: TrainerSettings) -> Iterator[str]:
+    if trainer.devices > 1 and (trainer.compile or trainer.precision == Precision.fp16):
+        yield (
+            f"trainer.devices={trainer.devices} goes with trainer.compile=false and "
+            f"trainer.precision=float32, tf32 or bf16 alone, got "
+            f"compile={str(trainer.compile).lower()} and precision={trainer.precision}"
+        )
+
+
+def _unused(config: ExperimentConfig, given: Iterable[str]) -> Iterator[str]:
+    """Find what a user typed beside another setting that takes its place."""
+    keys = {override.lstrip("+").partition("=")[0] for override in given}
+    budget = config.budget.given()
+    if budget and "sparsity" in keys:
+        name, value = next(iter(budget.items()))
+        yield f"budget.{name}={value} chooses the sparsities: leave sparsity={config.sparsity} out"
+    if "budget.latency_batch" in keys and "latency" not in budget:
+        yield (
+            f"budget.latency_batch={config.budget.latency_batch} is what budget.latency is "
+            f"measured on: give it, or leave the batch out"
+        )
+    dense = sorted(key for key in keys if key.startswith("schedule.dense."))
+    if config.pretrained is not None and dense:
+        yield (
+            f"pretrained={config.pretrained} is not trained before it is pruned: leave "
+            f"{', '.join(dense)} out"
+        )
+
+
+def _sentence(key: str, item: Any) -> str:
+    value, context = item["input"], item.get("ctx", {})
+    if item["type"] == "missing":
+        return f"{key} is missing: set it with {key}=VALUE"
+    if item["type"] in {"greater_than_equal", "less_than"} and key.endswith("sparsity"):
+        return f"{key} must be in [0, 1), got {value}"
+    rules = {
+        "greater_than": "greater than {gt}",
+        "greater_than_equal": "at least {ge}",
+        "less_than": "less than {lt}",
+        "less_than_equal": "at most {le}",
+        "enum": "one of {expected}",
+    }
+    if rule := rules.get(item["type"]):
+        return f"{key} must be {rule.format(**context)}, got {value}"
+    message = item["msg"].removeprefix("Input ").removeprefix("should ")
+    return f"{key} must {message[0].lower()}{message[1:]}, got {value!r}"

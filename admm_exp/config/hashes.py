@@ -1,0 +1,61 @@
+"""What decides a result: hashes of settings."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from admm_exp.config.settings import ExperimentConfig
+
+INCIDENTAL = {
+    *("name", "experiment_name", "tracking", "tracking_uri", "device", "force", "export"),
+    "inference",
+}
+"""Settings that do not decide a run's result."""
+
+
+INCIDENTAL_TO_TRAINER = {"devices", "patience_seconds"}
+
+
+def digest(value: Any) -> str:
+    """Hash plain data to 16 hex digits."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def content_hash(path: str | Path | None) -> str | None:
+    """Hash what a file holds; None where no file is given."""
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def config_hash(config: ExperimentConfig) -> str:
+    """Name the runs that must have the same result."""
+    return digest(_decisive(config))
+
+
+def group_hash(config: ExperimentConfig) -> str:
+    """Name the runs that differ by their seed alone."""
+    return digest(_without_seed(_decisive(config)))
+
+
+def dataset_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Read the settings of the data set that decide what a network sees."""
+    return {k: v for k, v in config.dataset.items() if k not in {"root", "download", "workers"}}
+
+
+def _decisive(config: ExperimentConfig) -> dict[str, Any]:
+    settings = {key: value for key, value in asdict(config).items() if key not in INCIDENTAL}
+    settings["layers"] = Path(config.layers).read_text() if config.layers else None
+    settings["pretrained"] = content_hash(config.pretrained)
+    if config.from_run:
+        settings["from_run"] = content_hash(Path(config.from_run) / "model.safetensors")
+    trainer = {k: v for k, v in settings["trainer"].items() if k not in INCIDENTAL_TO_TRAINER}
+    return settings | {"dataset": dataset_settings(config), "trainer": trainer}
+
+
+def _without_seed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_seed(item) for key, item in value.items() if key != "seed"}
+    return value

@@ -1,0 +1,246 @@
+"""What an experiment is: typed settings; their defaults stand in conf/*.yaml alone."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+
+class Decay(StrEnum):
+    """How a learning rate falls over the epochs of a phase."""
+
+    constant = "constant"
+    cosine = "cosine"
+    step = "step"
+
+
+class AdmmDecay(StrEnum):
+    """How the learning rate falls during ADMM training.
+
+    `thirds` starts every iteration at admm_lr and multiplies by 0.1 after each third of it.
+    """
+
+    constant = "constant"
+    cosine = "cosine"
+    thirds = "thirds"
+
+
+class Stopping(StrEnum):
+    """What ends ADMM training: all iterations, Boyd's residual rule, or a support that stays."""
+
+    budget = "budget"
+    residuals = "residuals"
+    support = "support"
+
+
+class WStep(StrEnum):
+    """How W is pulled towards Z - U.
+
+    `gradient` adds to the gradients, `folded` through the weight decay of SGD; `proximal` pulls
+    after the optimizer's step; `reduced` adds to the gradients of units to be removed alone.
+    """
+
+    gradient = "gradient"
+    folded = "folded"
+    proximal = "proximal"
+    reduced = "reduced"
+
+
+class OptimizerName(StrEnum):
+    """Optimizers of torch.optim that a schedule can name."""
+
+    sgd = "sgd"
+    adamw = "adamw"
+
+
+class TrackingName(StrEnum):
+    """Trackers: MLflow, or none at all."""
+
+    mlflow = "mlflow"
+    none = "none"
+
+
+@dataclass
+class OptimizerSettings:
+    """The optimizer of all phases."""
+
+    name: OptimizerName
+    momentum: Annotated[float, Ge(0.0), Lt(1.0)]
+    weight_decay: Annotated[float, Ge(0.0)]
+    nesterov: bool
+
+
+@dataclass
+class TrainingSettings:
+    """A phase of plain training, such as that of the dense network."""
+
+    epochs: Annotated[int, Ge(0)]
+    lr: Annotated[float, Gt(0.0)]
+    decay: Decay
+    warmup_epochs: Annotated[int, Ge(0)]
+
+
+@dataclass
+class DistillationSettings:
+    """The dense network as a teacher: its share of the loss (0: none) and the temperature."""
+
+    weight: Annotated[float, Ge(0.0), Le(1.0)]
+    temperature: Annotated[float, Gt(0.0)]
+
+
+@dataclass
+class FinetuneSettings(TrainingSettings):
+    """Training of the small network."""
+
+    distillation: DistillationSettings
+
+
+@dataclass
+class Schedule:
+    """How long and how fast each phase trains."""
+
+    name: str
+    batch_size: Annotated[int, Ge(1)]
+    optimizer: OptimizerSettings
+    dense: TrainingSettings
+    admm_iterations: Annotated[int, Ge(1)]
+    admm_epoch: Annotated[int, Ge(1)]
+    admm_lr: Annotated[float, Gt(0.0)]
+    admm_decay: AdmmDecay
+    w_step: WStep
+    relaxation: Annotated[float, Gt(0.0), Lt(2.0)]
+    sparsity_ramp: Annotated[float, Ge(0.0), Le(1.0)]
+    stopping: Stopping
+    stable_iterations: Annotated[int, Ge(1)]
+    freeze_support: bool
+    admm_distillation: DistillationSettings
+    recalibration_batches: Annotated[int, Ge(0)]
+    finetune: FinetuneSettings
+
+    @property
+    def admm_epochs(self) -> int:
+        """Epochs of training between the dense network and the cut."""
+        return self.admm_iterations * self.admm_epoch
+
+
+class Export(StrEnum):
+    """What else than torch's own formats the small network is written as."""
+
+    none = "none"
+    onnx = "onnx"
+
+
+class Inference(StrEnum):
+    """Engines that dense and small network are timed in when the job is over.
+
+    `eager` is a moment's look; `all` adds channels last, torch.compile and ONNX Runtime.
+    """
+
+    eager = "eager"
+    all = "all"
+
+
+class Precision(StrEnum):
+    """Number format of training: float32, its products in TF32, or autocast to a half format."""
+
+    float32 = "float32"
+    tf32 = "tf32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+@dataclass
+class TrainerSettings:
+    """How a training step computes, and who shares it.
+
+    Args:
+        precision: Of the arithmetic.
+        compile: Whether torch.compile builds the step.
+        devices: Processes that train together.
+        patience_seconds: How long one that does not answer is waited for.
+    """
+
+    precision: Precision
+    compile: bool
+    devices: Annotated[int, Ge(1)]
+    patience_seconds: Annotated[float, Gt(0.0)]
+
+
+@dataclass
+class TrackingSettings:
+    """Where curves and results go."""
+
+    name: TrackingName
+
+
+Allocation = StrEnum(
+    "Allocation", {"uniform": "uniform", "global": "global", "sensitivity": "sensitivity"}
+)
+"""How a budget is shared among the channel groups: one sparsity for all, one ranking of all, or the
+same loss of validation accuracy for each."""
+
+
+@dataclass
+class BudgetSettings:
+    """What may remain of the dense network, as a fraction in (0, 1); one of them, or none."""
+
+    macs: float | None
+    params: float | None
+    latency: float | None
+    latency_batch: Annotated[int, Ge(1)]
+    allocation: Allocation
+
+    def given(self) -> dict[str, float]:
+        """Read what was asked for, by its name."""
+        values = {name: getattr(self, name) for name in ("macs", "params", "latency")}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass
+class ExperimentConfig:
+    """One experiment: dense network, ADMM, cut, finetuning, report.
+
+    `dataset`, `model`, `granularity`, `metric`, `method` and `rho_policy` are parts: a `name`, a
+    `_target_` that builds the part and its arguments. `train_fn` and `validate_fn` are empty or a
+    `_target_` and arguments. `rho` is a number or "auto".
+    """
+
+    dataset: dict[str, Any]
+    model: dict[str, Any]
+    granularity: dict[str, Any]
+    metric: dict[str, Any]
+    method: dict[str, Any]
+    rho_policy: dict[str, Any]
+    train_fn: dict[str, Any]
+    validate_fn: dict[str, Any]
+    schedule: Schedule
+    tracking: TrackingSettings
+    trainer: TrainerSettings
+    sparsity: Annotated[float, Ge(0.0), Lt(1.0)]
+    rho: float | int | str
+    layers: str | None
+    pretrained: str | None
+    from_run: str | None
+    channel_multiple: Annotated[int, Ge(1)]
+    budget: BudgetSettings
+    seed: Annotated[int, Ge(0), Lt(2**32)]
+    device: str
+    name: str | None
+    experiment_name: Annotated[str, MinLen(1)]
+    tracking_uri: Annotated[str, MinLen(1)]
+    force: bool
+    export: Export
+    inference: Inference
+
+
+@dataclass
+class PlanConfig(ExperimentConfig):
+    """An experiment that is planned and not run; `output` is the layers file to write."""
+
+    output: Annotated[str, MinLen(1)]
+
+
+def amounts(config: ExperimentConfig) -> dict[str, float]:
+    """Say how much is pruned: by the budget, or by the sparsity that it takes the place of."""
+    return config.budget.given() or {"sparsity": config.sparsity}

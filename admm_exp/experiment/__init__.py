@@ -1,0 +1,1 @@
+"""One run: its components, its stages in order, what it depends on and what it leaves behind."""

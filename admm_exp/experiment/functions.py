@@ -1,0 +1,94 @@
+"""The functions that all phases of a run train, validate and optimize with."""
+
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+from admm_exp.config.settings import DistillationSettings, ExperimentConfig, TrainerSettings
+from admm_exp.data.dataset import Dataset
+from admm_exp.experiment.components import Materials
+from admm_exp.phases.observers import Observer
+from admm_exp.phases.parts import Parts
+from admm_exp.training.batch_norm import recalibrate_
+from admm_exp.training.distillation import Distillation
+from admm_exp.training.distribution import average_gradients
+from admm_exp.training.loop import LossFn, TrainFn, cross_entropy, train_epoch
+from admm_exp.training.optimizer import build_optimizer
+from admm_exp.training.precision import Stepping
+
+CALIBRATION_BATCHES = 4
+"""At most, in every ADMM iteration, to see what a cut would cost."""
+
+
+def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer) -> Parts:
+    """Build the functions that all phases train, validate and optimize with."""
+    dataset, settings = materials.dataset, config.schedule.optimizer
+    n_batches = min(CALIBRATION_BATCHES, config.schedule.recalibration_batches)
+
+    def recalibrate(model: nn.Module) -> None:
+        dataset.set_epoch(0)  # the same batches, whatever this process has trained on before
+        recalibrate_(model, islice(dataset.train, n_batches))
+
+    return Parts(
+        train_fn=_own_train_fn(materials) or _train_fn(dataset, cross_entropy, config.trainer),
+        validate_fn=lambda model: materials.evaluate_fn(model, dataset.val),
+        optimizer_fn=lambda parameters, lr: average_gradients(
+            build_optimizer(
+                settings.name,
+                parameters,
+                lr,
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+                nesterov=settings.nesterov,
+            )
+        ),
+        observer=observer,
+        recalibrate_fn=recalibrate if n_batches else None,
+    )
+
+
+def taught(
+    parts: Parts,
+    teacher: nn.Module,
+    settings: DistillationSettings,
+    dataset: Dataset,
+    trainer: TrainerSettings,
+) -> Parts:
+    """Let the dense network teach, if it is asked to.
+
+    Args:
+        parts: The functions that train without a teacher.
+        teacher: The dense network.
+        settings: Its share of the loss, 0 for none.
+        dataset: What is trained on.
+        trainer: How a step computes.
+    """
+    if settings.weight == 0.0:
+        return parts
+    loss_fn = Distillation(teacher, settings.weight, settings.temperature)
+    return replace(parts, train_fn=_train_fn(dataset, loss_fn, trainer))
+
+
+def _train_fn(dataset: Dataset, loss_fn: LossFn, trainer: TrainerSettings) -> TrainFn:
+    stepping = Stepping(trainer.precision, trainer.compile)
+
+    def train_fn(model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> float:
+        dataset.set_epoch(epoch)
+        return train_epoch(model, optimizer, dataset.train, loss_fn, stepping)
+
+    return train_fn
+
+
+def _own_train_fn(materials: Materials) -> TrainFn | None:
+    own = materials.train_fn
+    if own is None:
+        return None
+
+    def train_fn(model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> Any:
+        materials.dataset.set_epoch(epoch)
+        return own(model, optimizer, epoch)
+
+    return train_fn

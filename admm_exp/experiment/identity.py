@@ -1,0 +1,92 @@
+"""What names a dense network in the cache: everything that its weights depend on."""
+
+import hashlib
+import pkgutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from admm_exp.config.hashes import config_hash, content_hash, dataset_settings, digest
+from admm_exp.config.settings import ExperimentConfig
+from admm_exp.experiment.components import Materials
+from admm_exp.experiment.environment import package_version
+from admm_exp.training.distribution import world_size
+
+PACKAGES = ("admm-exp", "torch", "torchvision")
+
+
+def dense_key(config: ExperimentConfig, materials: Materials, model: nn.Module) -> str:
+    """Hash what a dense network depends on.
+
+    Args:
+        config: The settings.
+        materials: Data and device.
+        model: The network, untrained; its code counts, its weights follow from the seed.
+    """
+    return digest(
+        {
+            "data": materials.dataset.fingerprint,
+            "dataset": dataset_settings(config),
+            "model": config.model,
+            "train_fn": config.train_fn and [config.train_fn, code_digest(materials.train_fn)],
+            "validate_fn": config.validate_fn
+            and [config.validate_fn, code_digest(materials.evaluate_fn)],  # of curves kept there
+            "pretrained": content_hash(config.pretrained),
+            "code": source_digest(model),
+            "versions": {name: package_version(name) for name in PACKAGES},
+            "schedule": asdict(config.schedule.dense),
+            "optimizer": asdict(config.schedule.optimizer),
+            "batch_size": config.schedule.batch_size,
+            "precision": config.trainer.precision,
+            "compile": config.trainer.compile,
+            "seed": config.seed,
+            "device": materials.device.type,
+            "processes": world_size(),
+        }
+    )
+
+
+def origin_of(config: ExperimentConfig, materials: Materials) -> dict[str, str]:
+    """Say what a run depends on."""
+    return {
+        "settings": config_hash(config),
+        "data": materials.dataset.fingerprint,
+        "torch": torch.__version__,
+        "device": materials.device.type,
+        "admm-exp": str(package_version("admm-exp")),
+        "code": _code_of(materials),
+    }
+
+
+def _code_of(materials: Materials) -> str:
+    """Hash the files that a user may have edited between a stop and a resume."""
+    builder = pkgutil.resolve_name(materials.builder["_target_"])
+    parts = (builder, materials.train_fn, materials.evaluate_fn, materials.metric)
+    return digest([code_digest(part) for part in parts if part is not None])
+
+
+def source_digest(model: nn.Module) -> str:
+    """Hash the code that a network's layers come from, PyTorch's own left out.
+
+    A cached network must not be reused for code that computes something else with its weights.
+    """
+    return _digest_of_files({type(module).__module__ for module in model.modules()})
+
+
+def code_digest(built: Any) -> str:
+    """Hash the file that a function, a partial one, or the class of an object comes from."""
+    origin = getattr(built, "func", built)
+    return _digest_of_files({getattr(origin, "__module__", type(origin).__module__)})
+
+
+def _digest_of_files(names: set[str]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if path and not name.startswith(("torch.", "torchvision.")):
+            digest.update(Path(path).read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,81 @@
+"""What is measured on the networks of a run."""
+
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from admm_exp.config.settings import Inference
+from admm_exp.experiment.allocation import latency_budget
+from admm_exp.experiment.artifacts import Artifacts, Run
+from admm_exp.experiment.components import Materials
+from admm_exp.export.inference import engines_for, inference_entry, time_inference
+from admm_exp.pruning.cost.cost import count_cost
+from admm_exp.pruning.cost.latency import LatencyRatio, measure_latency_ms
+from admm_exp.pruning.cost.timing import take_turns
+from admm_exp.training.loop import as_evaluation
+
+LATENCY_BATCHES = (1, 32)
+
+
+LATENCY_SECONDS = 0.05
+
+
+INFERENCE_ROUNDS, INFERENCE_TURN_SECONDS = 9, 0.05
+
+
+def measure_latencies(made: Artifacts, run: Run) -> LatencyRatio | None:
+    """Time the networks, of which the cut and the finetuned one share an architecture.
+
+    Returns:
+        What the small network takes of the dense one's time, if that has a budget.
+    """
+    networks = {"dense": made.dense, "small": made.small}
+    budget, batches = latency_budget(run.config, run.materials), set(LATENCY_BATCHES)
+    reached = None
+    if budget is not None:
+        batches.add(budget.batch_size)
+        reached = budget.measure(made.small, made.dense)
+        if budget.is_missed_by(reached):
+            run.parts.observer.warned(
+                f"{budget} was met when the sparsities were chosen; now the cut network takes "
+                f"{reached.value:.3f} (+- {reached.spread:.3f}) of the dense one's time"
+            )
+    sample = run.materials.example_input()
+    times = measure_latency_ms(networks, sample, sorted(batches), LATENCY_SECONDS)
+    for name, column in made.models.items():
+        if name != "original":  # keeps what its own run measured
+            column["latency_ms"] = times["dense" if name == "dense" else "small"]
+    return reached
+
+
+def time_engines(made: Artifacts, materials: Materials, asked: Inference) -> dict[str, Any] | None:
+    """Time both networks in every engine, if that is asked for."""
+    if asked == Inference.eager:
+        return None
+    networks, example = {"dense": made.dense, "small": made.small}, materials.example_input()
+    clock = partial(take_turns, rounds=INFERENCE_ROUNDS, turn_seconds=INFERENCE_TURN_SECONDS)
+    timings = time_inference(networks, example, clock, engines_for(example))
+    macs = [made.models[name]["macs"] for name in ("dense", "finetuned")]
+    return inference_entry(timings, macs[0] / macs[1])
+
+
+def accuracies(model: nn.Module, materials: Materials) -> dict[str, Any]:
+    """Evaluate a network on validation and test data."""
+    val, test = (
+        as_evaluation(materials.evaluate_fn(model, batches))
+        for batches in (materials.dataset.val, materials.dataset.test)
+    )
+    return {
+        "val_accuracy": val.accuracy,
+        "test_accuracy": test.accuracy,
+        "test_loss": test.loss,
+    }
+
+
+def measured(model: nn.Module, materials: Materials) -> dict[str, Any]:
+    """Evaluate a network and count what it costs."""
+    cost = count_cost(model, torch.zeros(1, *materials.dataset.shape))
+    return accuracies(model, materials) | asdict(cost)

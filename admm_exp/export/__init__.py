@@ -1,0 +1,1 @@
+"""The small network outside: files that need no pickle, ONNX, and engines that run it."""

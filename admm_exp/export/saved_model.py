@@ -1,0 +1,177 @@
+"""The small network on disk: runnable without this package, and reloadable for training."""
+
+import copy
+import importlib
+import json
+import logging
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from admm_exp.errors import CheckpointError, ModelError
+from admm_exp.pruning.dependency.attention import fit_attention_
+from admm_exp.training.checkpoint import load_tensors, save_tensors, write_atomically
+
+STRUCTURE, WEIGHTS, PROGRAM = "model.json", "model.safetensors", "model.pt2"
+logger = logging.getLogger(__name__)
+OWN_MODELS = "admm_exp.models."
+
+
+def save_model(
+    small: nn.Module, dense: nn.Module, builder: Mapping[str, Any], example: Tensor, folder: Path
+) -> list[Path]:
+    """Write the cut network as a program and as structure plus weights, neither with pickle.
+
+    Args:
+        small: The cut network, on the CPU.
+        dense: The network it was cut from.
+        builder: What built the dense network: `_target_` and its arguments.
+        example: (B, C, H, W) input that the network accepts.
+        folder: Where the files go.
+
+    Returns:
+        Paths of the files written: model.json, model.safetensors and, where torch.export can
+        follow the network, model.pt2.
+    """
+    structure = {
+        "builder": dict(builder),
+        "attributes": _changed_attributes(_rebuilt(builder, dense), small),
+        "input_shape": list(example.shape[1:]),
+    }
+    save_tensors(folder / WEIGHTS, small.state_dict())
+    write_atomically(folder / STRUCTURE, json.dumps(structure, indent=2).encode())
+    written = [folder / STRUCTURE, folder / WEIGHTS]
+    try:
+        program = _exported(small, example)
+    except Exception as error:  # a run of days is not lost because a network cannot be exported
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        logger.warning(
+            "%s was not written, torch.export cannot follow the network (%s); %s holds its weights",
+            PROGRAM,
+            reason,
+            WEIGHTS,
+        )
+    else:
+        write_atomically(folder / PROGRAM, program)
+        written.append(folder / PROGRAM)
+    return written
+
+
+def load(run_dir: str | Path, model: nn.Module | None = None) -> nn.Module:
+    """Rebuild the small network of a run, ready to be trained further.
+
+    Args:
+        run_dir: Folder of a run.
+        model: The dense network the run started from, freshly built; needed only for networks
+            that are not this package's own, because nothing named in a file is executed.
+
+    Returns:
+        The small network with its weights, in training mode.
+
+    Raises:
+        CheckpointError: If the files are missing or damaged.
+        ModelError: If the network is not this package's own and no model was given.
+    """
+    folder = Path(run_dir)
+    try:
+        structure = json.loads((folder / STRUCTURE).read_text())
+        builder, attributes = dict(structure["builder"]), dict(structure["attributes"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / STRUCTURE} is missing or damaged ({error})") from error
+    tensors = load_tensors(folder / WEIGHTS)
+    network = copy.deepcopy(model) if model is not None else _build(builder)
+    try:
+        _resize_(network, attributes, tensors)
+        network.load_state_dict(tensors)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise CheckpointError(f"{folder} does not fit the model it was cut from: {reason}") from (
+            error
+        )
+    return network.train()
+
+
+def _rebuilt(builder: Mapping[str, Any], dense: nn.Module) -> nn.Module:
+    """What `load` starts from; torchvision sets `transform_input` of pretrained networks alone."""
+    is_own = str(builder.get("_target_", "")).startswith(OWN_MODELS)
+    return _build(dict(builder)) if is_own and builder.get("weights") is not None else dense
+
+
+def _changed_attributes(dense: nn.Module, small: nn.Module) -> dict[str, dict[str, Any]]:
+    before = dict(dense.named_modules())
+    changed = {}
+    for name, module in small.named_modules():
+        values = {
+            key: value
+            for key, value in vars(module).items()
+            if _is_size(value) and key != "training" and vars(before[name]).get(key) != value
+        }
+        if values:
+            changed[name] = values
+    return changed
+
+
+def _is_size(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(_is_size(item) for item in value)
+    return isinstance(value, int)
+
+
+def _build(builder: dict[str, Any]) -> nn.Module:
+    target = str(builder.pop("_target_", ""))
+    module, _, function = target.rpartition(".")
+    if not module.startswith(OWN_MODELS) or function.startswith("_"):
+        raise ModelError(
+            f"the run's network comes from {target or 'elsewhere'}: build it and pass it, "
+            f"load(run_dir, model=YourNetwork())"
+        )
+    if "weights" in builder:
+        builder["weights"] = None  # overwritten by the run's own
+    try:
+        build = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise CheckpointError(f"{STRUCTURE} does not name a network: {error}") from error
+    if not callable(build) or getattr(build, "__module__", None) != module:
+        raise CheckpointError(f"{STRUCTURE} does not name a network: {target} is none of ours")
+    try:
+        network = build(**builder)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{STRUCTURE} does not fit {target}: {error}") from error
+    if not isinstance(network, nn.Module):
+        raise CheckpointError(f"{STRUCTURE} does not name a network: {target}")
+    return network
+
+
+def _resize_(
+    network: nn.Module, attributes: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    for name, values in attributes.items():
+        module = network.get_submodule(name)
+        for key, value in values.items():
+            size = tuple(value) if isinstance(value, list) else value
+            if not (_is_size(vars(module).get(key)) and _is_size(size)):
+                raise AttributeError(f"{name} has no size {key} = {value!r}")
+            setattr(module, key, size)
+    for name, tensor in tensors.items():
+        path, _, leaf = name.rpartition(".")
+        module = network.get_submodule(path)
+        if leaf in module._parameters:
+            module._parameters[leaf] = nn.Parameter(torch.empty_like(tensor))
+        elif leaf in module._buffers:
+            module._buffers[leaf] = torch.empty_like(tensor)
+    fit_attention_(network)
+
+
+def _exported(small: nn.Module, example: Tensor) -> bytes:
+    network = copy.deepcopy(small).eval().to(memory_format=torch.contiguous_format)
+    batch = example[:1].expand(2, *example.shape[1:]).contiguous()
+    dynamic = {0: torch.export.Dim.AUTO}
+    program = torch.export.export(network, (batch,), dynamic_shapes=(dynamic,))
+    program._example_inputs = None  # would be pickled into the archive
+    archive = BytesIO()
+    torch.export.save(program, archive)
+    return archive.getvalue()

@@ -1,0 +1,1 @@
+"""ADMMPruner, the facade for networks and training functions of a script."""

@@ -1,0 +1,284 @@
+"""ADMM pruning as a library: for your own network, loaders, loss and train function."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from admm_exp.admm.metrics import L2Norm, Metric
+from admm_exp.admm.partition import Partition
+from admm_exp.admm.partitions.channel import Channel
+from admm_exp.admm.residuals import Residuals
+from admm_exp.admm.rho_policy import Constant, RhoPolicy
+from admm_exp.admm.state import State
+from admm_exp.errors import ConfigError, require
+from admm_exp.phases.admm import train_admm
+from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.phases.gradients import learn_gradients
+from admm_exp.phases.observers import Observer, Observers
+from admm_exp.phases.parts import Parts
+from admm_exp.phases.prune import Cut, prune
+from admm_exp.phases.train import train_plain
+from admm_exp.pruner.checks import (
+    auto_rho,
+    check_finetuning,
+    checked_lrs,
+    checked_rho,
+    require_learned,
+)
+from admm_exp.pruner.result import PruningResult
+from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.pruning.penalty import StepCount
+from admm_exp.pruning.w_step import W_STEPS
+from admm_exp.results import Announcing, History
+from admm_exp.training.batch_norm import recalibrate_
+from admm_exp.training.loop import Batch, TrainFn, ValidateFn, as_evaluation
+from admm_exp.training.optimizer import momentum_of
+
+
+class ADMMPruner:
+    """Prune a trained network with ADMM: its channels, or what else the granularity says.
+
+    Three levels, each built on the one below:
+
+    * `prune` runs everything with your train, validate and optimizer functions;
+    * `penalty`, `update` and `finalize` leave the training loop to you;
+    * `admm_exp.admm` works on tensors alone.
+
+    Args:
+        model: The trained network; ADMM trains it in place, the small network is a copy.
+        example_input: (B, ...) input on the model's device; real samples make the check of the
+            cut meaningful.
+        train_fn: (model, optimizer, epoch) -> loss or None; trains one epoch and steps the
+            optimizer it is given. Needed by `prune` only.
+        validate_fn: (model) -> accuracy in [0, 1]. Needed by `prune` only.
+        optimizer_fn: (parameters, lr) -> optimizer; SGD with momentum 0.9 if None.
+        sparsity: Fraction of units that every group loses, in [0, 1); or a mapping of layer
+            name to sparsity, with `default` for the others.
+        rho: Penalty parameter > 0, or "auto": from the learning rates, in `prune` only.
+        metric: Score of the units, an object of `admm_exp.admm.metrics`; L2Norm if None. `Taylor`
+            reads gradients, which `prune` shows to it.
+        granularity: What the units are, an object of `admm_exp.admm.partitions`; whole channels
+            if None. Finer units stay in the network as zeros, which finetuning holds.
+        exclude: Layers to keep whole: names, wildcards or types, as `Linear`.
+        channel_multiple: The kept channels of a group are rounded to a multiple of this.
+
+    Raises:
+        ModelError: If nothing can be pruned or the example input does not fit.
+        ConfigError: If sparsity, rho or channel_multiple is out of range, or a layer name is
+            unknown.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_input: Tensor,
+        *,
+        train_fn: TrainFn | None = None,
+        validate_fn: ValidateFn | None = None,
+        optimizer_fn: Callable[[Iterable[nn.Parameter], float], Optimizer] | None = None,
+        sparsity: float | Mapping[str, float],
+        rho: float | str = "auto",
+        metric: Metric | None = None,
+        granularity: Channel | Partition | None = None,
+        exclude: Sequence[str] = (),
+        channel_multiple: int = 1,
+    ) -> None:
+        require("channel_multiple", channel_multiple, channel_multiple >= 1, "at least 1")
+        self._train_fn = train_fn
+        self._validate_fn = validate_fn
+        self._optimizer_fn = optimizer_fn or _sgd
+        self._is_auto = rho == "auto"
+        self._w_step = "gradient"
+        by_layer = {} if isinstance(sparsity, int | float) else dict(sparsity)
+        default = (
+            float(sparsity) if isinstance(sparsity, int | float) else by_layer.pop("default", 0.0)
+        )
+        self._constrained = ConstrainedModel(
+            model,
+            example_input,
+            sparsity=default,
+            metric=metric or L2Norm(),
+            rho=checked_rho(rho),
+            by_layer=by_layer,
+            granularity=granularity,
+            exclude=exclude,
+            channel_multiple=channel_multiple,
+        )
+
+    @property
+    def state(self) -> State:
+        """T = Z - U, support and rho."""
+        return self._constrained.state
+
+    def penalty(
+        self, optimizer: Optimizer, w_step: str = "gradient"
+    ) -> AbstractContextManager[StepCount]:
+        """Pull W towards Z - U at every step of the optimizer, inside the `with` block.
+
+        Args:
+            optimizer: Optimizer of all parameters of the model.
+            w_step: "gradient", "folded" (the same by the weight decay of SGD), "proximal" (after
+                the step, stable for every rho, right for Adam-like optimizers) or "reduced" (as
+                gradient, on the units to be removed alone; the kept ones train freely).
+
+        Raises:
+            ConfigError: If rho is "auto" or the metric reads gradients, which needs `prune`, or
+                there is no such form.
+            TrainingError: On leaving the block, if the optimizer was never stepped.
+        """
+        if self._is_auto:
+            raise ConfigError(
+                "rho=auto needs the learning rates of the whole ADMM phase: "
+                "give ADMMPruner a number, for example from admm_exp.admm.rho.auto_rho"
+            )
+        require("w_step", w_step, w_step in W_STEPS, f"one of {', '.join(W_STEPS)}")
+        require_learned(self._constrained.constraint.metric)
+        self._w_step = w_step
+        return self._constrained.penalty(optimizer, w_step)
+
+    def update(self, relaxation: float = 1.0) -> Residuals:
+        """Do the Z- and U-step of one ADMM iteration and return its residuals."""
+        return self._constrained.update(relaxation, w_step=self._w_step)
+
+    def finished_training(
+        self, optimizer: Optimizer, network: nn.Module
+    ) -> AbstractContextManager[None]:
+        """Hold what `finalize` masked at exactly zero after every step, inside the `with` block.
+
+        Args:
+            optimizer: Optimizer that trains the network.
+            network: What `finalize` returned; after a cut nothing needs to be held.
+        """
+        return self._constrained.finished_training(optimizer, network)
+
+    def finalize(self) -> nn.Module:
+        """Remove the units outside the support of Z; the model itself stays as it is.
+
+        Raises:
+            SurgeryError: If masked and cut network differ by more than 1e-3.
+        """
+        return self._cut(History()).model
+
+    def prune(
+        self,
+        admm_iterations: int,
+        admm_epoch: int,
+        admm_lr: float = 0.01,
+        *,
+        admm_decay: str = "constant",
+        rho_policy: RhoPolicy | None = None,
+        w_step: str = "gradient",
+        relaxation: float = 1.0,
+        sparsity_ramp: float = 0.0,
+        stopping: str = "budget",
+        stable_iterations: int = 3,
+        freeze_support: bool = False,
+        finetune_epochs: int = 0,
+        finetune_lr: float = 0.01,
+        finetune_decay: str = "cosine",
+        finetune_warmup_epochs: int = 0,
+        recalibrate_on: Iterable[Batch] | None = None,
+        steps_per_epoch: int | None = None,
+        observer: Observer | None = None,
+    ) -> PruningResult:
+        """Train with ADMM, cut, and finetune.
+
+        Args:
+            admm_iterations: Number of W/Z/U rounds.
+            admm_epoch: Epochs between two updates of Z and U.
+            admm_lr: Learning rate of ADMM training.
+            admm_decay: "constant", "cosine" or "thirds" (x0.1 in every third of an iteration).
+            rho_policy: Chooses rho of every iteration, an object of `admm_exp.admm.rho_policy`;
+                Constant if None.
+            w_step: How W is pulled towards Z - U, see `penalty`.
+            relaxation: Over-relaxation in (0, 2); 1 is none.
+            sparsity_ramp: Fraction of the iterations over which the sparsity rises, in [0, 1].
+            stopping: "budget" (all iterations), "residuals" (within tolerance) or "support"
+                (unchanged): what ends ADMM training.
+            stable_iterations: Iterations without a change that make a support stable.
+            freeze_support: Whether a stable support is kept from then on.
+            finetune_epochs: Epochs after the cut.
+            finetune_lr: Learning rate of finetuning.
+            finetune_decay: "constant", "cosine" or "step".
+            finetune_warmup_epochs: Epochs of a linear rise at the start of finetuning.
+            recalibrate_on: (inputs, labels) that running statistics of norm layers are estimated
+                on anew right after the cut; None leaves them as they are.
+            steps_per_epoch: Optimizer steps an epoch takes; rho="auto" needs it.
+            observer: Sees epochs, iterations and phases as they happen.
+
+        Raises:
+            ConfigError: If a function is missing or a number is out of range.
+            TrainingError: If `train_fn` never steps the optimizer or a loss is not finite.
+        """
+        history = Announcing()
+        watchers = Observers((history, observer) if observer else (history,))
+        parts = self._parts(watchers)
+        if steps_per_epoch is not None:
+            require("steps_per_epoch", steps_per_epoch, steps_per_epoch >= 1, "at least 1")
+        check_finetuning(finetune_epochs, finetune_lr, finetune_decay, finetune_warmup_epochs)
+        plan = AdmmPlan(
+            checked_lrs(admm_decay, admm_lr, admm_iterations, admm_epoch),
+            admm_iterations,
+            rho_policy or Constant(),
+            relaxation,
+            sparsity_ramp,
+            stopping,
+            stable_iterations,
+            freeze_support,
+            w_step,
+        )
+        optimizer = self._optimizer_fn(self._constrained.model.parameters(), plan.lrs[0])
+        momentum = momentum_of(optimizer)
+        if self._is_auto:
+            self._constrained.rho = auto_rho(plan, steps_per_epoch, momentum)
+        plan.check_rho(self._constrained.rho, momentum)
+        learn_gradients(self._constrained, parts)
+        stopped = train_admm(self._constrained, plan, parts)
+        before = as_evaluation(parts.validate_fn(self._constrained.model)).accuracy
+        cut = self._cut(watchers)
+        after = as_evaluation(parts.validate_fn(cut.model)).accuracy
+        recalibrated = None
+        if recalibrate_on is not None:
+            recalibrate_(cut.model, recalibrate_on)
+            recalibrated = as_evaluation(parts.validate_fn(cut.model)).accuracy
+        train_plain(
+            cut.model,
+            "finetune",
+            parts,
+            epochs=finetune_epochs,
+            lr=finetune_lr,
+            decay=finetune_decay,
+            warmup_epochs=finetune_warmup_epochs,
+            offset=len(plan.lrs),
+            around_epoch=lambda optimizer, _: self.finished_training(optimizer, cut.model),
+        )
+        unfinetuned = after if recalibrated is None else recalibrated
+        final = history.epochs[-1].val_accuracy if finetune_epochs else unfinetuned
+        return PruningResult(
+            cut.model,
+            before,
+            after,
+            recalibrated,
+            final,
+            cut.max_abs_difference,
+            cut.layers,
+            tuple(history.iterations),
+            stopped,
+            tuple(history.epochs),
+            tuple(history.phases),
+        )
+
+    def _cut(self, observer: Observer) -> Cut:
+        return prune(self._constrained, self._constrained.example_input, observer)
+
+    def _parts(self, observer: Observer) -> Parts:
+        if self._train_fn is None or self._validate_fn is None:
+            raise ConfigError("prune() needs train_fn and validate_fn: give them to ADMMPruner")
+        return Parts(self._train_fn, self._validate_fn, self._optimizer_fn, observer)
+
+
+def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
+    return torch.optim.SGD(parameters, lr, momentum=0.9)

@@ -1,0 +1,1 @@
+"""How many channels every group keeps: by a sparsity, a file or a budget."""

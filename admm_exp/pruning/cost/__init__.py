@@ -1,0 +1,1 @@
+"""Parameters, multiply-adds and time of a network."""

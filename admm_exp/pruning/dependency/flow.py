@@ -1,0 +1,231 @@
+"""What is known of the channels of a network while it runs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from admm_exp.pruning.dependency.labels import Labels, compact, varying
+
+MAX_ELEMENTS = 1_000_000
+"""Largest parameter whose single entries are followed."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one tensor of a layer along one dimension, with the unit that owns each.
+
+    Args:
+        layer: Name of the layer.
+        tensor: Name of its parameter or buffer.
+        dim: Dimension of the rows.
+        codes: (n,) code of every row.
+        is_unit: Whether the rows belong to the units, and not only read their channels.
+        n_blocks: Blocks of a grouped convolution; its columns are counted over all of them.
+    """
+
+    layer: str
+    tensor: str
+    dim: int
+    codes: Tensor
+    is_unit: bool
+    n_blocks: int = 1
+
+    @property
+    def name(self) -> str:
+        """Name of the tensor in the network."""
+        return f"{self.layer}.{self.tensor}" if self.layer else self.tensor
+
+
+class Flow:
+    """What is known of a network while it runs.
+
+    Args:
+        model: The network.
+
+    Attributes:
+        labels: Which channels live and die together.
+        rows: Rows of parameters and buffers, in the order in which they were met.
+        makers: (layer, parameter, dimension) that makes channels -> how many.
+        blocks: (codes of the channels, number of blocks that must keep the same count, layer).
+        splits: (codes, layer) of channels that a reshape or a split takes apart.
+        met: Names of the parameters that were used.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.labels = Labels()
+        self.rows: dict[tuple[str, str, int], Rows] = {}
+        self.makers: dict[tuple[str, str, int], int] = {}
+        self.blocks: list[tuple[Tensor, int, str]] = []
+        self.splits: list[tuple[Tensor, str]] = []
+        self.met: set[str] = set()
+        self.running: list[str] = [""]
+        self.is_inside_layer = False
+        self._codes = WeakTensorKeyDictionary()
+        self._elements: dict[str, Tensor] = {}
+        self._shifts: list[tuple[Tensor, str]] = []
+        self._owner: dict[int, tuple[str, str]] = {}
+        for name, module in model.named_modules():
+            for key, parameter in module.named_parameters(recurse=False):
+                self._owner.setdefault(id(parameter), (name, key))
+
+    @property
+    def here(self) -> str:
+        """Name and kind of the layer that runs."""
+        name = self.running[-1]
+        kind = type(self.model.get_submodule(name)).__name__
+        return f"{name} ({kind})" if name else f"the {kind}"
+
+    def codes(self, tensor: Any) -> Tensor | None:
+        """Look up the compact codes of a tensor; None if its entries are not followed."""
+        if not isinstance(tensor, Tensor):
+            return None
+        found = self._codes.get(tensor)
+        if found is None and id(tensor) in self._owner and tensor.numel() > 1:
+            found = self._elements_of(tensor)
+        return None if found is None else compact(self.labels.find(found))
+
+    def mark(self, tensor: Tensor, codes: Tensor | None) -> None:
+        """Give a tensor its codes, broadcastable to its shape and with as many dimensions."""
+        if codes is None:
+            self._codes.pop(tensor, None)
+        else:
+            assert codes.dim() == tensor.dim(), (codes.shape, tensor.shape)
+            self._codes[tensor] = compact(codes)
+
+    def keep_all(self, tensors: Iterable[Tensor | None], reason: str) -> None:
+        """Keep the units of all entries of these tensors."""
+        for tensor in tensors:
+            codes = self.codes(tensor)
+            if codes is not None:
+                self.labels.keep(codes, reason)
+
+    def is_parameter(self, tensor: Any) -> bool:
+        """Whether this is a parameter of the network itself, not something computed from one."""
+        is_own = id(tensor) in self._owner
+        if is_own:
+            self.met.add(self.name_of(tensor))
+        return is_own
+
+    def name_of(self, parameter: Tensor) -> str:
+        """Name a parameter as the network does."""
+        return ".".join(part for part in self._owner[id(parameter)] if part)
+
+    def channels(
+        self, parameter: Tensor, dim: int, codes: Tensor | None = None, n_blocks: int = 1
+    ) -> Tensor:
+        """Tie the rows of a parameter to the channels that it makes or scales.
+
+        Args:
+            parameter: Parameter of the network.
+            dim: Dimension of the rows.
+            codes: (n,) codes of the channels; None makes new ones.
+            n_blocks: Blocks of a grouped convolution.
+
+        Returns:
+            (n,) codes of the rows.
+        """
+        layer, tensor = self._owner[id(parameter)]
+        known = self.rows.get((layer, tensor, dim))
+        if codes is None:
+            codes = known.codes if known else self.labels.fresh(parameter.shape[dim])
+        return self.add_rows(Rows(layer, tensor, dim, codes & ~1, True, n_blocks))
+
+    def columns(self, parameter: Tensor, dim: int, codes: Tensor, n_blocks: int = 1) -> None:
+        """Tie the columns of a parameter to the channels that they read."""
+        self.require_zero(codes)
+        layer, tensor = self._owner[id(parameter)]
+        self.add_rows(Rows(layer, tensor, dim, codes & ~1, False, n_blocks))
+
+    def add_rows(self, rows: Rows) -> Tensor:
+        """Note rows of a parameter or buffer; rows that are used twice are tied."""
+        key = (rows.layer, rows.tensor, rows.dim)
+        known = self.rows.get(key)
+        codes = self.labels.unite(known.codes, rows.codes) if known else rows.codes
+        is_unit = rows.is_unit or (known is not None and known.is_unit)
+        self.rows[key] = Rows(rows.layer, rows.tensor, rows.dim, codes, is_unit, rows.n_blocks)
+        return self.labels.find(codes)
+
+    def produces(self, weight: Tensor, dim: int, codes: Tensor) -> None:
+        """Note that rows of this weight make channels."""
+        self.makers.setdefault((*self._owner[id(weight)], dim), len(codes))
+
+    def shift(self, codes: Tensor, cause: str) -> Tensor:
+        """Note that these entries are not zero where their units are set to zero."""
+        is_new = ((codes & 1) == 0) & ~self.labels.is_fixed(codes)
+        if is_new.any():
+            self._shifts.append((codes[is_new].unique(), cause))
+        return torch.where(self.labels.is_fixed(codes), codes, codes | 1)
+
+    def require_zero(self, codes: Tensor) -> None:
+        """Keep the units of shifted entries: whoever reads them would miss a constant."""
+        shifted = codes[(codes & 1) == 1]
+        if len(shifted):
+            wanted = self.labels.find(shifted) >> 1
+            causes = [
+                cause
+                for labels, cause in self._shifts
+                if torch.isin(self.labels.find(labels) >> 1, wanted).any()
+            ]
+            cause = causes[0] if causes else self.here
+            self.labels.keep(shifted, f"its channels are not zero behind {cause} once removed")
+
+    def tie_but(self, codes: Tensor, dim: int) -> Tensor:
+        """Tie entries so that they differ along one dimension alone.
+
+        Returns:
+            Compact codes.
+        """
+        for other in varying(compact(codes)):
+            if other != dim % codes.dim():
+                first = codes.narrow(other, 0, 1)
+                codes = self.labels.unite(codes, first).narrow(other, 0, 1)
+        return self.labels.find(codes)
+
+    def along(self, tensor: Tensor, dim: int) -> Tensor | None:
+        """Read the codes along one dimension, the same at every other place.
+
+        Returns:
+            (n,) codes, or None if the tensor is not followed.
+        """
+        codes = self.codes(tensor)
+        if codes is None:
+            return None
+        return self.tie_but(codes, dim).flatten().expand(tensor.shape[dim])
+
+    def element_rows(self) -> None:
+        """Turn the entries of element-wise parameters into rows, at the end of a run."""
+        for name, elements in self._elements.items():
+            codes = compact(self.labels.find(elements))
+            layer, _, tensor = name.rpartition(".")
+            dims = varying(codes)
+            if len(dims) == 1:
+                self.add_rows(Rows(layer, tensor, dims[0], codes.flatten() & ~1, True))
+            else:
+                self.labels.keep(codes, f"its channels are scattered over {name}")
+
+    def _elements_of(self, parameter: Tensor) -> Tensor:
+        name = self.name_of(parameter)
+        self.met.add(name)
+        if name not in self._elements:
+            if parameter.numel() > MAX_ELEMENTS:
+                codes = self.labels.fixed(f"{name} is used in an unknown way")
+                self._elements[name] = codes.view([1] * parameter.dim())
+            else:
+                self._elements[name] = self.labels.fresh(parameter.numel()).view(parameter.shape)
+        return self._elements[name]
+
+
+def tensors_in(item: Any) -> list[Tensor]:
+    """List the tensors among arguments or results, also those in lists, tuples and mappings."""
+    if isinstance(item, Tensor):
+        return [item]
+    if isinstance(item, Mapping):
+        item = item.values()
+    elif not isinstance(item, list | tuple):
+        return []
+    return [tensor for part in item for tensor in tensors_in(part)]

@@ -1,0 +1,107 @@
+"""Run a network once, and run its labels beside it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from admm_exp.pruning.dependency.flow import Flow, tensors_in
+
+Rule = Callable[..., Any]
+
+
+class _Layers(TorchFunctionMode):
+    """Sees whole layers: calls of `torch.nn.functional` and the like."""
+
+    def __init__(self, flow: Flow, rules: dict[Any, Rule]) -> None:
+        super().__init__()
+        self.flow, self.rules = flow, rules
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        rule = self.rules.get(func)
+        if rule is None:
+            return func(*args, **(kwargs or {}))
+
+        def unseen(*args: Any, **kwargs: Any) -> Any:
+            self.flow.is_inside_layer = True
+            try:
+                return func(*args, **kwargs)
+            finally:
+                self.flow.is_inside_layer = False
+
+        return rule(self.flow, unseen, *args, **(kwargs or {}))
+
+
+class _Operations(TorchDispatchMode):
+    """Sees every tensor operation below the layers."""
+
+    def __init__(self, flow: Flow, rule: Rule) -> None:
+        super().__init__()
+        self.flow, self.rule = flow, rule
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if self.flow.is_inside_layer:
+            return func(*args, **(kwargs or {}))
+        return self.rule(self.flow, func, args, kwargs or {})
+
+
+def follow(
+    flow: Flow, example_input: Tensor, layer_rules: dict[Any, Rule], operation_rule: Rule
+) -> None:
+    """Run the network once, in the mode it is in, with its labels beside it.
+
+    Args:
+        flow: Where everything is noted.
+        example_input: (B, ...) input that the network accepts.
+        layer_rules: Function -> (flow, function, its arguments) -> its result.
+        operation_rule: (flow, operation, args, kwargs) -> its result.
+    """
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    inputs = example_input.detach().clone()
+    fixed = flow.labels.fixed("its channels are tied to the input of the network")
+    flow.mark(inputs, fixed.view([1] * inputs.dim()))
+    try:
+        with (
+            _names_of_running_layers(flow),
+            torch.no_grad(),
+            _Operations(flow, operation_rule),
+            _Layers(flow, layer_rules),
+        ):
+            outputs = flow.model(inputs)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+    for output in tensors_in(outputs):
+        codes = flow.codes(output)
+        if codes is not None:
+            flow.labels.keep(codes, "its channels are the output of the network")
+
+
+@contextmanager
+def _names_of_running_layers(flow: Flow) -> Iterator[None]:
+    def leave(*_: Any) -> None:
+        flow.running.pop()
+
+    handles = []
+    for name, module in flow.model.named_modules():
+        enter = partial(_enter, flow, name)
+        handles.append(module.register_forward_pre_hook(enter))
+        handles.append(module.register_forward_hook(leave, always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _enter(flow: Flow, name: str, *_: Any) -> None:
+    flow.running.append(name)

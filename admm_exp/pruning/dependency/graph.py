@@ -1,0 +1,261 @@
+"""The channel groups of a network, read off its flow of labels."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import lcm
+
+import torch
+from torch import Tensor, nn
+
+from admm_exp.errors import AdmmExpError, ModelError
+from admm_exp.pruning.dependency.flow import Flow
+from admm_exp.pruning.dependency.forward import follow
+from admm_exp.pruning.dependency.operation_rules import operation
+from admm_exp.pruning.dependency.rules import LAYER_RULES
+
+NOWHERE = -1
+
+
+@dataclass(frozen=True)
+class Site:
+    """Rows of one parameter or buffer that the channels of a group own or read.
+
+    Args:
+        layer: Name of the layer.
+        tensor: Name of its parameter or buffer.
+        dim: Dimension of the rows.
+        is_unit: Whether the rows are scalars of the units; otherwise they only read them.
+        units: (n,) the unit of every row, -1 for rows of other groups.
+        n_blocks: Blocks of a grouped convolution whose columns these are.
+    """
+
+    layer: str
+    tensor: str
+    dim: int
+    is_unit: bool
+    units: Tensor
+    n_blocks: int
+
+    @property
+    def name(self) -> str:
+        """Name of the tensor in the network."""
+        return f"{self.layer}.{self.tensor}" if self.layer else self.tensor
+
+
+@dataclass(frozen=True)
+class TracedGroup:
+    """Channels that can only be removed together.
+
+    Args:
+        name: Name of the first producer, with its parameter if it makes channels twice.
+        producers: Layers that make the channels, in the order of the network.
+        n_units: Number of channels.
+        n_blocks: Blocks of channels that must keep the same count each.
+        sites: Everything that is cut with the channels.
+        splits: Layers, with their kind, that take the channels apart by a reshape or a split.
+        reason: Why the group has to stay whole, or None.
+    """
+
+    name: str
+    producers: tuple[str, ...]
+    n_units: int
+    n_blocks: int
+    sites: tuple[Site, ...]
+    splits: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+def trace_groups(model: nn.Module, example_input: Tensor) -> list[TracedGroup]:
+    """Find the channel groups of a network.
+
+    Labels run beside the numbers, one per channel that a layer makes: operations that move
+    entries move labels, element-wise ones unite them, layers read and make them. Layers that run
+    in training mode alone (auxiliary heads) are seen in a second pass.
+
+    Args:
+        model: The network; left in the mode and with the buffers it had.
+        example_input: (B, ...) input that the network accepts.
+
+    Raises:
+        ModelError: If the network does not accept the example input or cannot be followed.
+    """
+    with _untouched(model), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        flow = Flow(model)
+        try:
+            follow(flow, example_input, LAYER_RULES, operation)
+        except Exception as error:  # whatever breaks on an unknown network
+            _check_forward(model, example_input)
+            raise ModelError(
+                f"the channels of the model cannot be followed "
+                f"({type(error).__name__}: {_first_line(error)})"
+            ) from error
+        if any(name not in flow.met for name, _ in model.named_parameters()):
+            _follow_training(flow, example_input)
+    flow.element_rows()
+    return _Groups(flow).describe()
+
+
+def _follow_training(flow: Flow, example_input: Tensor) -> None:
+    flow.model.train()
+    try:
+        follow(flow, example_input, LAYER_RULES, operation)
+    except Exception:  # branches that cannot run stay unseen, as they do in evaluation mode
+        flow.model.eval()
+
+
+class _Groups:
+    """Units and groups from the rows that layers share."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self.reasons = flow.labels.reasons()
+        order = {name: i for i, (name, _) in enumerate(flow.model.named_modules())}
+        self.makers = sorted(flow.makers, key=lambda maker: order[maker[0]])
+        self.roots = {key: flow.labels.find(r.codes) >> 1 for key, r in flow.rows.items()}
+        self.groups = self._tied_makers()
+        size = (int(flow.labels.fresh(1)) >> 1) + 1
+        self.group_of = torch.full((size,), NOWHERE)
+        self.unit_of = torch.full((size,), NOWHERE)
+        for position, makers in enumerate(self.groups):
+            units = list(dict.fromkeys(label for m in makers for label in self._free(m)))
+            index = torch.tensor(units, dtype=torch.int64)
+            self.group_of[index] = position
+            self.unit_of[index] = torch.arange(len(units))
+
+    def describe(self) -> list[TracedGroup]:
+        sites = self._sites()
+        splits = self._splits()
+        n_units_of = self.group_of[self.group_of != NOWHERE].bincount(minlength=len(self.groups))
+        names: set[str] = set()
+        described = []
+        for position, makers in enumerate(self.groups):
+            producers = tuple(dict.fromkeys(layer for layer, _, _ in makers))
+            layer, tensor, _ = makers[0]
+            name = f"{layer}.{tensor}" if layer in names else layer
+            names.add(name)
+            n_units = int(n_units_of[position])
+            n_blocks, reason = self._blocks(position, n_units)
+            reason = self._kept(makers) or _uneven(sites[position], n_units) or reason
+            if reason is not None:
+                n_units = self.flow.makers[makers[0]]
+            described.append(
+                TracedGroup(
+                    name=name,
+                    producers=producers,
+                    n_units=n_units,
+                    n_blocks=n_blocks,
+                    sites=tuple(sites[position]),
+                    splits=tuple(splits[position]),
+                    reason=reason,
+                )
+            )
+        return described
+
+    def _free(self, maker: tuple[str, str, int]) -> list[int]:
+        rows, roots = self.flow.rows[maker], self.roots[maker]
+        return list(dict.fromkeys(roots[~self.flow.labels.is_fixed(rows.codes)].tolist()))
+
+    def _tied_makers(self) -> list[list[tuple[str, str, int]]]:
+        groups: list[list[tuple[str, str, int]]] = []
+        where: dict[int, list[tuple[str, str, int]]] = {}
+        for maker in self.makers:
+            labels = self._free(maker)
+            group = [maker]
+            for other in {id(where[x]): where[x] for x in labels if x in where}.values():
+                group += other
+                groups.remove(other)
+            group.sort(key=self.makers.index)
+            groups.append(group)
+            for tied in group:
+                where.update(dict.fromkeys(self._free(tied), group))
+        return sorted(groups, key=lambda group: self.makers.index(group[0]))
+
+    def _sites(self) -> list[list[Site]]:
+        sites: list[list[Site]] = [[] for _ in self.groups]
+        for key, rows in self.flow.rows.items():
+            groups, units = self.group_of[self.roots[key]], self.unit_of[self.roots[key]]
+            for position in groups[groups != NOWHERE].unique().tolist():
+                own = torch.where(groups == position, units, NOWHERE)
+                sites[position].append(
+                    Site(rows.layer, rows.tensor, rows.dim, rows.is_unit, own, rows.n_blocks)
+                )
+        return sites
+
+    def _splits(self) -> list[list[str]]:
+        splits: list[list[str]] = [[] for _ in self.groups]
+        for codes, where in self.flow.splits:
+            groups = self.group_of[self.flow.labels.find(codes) >> 1]
+            for position in groups[groups != NOWHERE].unique().tolist():
+                if where not in splits[position]:
+                    splits[position].append(where)
+        return splits
+
+    def _kept(self, makers: list[tuple[str, str, int]]) -> str | None:
+        for maker in makers:
+            codes = self.flow.rows[maker].codes
+            for label in self.roots[maker].unique().tolist():
+                if label in self.reasons:
+                    return self.reasons[label]
+            if self.flow.labels.is_fixed(codes).any():
+                return self.flow.labels.reason_of(codes)
+        return None
+
+    def _blocks(self, position: int, n_units: int) -> tuple[int, str | None]:
+        n_blocks = 1
+        for codes, count, layer in self.flow.blocks:
+            labels = self.flow.labels.find(codes) >> 1
+            is_own = self.group_of[labels] == position
+            if is_own.any():
+                units = self.unit_of[labels]
+                if not is_own.all() or not torch.equal(units, torch.arange(n_units)):
+                    return 1, f"{layer} groups channels that come from several layers"
+                n_blocks = lcm(n_blocks, count)
+        if n_units % n_blocks or n_units == n_blocks > 1:
+            return 1, f"its {n_units} channels form {n_blocks} blocks that cannot shrink alike"
+        return n_blocks, None
+
+
+def _uneven(sites: list[Site], n_units: int) -> str | None:
+    if n_units == 1:
+        return "all its channels are tied together"
+    for site in sites:
+        counts = site.units[site.units != NOWHERE].bincount(minlength=n_units)
+        if site.is_unit and counts.min() != counts.max():
+            return f"its channels are spread unevenly over {site.layer}"
+    return None
+
+
+@contextmanager
+def _untouched(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _check_forward(model: nn.Module, example_input: Tensor) -> None:
+    try:
+        with torch.no_grad():
+            model(example_input)
+    except AdmmExpError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"the model does not accept an example input of shape {tuple(example_input.shape)}: "
+            f"{_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,221 @@
+"""How channels go through layers: convolution, linear, norms, embedding, recurrence, attention."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from admm_exp.pruning.dependency.flow import Flow, Rows
+from admm_exp.pruning.dependency.labels import FIXED
+
+
+def linear(
+    flow: Flow, func: Any, input: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """Follow a linear layer: columns read channels, rows make them."""
+    outputs = func(input, weight, bias)
+    if not flow.is_parameter(weight):
+        return _unknown_weight(flow, [input, weight, bias], outputs)
+    codes = flow.along(input, -1)
+    if codes is not None:
+        flow.columns(weight, 1, codes)
+    made = made_by(flow, weight, 0, bias)
+    flow.mark(outputs, made.view([1] * (outputs.dim() - 1) + [-1]))
+    return outputs
+
+
+def convolution(
+    flow: Flow,
+    func: Any,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Follow a convolution of any dimension; depthwise ones pass channels on."""
+    outputs = func(input, weight, bias, stride, padding, dilation, groups)
+    return _convolved(flow, input, outputs, weight, bias, groups, is_transposed=False)
+
+
+def transposed_convolution(
+    flow: Flow,
+    func: Any,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Tensor:
+    """Follow a transposed convolution, whose output channels are dimension 1 of the weight."""
+    outputs = func(input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _convolved(flow, input, outputs, weight, bias, groups, is_transposed=True)
+
+
+def _convolved(
+    flow: Flow,
+    inputs: Tensor,
+    outputs: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    groups: int,
+    is_transposed: bool,
+) -> Tensor:
+    layer, axis = flow.running[-1], 1 - weight.dim()
+    codes = flow.along(inputs, axis)
+    if not flow.is_parameter(weight):
+        return _unknown_weight(flow, [inputs, weight, bias], outputs)
+    n_in, n_out = inputs.shape[axis], outputs.shape[axis]
+    if codes is None:
+        codes = torch.full((n_in,), FIXED)
+    if 1 < groups == n_in and (n_out == n_in or not is_transposed):
+        made = made_by(flow, weight, 0, bias, codes.repeat_interleave(n_out // n_in))
+    elif groups > 1 and is_transposed:
+        reason = f"{layer} is a grouped transposed convolution"
+        flow.labels.keep(codes, reason)
+        made = flow.labels.fixed(reason).expand(n_out)
+    else:
+        flow.columns(weight, 0 if is_transposed else 1, codes, groups)
+        made = made_by(flow, weight, 1 if is_transposed else 0, bias)
+        if groups > 1:
+            flow.blocks += [(codes, groups, layer), (made, groups, layer)]
+    flow.mark(outputs, made.view([1] * (outputs.dim() + axis) + [-1] + [1] * (-axis - 1)))
+    return outputs
+
+
+def batch_norm(
+    flow: Flow,
+    func: Any,
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Follow a batch norm: gamma, beta and running statistics belong to the channel."""
+    is_batch = running_mean is None
+    outputs = func(input, running_mean, running_var, weight, bias, is_batch, 0.0, eps)
+    return _channel_norm(flow, input, outputs, weight, bias, running_mean is not None)
+
+
+def instance_norm(
+    flow: Flow,
+    func: Any,
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Follow an instance norm, which looks at one channel at a time."""
+    outputs = func(input, running_mean, running_var, weight, bias, running_mean is None, 0.0, eps)
+    return _channel_norm(flow, input, outputs, weight, bias, running_mean is not None)
+
+
+def _channel_norm(
+    flow: Flow,
+    inputs: Tensor,
+    outputs: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    has_statistics: bool,
+) -> Tensor:
+    codes = flow.along(inputs, 1)
+    if codes is None:
+        return outputs
+    for parameter in (weight, bias):
+        if parameter is not None and flow.is_parameter(parameter):
+            codes = flow.channels(parameter, 0, codes)
+    layer = flow.running[-1]
+    module: Any = flow.model.get_submodule(layer)
+    for key in ("running_mean", "running_var"):
+        if has_statistics and getattr(module, key, None) is not None:
+            flow.add_rows(Rows(layer, key, 0, codes & ~1, False))
+    if weight is None and has_statistics:
+        flow.labels.keep(codes, f"{layer} has no gamma and beta that could be zero")
+    elif weight is not None:
+        codes = codes & ~1
+    if not has_statistics and weight is None and hasattr(module, "num_features"):
+        flow.add_rows(Rows(layer, "num_features", 0, codes & ~1, False))
+    flow.mark(outputs, codes.view([1, -1] + [1] * (outputs.dim() - 2)))
+    return outputs
+
+
+def embedding(
+    flow: Flow, func: Any, input: Tensor, weight: Tensor, *args: Any, **kwargs: Any
+) -> Tensor:
+    """Follow an embedding, whose channels are the columns of its table."""
+    outputs = func(input, weight, *args, **kwargs)
+    if flow.is_parameter(weight):
+        codes = made_by(flow, weight, 1, None)
+        flow.mark(outputs, codes.view([1] * (outputs.dim() - 1) + [-1]))
+        return outputs
+    return _unknown_weight(flow, [weight], outputs)
+
+
+def dropout(flow: Flow, func: Any, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Let everything through: what is dropped by chance is not what is looked for."""
+    return input
+
+
+def pad(
+    flow: Flow,
+    func: Any,
+    input: Tensor,
+    pad: Sequence[int],
+    mode: str = "constant",
+    value: float | None = None,
+) -> Tensor:
+    """Follow padding in any mode, so long as no channels are added."""
+    outputs = func(input, pad, mode, value)
+    codes = flow.codes(input)
+    if codes is None:
+        return outputs
+    padded = [input.dim() - 1 - i // 2 for i, amount in enumerate(pad) if amount]
+    if any(codes.shape[dim] > 1 for dim in padded):
+        flow.labels.keep(codes, "its channels are padded")
+        flow.mark(outputs, None)
+        return outputs
+    if mode == "constant" and value:
+        codes = flow.shift(codes, f"the padding of {flow.here}")
+    flow.mark(outputs, codes)
+    return outputs
+
+
+def _unknown_weight(flow: Flow, given: Sequence[Tensor | None], outputs: Tensor) -> Tensor:
+    reason = f"{flow.running[-1]} computes its weight from other parameters"
+    flow.keep_all(given, reason)
+    flow.mark(outputs, flow.labels.fixed(reason).view([1] * outputs.dim()))
+    return outputs
+
+
+def made_by(
+    flow: Flow, weight: Tensor, dim: int, bias: Tensor | None, codes: Tensor | None = None
+) -> Tensor:
+    """Note what a weight and its bias make.
+
+    Returns:
+        (n,) codes of the channels: `codes`, or new ones.
+    """
+    made = flow.channels(weight, dim, codes)
+    flow.produces(weight, dim, made)
+    if bias is None:
+        return made
+    if flow.is_parameter(bias):
+        return flow.channels(bias, 0, made)
+    known = flow.codes(bias)
+    if known is None:
+        known = flow.labels.fixed(f"{flow.here} adds a constant")
+    return flow.labels.unite(made, known).expand(len(made))

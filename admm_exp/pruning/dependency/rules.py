@@ -1,0 +1,37 @@
+"""The table of layers whose channels are followed."""
+
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from admm_exp.pruning.dependency import layer_rules as layers
+from admm_exp.pruning.dependency import sequence_rules as sequences
+from admm_exp.pruning.dependency.attention import attend
+
+GATES = {torch.lstm: 4, torch.gru: 3, torch.rnn_tanh: 1, torch.rnn_relu: 1}
+
+LAYER_RULES: dict[Any, Any] = {
+    torch._C._nn.linear: layers.linear,
+    F.batch_norm: layers.batch_norm,
+    F.instance_norm: layers.instance_norm,
+    F.multi_head_attention_forward: sequences.multi_head_attention,
+    attend: sequences.multi_head_attention,
+    F.scaled_dot_product_attention: sequences.attention,
+    F.dropout: layers.dropout,
+    F.dropout1d: layers.dropout,
+    F.dropout2d: layers.dropout,
+    F.dropout3d: layers.dropout,
+    F.alpha_dropout: layers.dropout,
+    F.feature_alpha_dropout: layers.dropout,
+    F.embedding: layers.embedding,
+    F.pad: layers.pad,
+    torch._C._nn.pad: layers.pad,
+    **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), layers.convolution),
+    **dict.fromkeys(
+        (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d),
+        layers.transposed_convolution,
+    ),
+    **{function: partial(sequences.recurrence, gates) for function, gates in GATES.items()},
+}

@@ -1,0 +1,113 @@
+"""How channels go through operations that move entries and compute nothing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from admm_exp.pruning.dependency.flow import Flow
+from admm_exp.pruning.dependency.labels import FIXED, compact, varying
+
+
+def move(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
+    """Move the codes as the operation moves entries; reshapes tie what they take apart."""
+    name = func._overloadpacket.__name__
+    tensor = args[0]
+    codes = flow.codes(tensor)
+    if codes is None:
+        return None
+    codes = _selectable(flow, name, codes, args, outputs)
+    if codes is None:
+        return None
+    codes = codes.expand(tensor.shape)
+    if name in ("view", "_unsafe_view", "_reshape_alias", "reshape"):
+        reshaped = compact(codes.reshape(outputs.shape))
+        return rectangular(flow, reshaped, _open_dim(args[1], reshaped))
+    moved: Any = func(codes, *args[1:], **kwargs)
+    if isinstance(moved, Tensor):
+        return rectangular(flow, compact(moved), -3 if name == "pixel_shuffle" else None)
+    return [rectangular(flow, compact(part)) for part in moved]
+
+
+def _open_dim(sizes: Sequence[int] | torch.dtype, codes: Tensor) -> int | None:
+    """Find the size that a reshape leaves open (-1), if channels differ along it, or None.
+
+    Code that writes `view(n, t, -1, head_dim)` works with any number of heads, and code that
+    writes `view(n, t, heads, -1)` with any width of a head.
+    """
+    if isinstance(sizes, torch.dtype) or -1 not in sizes:
+        return None
+    dim = list(sizes).index(-1)
+    return dim if codes.shape[dim] > 1 else None
+
+
+def _selectable(flow: Flow, name: str, codes: Tensor, args: Any, outputs: Any) -> Tensor | None:
+    """Tie channels that are chosen by their position, or keep them and follow them no more."""
+    tensor = args[0]
+    dims = [d % tensor.dim() for d in _chosen_dims(name, args)]
+    if all(codes.shape[dim] == 1 for dim in dims):
+        return codes
+    dim, size = next(d for d in dims if codes.shape[d] > 1), None
+    if name == "channel_shuffle":
+        size = tensor.shape[1] // args[1]
+    elif "split" in name:
+        sizes = {part.shape[dim] for part in outputs}
+        size = sizes.pop() if len(sizes) == 1 else None
+    elif name == "slice":
+        size = _slice_size(args, tensor.shape[dim], outputs.shape[dim])
+    if size is None:
+        flow.labels.keep(codes, f"{flow.here} picks its channels by position")
+        return None
+    return codes if size == tensor.shape[dim] else tied_parts(flow, codes, dim, size)
+
+
+def _chosen_dims(name: str, args: Any) -> Sequence[int]:
+    """List the dimensions along which an operation depends on positions."""
+    if name in ("select", "slice", "unbind", "index_select"):
+        return [args[1] if len(args) > 1 else 0]
+    if "split" in name:
+        return [args[2] if len(args) > 2 else 0]
+    if name == "roll":
+        return args[2] if len(args) > 2 and args[2] else [0]
+    if name == "index":
+        return [d for d, index in enumerate(args[1]) if index is not None]
+    return [1] if name == "channel_shuffle" else []
+
+
+def _slice_size(args: Any, before: int, after: int) -> int | None:
+    """Size of a slice that is one of equal parts, or None."""
+    start = args[2] if len(args) > 2 and args[2] is not None else 0
+    step = args[4] if len(args) > 4 else 1
+    is_part = after and step == 1 and before % after == 0 and start % after == 0
+    return after if is_part else None
+
+
+def tied_parts(flow: Flow, codes: Tensor, dim: int, size: int) -> Tensor:
+    """Tie the channels at the same place of equal parts, so that all parts shrink alike."""
+    parts = codes.unflatten(dim, (-1, size))
+    flow.splits.append((codes.flatten(), flow.here))
+    first = parts.narrow(dim, 0, 1)
+    return flow.labels.unite(parts, first).flatten(dim, dim + 1)
+
+
+def rectangular(flow: Flow, codes: Tensor, dim: int | None = None) -> Tensor:
+    """Tie channels that a reshape takes apart: they stay different along one dimension only."""
+    dims = varying(codes)
+    if len(dims) < 2:
+        return codes
+    flow.splits.append((codes.flatten(), flow.here))
+    longest = max(dims, key=lambda d: (codes.shape[d], -d))
+    return flow.tie_but(codes, longest if dim is None else dim)
+
+
+def join(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
+    """Join the codes of all parts; parts that are not followed stay whole."""
+    own = [flow.codes(tensor) for tensor in args[0]]
+    dims = [dim for codes in own if codes is not None for dim in varying(codes)]
+    parts = [
+        torch.full(tensor.shape, FIXED) if codes is None else codes.expand(tensor.shape)
+        for tensor, codes in zip(args[0], own, strict=True)
+    ]
+    dim = dims[0] - parts[0].dim() if dims else None
+    return rectangular(flow, compact(func(parts, *args[1:], **kwargs)), dim)

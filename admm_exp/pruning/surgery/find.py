@@ -1,0 +1,99 @@
+"""Find what can be pruned, and prove it on random numbers."""
+
+import copy
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from admm_exp.errors import ModelError
+from admm_exp.pruning.dependency.graph import NOWHERE, Site, TracedGroup, trace_groups
+from admm_exp.pruning.surgery.groups import (
+    KeptGroup,
+    Prunable,
+    PrunableGroup,
+    Slice,
+    slices_of,
+)
+from admm_exp.pruning.surgery.proof import unprovable
+
+
+def find_groups(model: nn.Module, example_input: Tensor) -> Prunable:
+    """Find the channel groups of a network and the scalars of their units.
+
+    Every group is proven: half of it is cut from a copy with random numbers, and where the
+    copy then computes something else than with zeros in the same place, the group stays whole.
+
+    Args:
+        model: The network.
+        example_input: (B, ...) input that the network accepts, on the network's device. A network
+            on another device than the CPU is followed as a copy on the CPU, where labels live.
+
+    Raises:
+        ModelError: If nothing can be pruned or the example input does not fit.
+    """
+    if example_input.device.type not in {"cpu", "meta"}:
+        model, example_input = copy.deepcopy(model).cpu(), example_input.cpu()
+    traced = trace_groups(model, example_input)
+    reasons = {group.name: group.reason or _obstacle(model, group) for group in traced}
+    groups = [_prunable(group) for group in traced if reasons[group.name] is None]
+    splits = {group.name: group.splits for group in traced}
+    scattered = _scattered(model, groups)
+    while scattered:
+        reasons |= scattered
+        groups = [group for group in groups if group.name not in scattered]
+        scattered = _scattered(model, groups)
+    reasons |= unprovable(model, example_input, groups, splits)
+    groups = [group for group in groups if reasons[group.name] is None]
+    kept = [
+        KeptGroup(group.name, group.producers, group.n_units, reason)
+        for group in traced
+        if (reason := reasons[group.name]) is not None
+    ]
+    if not groups:
+        told = "; ".join(f"{group.name}: {group.reason}" for group in kept)
+        raise ModelError(
+            "the model has nothing to prune"
+            + (f" ({told})" if told else ", it holds no convolution or linear layer")
+        )
+    return Prunable(tuple(groups), tuple(kept))
+
+
+def _prunable(traced: TracedGroup) -> PrunableGroup:
+    parts = [
+        (site.name, site.dim, _rows(site, traced.n_units)) for site in traced.sites if site.is_unit
+    ]
+    return PrunableGroup(
+        traced.name, traced.producers, traced.n_units, traced.n_blocks, tuple(parts), traced.sites
+    )
+
+
+def _rows(site: Site, n_units: int) -> Tensor:
+    rows = (site.units != NOWHERE).nonzero().flatten()
+    order = site.units[rows].argsort(stable=True)
+    return rows[order].view(n_units, -1)
+
+
+def _obstacle(model: nn.Module, traced: TracedGroup) -> str | None:
+    """Say which parameter cannot have rows set to zero, or None."""
+    names = [site.name for site in traced.sites if site.is_unit]
+    for name in names:
+        if not model.get_parameter(name).requires_grad:
+            return f"{name} is frozen"
+        if names.count(name) > 1:
+            return f"{name} makes its channels twice"
+    return None
+
+
+def _scattered(model: nn.Module, groups: Sequence[PrunableGroup]) -> dict[str, str]:
+    """Name the groups whose rows in a parameter are interrupted by those of kept groups."""
+    runs: dict[tuple[str, int], list[Slice]] = {}
+    for part in slices_of(model, groups):
+        runs.setdefault((part.parameter, part.dim), []).append(part)
+    found = {}
+    for group in groups:
+        for name, dim, rows in group.parts:
+            first, last = int(rows.min()), int(rows.max())
+            if not any(s.start <= first and last < s.start + s.length for s in runs[name, dim]):
+                layer = name.rpartition(".")[0]
+                found[group.name] = f"its channels are scattered over {layer}"
+    return found

@@ -1,0 +1,142 @@
+"""What can be pruned inside the weights of single layers: convolutions and linear layers."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from admm_exp.admm.partition import Partition
+from admm_exp.admm.partitions.channel import Channel
+from admm_exp.admm.partitions.filter import Filter
+from admm_exp.errors import AdmmExpError, ModelError
+from admm_exp.pruning.surgery.find import find_groups
+from admm_exp.pruning.surgery.groups import KeptGroup, Prunable, PrunableGroup
+from admm_exp.pruning.surgery.sparsities import without_excluded
+
+LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
+Weighted = nn.modules.conv._ConvNd | nn.Linear
+
+
+def find_units(
+    model: nn.Module,
+    example_input: Tensor,
+    granularity: Channel | Partition,
+    exclude: Sequence[str] = (),
+) -> Prunable:
+    """Find what can be pruned: the channel groups, or single layers at a finer granularity.
+
+    Args:
+        model: The network.
+        example_input: (B, ...) input that the network accepts.
+        granularity: What the units are.
+        exclude: Layers to keep whole: names, wildcards or types.
+
+    Raises:
+        ModelError: If nothing can be pruned or the example input does not fit.
+        ConfigError: If `exclude` names unknown layers.
+    """
+    found = (
+        find_groups(model, example_input)
+        if isinstance(granularity, Channel)
+        else find_layers(model, example_input, granularity)
+    )
+    return without_excluded(found, model, exclude)
+
+
+def find_layers(model: nn.Module, example_input: Tensor, partition: Partition) -> Prunable:
+    """Find the weights that a partition divides, each as a group of its own.
+
+    The weights of all convolutions and linear layers that run count, the first and the last
+    included; biases and norm layers are never constrained. Filters of the layer that runs last stay
+    whole, because they are the outputs of the network.
+
+    Args:
+        model: The network.
+        example_input: (B, ...) input that the network accepts.
+        partition: How a weight is divided.
+
+    Raises:
+        ModelError: If nothing can be pruned or the example input does not fit.
+    """
+    groups: list[PrunableGroup] = []
+    kept: list[KeptGroup] = []
+    uses = Counter(p for module in model.modules() for p in module.parameters(recurse=False))
+    order = _order_of_calls(model, example_input)
+    for name, layer in model.named_modules():
+        if not isinstance(layer, LAYERS):
+            continue
+        reason = "it does not run" if layer not in order else _obstacle(layer, uses, partition)
+        if reason is None and isinstance(partition, Filter) and layer is order[-1]:
+            reason = "its filters are the outputs of the network"
+        if reason is None:
+            groups.append(_group(name, layer, partition))
+        else:
+            kept.append(KeptGroup(name, (name,), _outputs(layer), reason))
+    if not groups:
+        reasons = "; ".join(f"{group.name}: {group.reason}" for group in kept)
+        raise ModelError(
+            f"the model has no {partition.unit} to prune"
+            + (f" ({reasons})" if reasons else ", it holds no convolution or linear layer")
+        )
+    return Prunable(tuple(groups), tuple(kept))
+
+
+def output_dim(layer: nn.Module) -> int:
+    """Name the dimension of a layer's weight that holds its outputs."""
+    return 1 if getattr(layer, "transposed", False) else 0
+
+
+def _obstacle(layer: Weighted, uses: Counter[nn.Parameter], partition: Partition) -> str | None:
+    weight = layer._parameters.get("weight")
+    if weight is None:
+        return "it computes its weight from other parameters"
+    if not weight.requires_grad:
+        return "it is frozen"
+    if uses[weight] > 1:
+        return "it shares its weight with another layer"
+    if output_dim(layer) == 1 and layer.groups != 1:
+        return "it is a grouped transposed convolution"
+    return partition.obstacle(weight.movedim(output_dim(layer), 0).shape)
+
+
+def _group(name: str, layer: Weighted, partition: Partition) -> PrunableGroup:
+    dim = output_dim(layer)
+    weight = layer.weight.detach().movedim(dim, 0)
+    rows = torch.arange(weight.shape[0]).unsqueeze(1)
+    return PrunableGroup(
+        name=name,
+        producers=(name,),
+        n_units=partition.units(weight).shape[0],
+        n_blocks=partition.count_blocks(weight.shape),
+        parts=((f"{name}.weight" if name else "weight", dim, rows),),
+    )
+
+
+def _outputs(layer: Weighted) -> int:
+    return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
+
+
+def _order_of_calls(model: nn.Module, example_input: Tensor) -> list[nn.Module]:
+    """List the layers in the order in which one forward pass runs them, repeats included."""
+    order: list[nn.Module] = []
+    layers = [module for module in model.modules() if isinstance(module, LAYERS)]
+    handles = [layer.register_forward_pre_hook(lambda m, _: order.append(m)) for layer in layers]
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad():
+            model.eval()(example_input)
+    except AdmmExpError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"the model does not accept an example input of shape {tuple(example_input.shape)}: "
+            f"{reason}"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    return order

@@ -1,0 +1,104 @@
+"""Take channels out of the tensors of a network, and tell its layers their new sizes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from admm_exp.pruning.dependency.attention import fit_attention_
+from admm_exp.pruning.dependency.graph import NOWHERE, Site
+from admm_exp.pruning.surgery.groups import PrunableGroup
+
+
+@torch.no_grad()
+def remove_channels_(
+    model: nn.Module, groups: Sequence[PrunableGroup], support: Sequence[Tensor]
+) -> None:
+    """Remove channels in place, with everything that reads them.
+
+    Args:
+        model: The network.
+        groups: Prunable groups.
+        support: (n_units,) bool per group, True = kept.
+    """
+    kept: dict[tuple[str, str, int], tuple[Tensor, int]] = {}
+    for group, own in zip(groups, support, strict=True):
+        for site in group.sites:
+            key = (site.layer, site.tensor, site.dim)
+            rows, _ = kept.get(key, (torch.ones(len(site.units), dtype=torch.bool), 1))
+            kept[key] = rows & _kept_rows(site, own.cpu()), site.n_blocks
+    holders = _holders(model)
+    for (layer, tensor, dim), (rows, n_blocks) in kept.items():
+        if not rows.all():
+            module = model.get_submodule(layer)
+            old = getattr(module, tensor)
+            places = holders.pop(id(old), [(module, tensor)])
+            new = _without(old, dim, rows, n_blocks)
+            for place, name in places:
+                setattr(place, name, new)
+            holders[id(new)] = places
+    for layer in dict.fromkeys(key[0] for key in kept):
+        _resize_(model.get_submodule(layer))
+    fit_attention_(model)
+
+
+def _kept_rows(site: Site, support: Tensor) -> Tensor:
+    return torch.where(site.units == NOWHERE, True, support[site.units.clamp_min(0)])
+
+
+def _holders(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """List the places of every parameter: a shared one has several."""
+    places: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                places.setdefault(id(parameter), []).append((module, name))
+    return places
+
+
+def _without(tensor: Any, dim: int, rows: Tensor, n_blocks: int) -> Any:
+    """Leave out the rows that are not kept; a number is a size without a tensor."""
+    if isinstance(tensor, int):
+        return int(rows.sum())
+    old = tensor.detach()
+    if n_blocks == 1:
+        new = _selected(old, dim, rows)
+    else:  # every block of a grouped convolution keeps its own columns
+        blocks = zip(old.chunk(n_blocks), rows.chunk(n_blocks), strict=True)
+        new = torch.cat([_selected(block, 1, keep) for block, keep in blocks])
+    return nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
+
+
+def _selected(tensor: Tensor, dim: int, rows: Tensor) -> Tensor:
+    """Index with integers: a mask on the meta device, where plans are cut, has no size."""
+    return tensor.index_select(dim, rows.nonzero().flatten().to(tensor.device))
+
+
+def _resize_(module: Any) -> None:
+    """Set the sizes that a layer remembers to those of its tensors."""
+    if isinstance(module, nn.modules.conv._ConvNd):
+        if module.groups == module.in_channels > 1:
+            made = module.out_channels // module.in_channels
+            module.groups = module.weight.shape[0] // (1 if module.transposed else made)
+        sizes = [module.weight.shape[0], module.weight.shape[1] * module.groups]
+        module.in_channels, module.out_channels = sizes if module.transposed else sizes[::-1]
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        tensors = (module.weight, module.running_mean)
+        module.num_features = next((len(t) for t in tensors if t is not None), module.num_features)
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = len(module.weight)
+    elif isinstance(module, nn.Embedding):
+        module.embedding_dim = module.weight.shape[1]
+    elif isinstance(module, nn.RNNBase):
+        _resize_recurrence_(module)
+
+
+def _resize_recurrence_(module: Any) -> None:
+    gates = {"LSTM": 4, "GRU": 3}.get(module.mode, 1)
+    module.input_size = module.weight_ih_l0.shape[1]
+    module.hidden_size = module.weight_ih_l0.shape[0] // gates
+    if module.proj_size:
+        module.proj_size = module.weight_hr_l0.shape[0]

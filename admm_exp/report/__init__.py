@@ -1,0 +1,1 @@
+"""Numbers of finished runs in, text, pictures and pages out."""

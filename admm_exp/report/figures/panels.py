@@ -1,0 +1,138 @@
+"""Small multiples: one panel a setting, all on the same axes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from admm_exp.report.comparison import (
+    Row,
+    Setting,
+    best_per_sparsity,
+    judged_by,
+    settings_of,
+)
+from admm_exp.report.figures.style import (
+    BLUE,
+    LIGHT,
+    VERMILION,
+    column,
+    count_in_whole_numbers,
+    figure_at,
+    percent,
+    positive,
+    shortened,
+    use_log_axis,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = 3
+MAX_PANELS = 24
+MAX_LAYERS = 60
+
+
+def residuals(rows: Sequence[Row], path: Path) -> None:
+    """Draw primal and dual residuals of every setting, one line a seed, on common log axes.
+
+    Args:
+        rows: One mapping a finished run, with `iterations`; the 24 most accurate settings are
+            shown.
+        path: PNG to write.
+    """
+    known = [s for s in settings_of(rows) if any(row.get("iterations") for row in s.rows)]
+    shown = _most_accurate(known)
+    lines = -(-len(shown) // COLUMNS)
+    with figure_at(path, 1.1 + 2.1 * lines) as figure:
+        grid = figure.subplots(lines, COLUMNS, sharex=True, sharey=True, squeeze=False)
+        panels = grid.ravel()
+        for axes, setting in zip(panels, shown, strict=False):
+            _curves(axes, setting)
+        use_log_axis(panels[0])
+        count_in_whole_numbers(panels[0])
+        for axes in panels[len(shown) :]:
+            axes.set_visible(False)
+        for index in range(len(shown)):
+            is_last = index + COLUMNS >= len(shown)
+            panels[index].tick_params(labelbottom=is_last)
+            panels[index].set_xlabel("ADMM iteration" if is_last else "")
+        for line in grid:
+            line[0].set_ylabel("residual (log)")
+        left_out = f": the {len(shown)} most accurate of {len(known)} settings"
+        title = "ADMM residuals" + (left_out if len(known) > len(shown) else "")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=2)
+
+
+def kept_channels(rows: Sequence[Row], path: Path) -> None:
+    """Draw the share of channels that each group keeps, in the best setting of every sparsity.
+
+    Args:
+        rows: One mapping a finished run, with `layers`; the first run of a setting is shown.
+        path: PNG to write.
+    """
+    known = [s for s in settings_of(rows) if any(row.get("layers") for row in s.rows)]
+    best = _spread_out(best_per_sparsity(known), 2 * COLUMNS)
+    layers = [next(row["layers"] for row in s.rows if row.get("layers")) for s in best]
+    columns = min(COLUMNS, len(best))
+    lines = -(-len(best) // columns)
+    longest = min(MAX_LAYERS, max(len(each) for each in layers))
+    with figure_at(path, lines * (1.0 + 0.2 * longest) + 0.5) as figure:
+        panels = figure.subplots(lines, columns, squeeze=False).ravel()
+        for axes, setting, each in zip(panels, best, layers, strict=False):
+            _bars(axes, each[:MAX_LAYERS])
+            axes.set_title(_name(setting), fontsize=10)
+            axes.set_xlabel("kept")
+        for axes in panels[len(best) :]:
+            axes.set_visible(False)
+        units = {row.get("unit", "channels") for each in layers for row in each}
+        title = f"{' and '.join(sorted(units)).capitalize()} kept, best setting of each sparsity"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+
+
+def _curves(axes: "Axes", setting: Setting) -> None:
+    labelled = False
+    for row in setting.rows:
+        iterations = row.get("iterations") or []
+        steps = column(iterations, "iteration")
+        for name, color in (("primal", BLUE), ("dual", VERMILION)):
+            values = positive(column(iterations, f"{name}_residual"))
+            label = "" if labelled else f"{name} residual"
+            axes.plot(steps, values, color=color, linewidth=1.4, label=label)
+        labelled = labelled or bool(iterations)
+    series = f"\n{shortened(setting.series)}" if setting.series else ""
+    axes.set_title(_name(setting) + series, fontsize=9.5)
+
+
+def _bars(axes: "Axes", layers: Sequence[Row]) -> None:
+    places = range(len(layers))
+    shares = [row["kept"] / row["channels"] for row in layers]
+    axes.barh(places, [1.0] * len(layers), color=LIGHT, height=0.74)
+    axes.barh(places, shares, color=BLUE, height=0.74)
+    for place, row in enumerate(layers):
+        text = f"{row['kept']}/{row['channels']}"
+        axes.text(0.99, place, text, va="center", ha="right", fontsize=7)
+    axes.set_yticks(places, [shortened(row["name"]) for row in layers], fontsize=7)
+    axes.set_ylim(len(layers) - 0.4, -0.6)
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(percent)
+    axes.grid(visible=False, axis="y")
+
+
+def _most_accurate(settings: Sequence[Setting]) -> list[Setting]:
+    judge = judged_by(settings)
+    kept = sorted(settings, key=lambda s: -s.mean(judge))[:MAX_PANELS]
+    return [setting for setting in settings if setting in kept]
+
+
+def _spread_out(settings: Sequence[Setting], count: int) -> list[Setting]:
+    """Choose at most `count` settings, evenly, the first and the last among them."""
+    if len(settings) <= count:
+        return list(settings)
+    last = len(settings) - 1
+    return [settings[round(index * last / (count - 1))] for index in range(count)]
+
+
+def _name(setting: Setting) -> str:
+    return f"sparsity {setting.sparsity:g}, rho {setting.rho:.2g}"

@@ -1,0 +1,145 @@
+"""Accuracy against cost: what each setting reaches, and the front that is worth having."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from admm_exp.report.comparison import (
+    Dense,
+    Row,
+    Setting,
+    dense_networks,
+    judged_by,
+    pareto_front,
+    settings_of,
+)
+from admm_exp.report.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    PURPLE,
+    VERMILION,
+    count,
+    figure_at,
+    mean_std,
+    percent,
+)
+from admm_exp.statistics import Spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SERIES_STYLES = [
+    (BLUE, "o"),
+    (VERMILION, "s"),
+    (GREEN, "^"),
+    (PURPLE, "D"),
+    ("#E69F00", "v"),
+    ("#56B4E9", "P"),
+]
+LOG_MACS_FROM = 8.0
+MAX_LABELS = 6
+
+
+def pareto(rows: Sequence[Row], path: Path) -> None:
+    """Draw test accuracy against MACs: means over seeds, the front and the dense network.
+
+    Args:
+        rows: One mapping a finished run.
+        path: PNG to write.
+    """
+    from matplotlib.ticker import LogLocator
+
+    settings, networks = settings_of(rows), dense_networks(rows)
+    with figure_at(path, 5.6) as figure:
+        axes = figure.subplots()
+        _settings_by_color(axes, settings)
+        _front(axes, settings)
+        for dense in networks:
+            _dense(axes, dense)
+        macs = [s.mean("macs") for s in settings] + [d.macs for d in networks]
+        if max(macs) > LOG_MACS_FROM * min(macs):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_minor_formatter("")
+        axes.xaxis.set_major_formatter(count)
+        axes.yaxis.set_major_formatter(percent)
+        axes.margins(0.08)
+        seeds = max(len(s.rows) for s in settings)
+        over = f", mean ± std of up to {seeds} seeds" if seeds > 1 else ""
+        axes.set(xlabel="MACs per sample", ylabel="test accuracy")
+        axes.set_title(f"Accuracy against cost: {_runs(settings)}{over}")
+        axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.13), ncols=3, fontsize=9)
+
+
+def _settings_by_color(axes: "Axes", settings: Sequence[Setting]) -> None:
+    """Tell series apart by colour and marker; a single one is coloured by rho."""
+    import matplotlib
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LogNorm, to_rgba
+
+    series = list(dict.fromkeys(setting.series for setting in settings))
+    rhos = [setting.rho for setting in settings]
+    by_rho = len(series) == 1 and len(set(rhos)) > 1
+    many = len(series) > len(SERIES_STYLES)
+    norm, palette = LogNorm(min(rhos), max(rhos)), matplotlib.colormaps["viridis"]
+    for index, name in enumerate(series[:1] if many else series):
+        color, marker = SERIES_STYLES[index]
+        chosen = [s for s in settings if many or s.series == name]
+        colors = [palette(norm(s.rho)) if by_rho else to_rgba(color) for s in chosen]
+        x, y = [s.mean("macs") for s in chosen], [s.mean("accuracy") for s in chosen]
+        stds = [_std(s.spread("accuracy")) for s in chosen]
+        low, high = ([v + sign * d for v, d in zip(y, stds, strict=True)] for sign in (-1, 1))
+        axes.vlines(x, low, high, colors=colors, linewidth=1.2, zorder=2)
+        label = "settings" if many or not name else name
+        axes.scatter(x, y, c=colors, marker=marker, s=52, label=label, zorder=3)
+    if by_rho:
+        scale = ScalarMappable(norm, palette)
+        axes.figure.colorbar(scale, ax=axes, label="rho", pad=0.01)
+
+
+def _front(axes: "Axes", settings: Sequence[Setting]) -> None:
+    front = pareto_front(settings)
+    chosen_on = "validation" if judged_by(settings) == "val_accuracy" else "test"
+    x, y = [s.mean("macs") for s in front], [s.mean("accuracy") for s in front]
+    label = f"Pareto front, chosen on {chosen_on}"
+    axes.plot(x, y, "-", color=GREY, linewidth=1.2, label=label, zorder=1)
+    stride = -(-len(front) // MAX_LABELS)
+    for setting in front[::stride]:
+        place = (setting.mean("macs"), setting.mean("accuracy"))
+        text = f"sparsity {setting.sparsity:g}\nrho {setting.rho:.2g}"
+        axes.annotate(
+            text,
+            place,
+            (9, -3),
+            textcoords="offset points",
+            va="top",
+            fontsize=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
+        )
+
+
+def _dense(axes: "Axes", dense: Dense) -> None:
+    accuracy = dense.accuracy
+    axes.axhline(accuracy.mean, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
+    axes.errorbar(
+        [dense.macs],
+        [accuracy.mean],
+        [_std(accuracy)],
+        fmt="*",
+        color="black",
+        markersize=14,
+        capsize=2.5,
+        label=f"{dense.label}: {mean_std(accuracy)}",
+        zorder=4,
+    )
+
+
+def _std(found: Spread | None) -> float:
+    return 0.0 if found is None or math.isnan(found.std) else found.std
+
+
+def _runs(settings: Sequence[Setting]) -> str:
+    count = sum(len(setting.rows) for setting in settings)
+    return "1 run" if count == 1 else f"{count} runs"

@@ -1,0 +1,210 @@
+"""The report of a run: numbers for programs, a page for people."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from admm_exp.report.inference import inference_rows
+from admm_exp.training.checkpoint import write_atomically
+
+COLUMNS = {
+    "original": "original",
+    "dense": "dense",
+    "pruned": "after the cut",
+    "recalibrated": "recalibrated",
+    "finetuned": "finetuned",
+}
+
+
+def amount_of(report: Mapping[str, Any]) -> str:
+    """Say how much was to be removed: a sparsity, or what may remain."""
+    if budget := report.get("budget"):
+        return f"{budget['quantity']} {budget['asked']:g} ({budget['allocation']})"
+    return f"sparsity {report['config']['sparsity']}"
+
+
+def write_report(report: Mapping[str, Any], folder: Path) -> None:
+    """Write report.md and then, last and atomically, report.json.
+
+    Args:
+        report: The numbers; values that are not finite become null.
+        folder: Folder of the run.
+    """
+    write_atomically(folder / "report.md", markdown(report).encode())
+    text = json.dumps(_finite(report), indent=2, allow_nan=False)
+    write_atomically(folder / "report.json", text.encode())
+
+
+def summary_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Lay out the table dense | after the cut | finetuned: a header and one row a quantity."""
+    dense = original_of(models)
+    titles = {name: title for name, title in COLUMNS.items() if name in models}
+    if "original" in models:
+        titles["dense"] = "before"
+    columns = [models[name] for name in titles]
+
+    def row(label: str, key: str, style: str) -> tuple[str, ...]:
+        return (label, *(_cell(column[key], dense[key], style) for column in columns))
+
+    rows = [
+        ("", *titles.values()),
+        row("test accuracy", "test_accuracy", "percent"),
+        row("validation accuracy", "val_accuracy", "percent"),
+        row("params", "params", "count"),
+        *([row("nonzero params", "nonzero_params", "count")] if _has_zeros(columns) else []),
+        row("MACs per sample", "macs", "count"),
+        row("size", "size_bytes", "bytes"),
+    ]
+    for batch in dense["latency_ms"]:
+        cells = [_cell(c["latency_ms"][batch], dense["latency_ms"][batch], "ms") for c in columns]
+        rows.append((f"latency, batch {batch}", *cells))
+    return rows
+
+
+def original_of(models: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Choose the network that others are measured against: the dense one of the first round."""
+    return models.get("original", models["dense"])
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """Write the report as a page."""
+    config, surgery, epochs = report["config"], report["surgery"], report["epochs"]
+    method, unit = config["method"]["name"], report["layers"][0]["unit"]
+    rho = f", rho {report['admm']['rho']:.3g}" if method == "admm" else ""
+    rounds = report.get("rounds")
+    place = f", round {rounds['round']}" if rounds else ""
+    sections = [
+        f"# {config['model']['name']} on {config['dataset']['name']}, "
+        f"{method}, {amount_of(report)}{rho}{place}",
+        _table(summary_rows(report["models"])),
+        f"Accuracy before the cut {report['admm']['test_accuracy']:.2%}, right after it "
+        f"{report['models']['pruned']['test_accuracy']:.2%}. {surgery_sentence(surgery)} "
+        f"Latency is measured once per architecture, so both columns of the small network share "
+        f"it; one MAC is two FLOPs.",
+        "![loss and accuracy](figures/training.png)",
+        *(["![residuals](figures/residuals.png)"] if report["admm"]["iterations"] else []),
+        *([budget_sentence(report["budget"])] if report.get("budget") else []),
+        "![channels](figures/layers.png)",
+        f"## {unit.capitalize()}",
+        _table(
+            [("group", unit, "kept", "tied layers")]
+            + [
+                (r["name"], str(r["channels"]), str(r["kept"]), ", ".join(r["tied"]))
+                for r in report["layers"]
+            ]
+        ),
+        "Kept whole: "
+        + "; ".join(f"{group['name']} ({group['reason']})" for group in report["kept_groups"]),
+        *(["## Inference", _table(inference_rows(i))] if (i := report.get("inference")) else []),
+        "## Phases",
+        f"The weights of the small network were trained for {epochs['total']} epochs in all.",
+        _table(
+            [("phase", "seconds", "epochs", "cached")]
+            + [
+                (p["name"], f"{p['seconds']:.1f}", str(p["epochs"]), "yes" if p["cached"] else "")
+                for p in report["phases"]
+            ]
+        ),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def surgery_sentence(surgery: Mapping[str, Any]) -> str:
+    """Say what became of the removed units."""
+    if not surgery["is_cut"]:
+        return "Removed weights stay in the network as zeros, so its size and MACs are the dense."
+    difference = surgery["max_abs_difference"]
+    return f"Masked and cut network differ by at most {difference:.1e} on real inputs."
+
+
+def final_metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    """Sum a run up in the metrics `final/*`, rounded to 6 digits.
+
+    Sparsity, drop and ratio are those of all rounds together, against the original dense network.
+    """
+    dense, small = original_of(report["models"]), report["models"]["finetuned"]
+    first = (report.get("rounds") or {"original_channels": {}})["original_channels"]
+    layers = report["layers"]
+    units = sum(first.get(row["name"], row["channels"]) * row["unit_size"] for row in layers)
+    kept = sum(row["kept"] * row["unit_size"] for row in layers)
+    numbers = {
+        "accuracy": small["test_accuracy"],
+        "val_accuracy": small["val_accuracy"],
+        "accuracy_drop": dense["test_accuracy"] - small["test_accuracy"],
+        "accuracy_after_cut": report["models"]["pruned"]["test_accuracy"],
+        "epochs": report["epochs"]["total"],
+        "sparsity": 1.0 - kept / units,
+        "params": small["params"],
+        "nonzero_params": small["nonzero_params"],
+        "macs": small["macs"],
+        "flops": small["flops"],
+        "flops_ratio": small["flops"] / dense["flops"],
+        "latency_ms": small["latency_ms"]["1"],
+    }
+    if (budget := report.get("budget")) and budget["quantity"] == "latency":
+        numbers["latency_ratio"] = budget["reached"]
+    if recalibrated := report["models"].get("recalibrated"):
+        numbers["accuracy_recalibrated"] = recalibrated["test_accuracy"]
+    return {f"final/{name}": round(float(value), 6) for name, value in numbers.items()}
+
+
+def baseline_metrics(dense: Mapping[str, Any]) -> dict[str, float]:
+    """Sum a dense network up in the metrics `final/*`, so that it stands beside pruned ones."""
+    numbers = {"accuracy": dense["test_accuracy"], "val_accuracy": dense["val_accuracy"]}
+    numbers |= {"sparsity": 0.0, "flops_ratio": 1.0, "accuracy_drop": 0.0}
+    numbers |= {name: dense[name] for name in ("params", "macs", "flops")}
+    return {f"final/{name}": round(float(value), 6) for name, value in numbers.items()}
+
+
+def _has_zeros(columns: Sequence[Mapping[str, Any]]) -> bool:
+    return any(column["nonzero_params"] < column["params"] for column in columns)
+
+
+def _cell(value: float, dense: float, style: str) -> str:
+    if style == "percent":
+        return f"{value:.2%}"
+    texts = {
+        "count": short_count(value),
+        "bytes": short_count(value) + "B",
+        "ms": f"{value:.3f} ms",
+    }
+    ratio = f" ({dense / value:.1f}x)" if value and value != dense else ""
+    return texts[style] + ratio
+
+
+def short_count(value: float) -> str:
+    """Write a count in three digits with its unit: 77754 is 77.8 k."""
+    for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:.0f} "
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|" + "---|" * len(rows[0]))
+    return "\n".join(lines)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def budget_sentence(budget: Mapping[str, Any]) -> str:
+    """Say what of the dense network should remain and what does."""
+    noise = f" (+- {budget['spread']:.1%})" if "spread" in budget else ""
+    batch = f" at batch {budget['batch_size']}" if "batch_size" in budget else ""
+    sentence = (
+        f"Budget: {budget['asked']:.1%} of the dense network's {budget['quantity']}{batch}, "
+        f"{budget['reached']:.1%}{noise} reached on the cut network."
+    )
+    figure = "![sensitivity](figures/sensitivity.png)"
+    return f"{sentence}\n\n{figure}" if budget["sensitivity"] else sentence

@@ -1,0 +1,177 @@
+"""A sweep's jobs, each in a file that the sweep writes first and the job's process goes on with.
+
+The file is the one channel between them that works under every launcher.
+"""
+
+import json
+import os
+import time
+from collections.abc import Container, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from admm_exp.errors import StoppedError
+from admm_exp.results import History, IterationRecord
+
+Status = Literal["waiting", "running", "finished", "reused", "stopped", "failed", "killed"]
+FOLDER = ".jobs"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep.
+
+    Args:
+        name: The swept settings, `rho=...,sparsity=...`.
+        config_hash: Names the runs that must have the same result.
+        parent_run_id: MLflow run of the sweep.
+        status: How far it is.
+        run_dir: Folder of its run, once it has begun.
+        started: Seconds since the epoch.
+        seconds: How long it took.
+        error: One sentence, if it failed.
+        limits: Dead energy, iteration by iteration, above which the job is hopeless and stops.
+        warnings: What its user should know now.
+    """
+
+    name: str
+    config_hash: str
+    parent_run_id: str | None = None
+    status: Status = "waiting"
+    run_dir: str | None = None
+    started: float = 0.0
+    seconds: float = 0.0
+    error: str | None = None
+    limits: tuple[float, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """Say whether nothing more will happen to it."""
+        return self.status not in ("waiting", "running")
+
+
+def job_path(sweep_dir: Path, number: int) -> Path:
+    """Return where job `number` of a sweep has its file."""
+    return sweep_dir / FOLDER / f"{number}.json"
+
+
+def write_job(path: Path, job: Job) -> None:
+    """Write a job's file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(f".{os.getpid()}.tmp")
+    fresh.write_text(json.dumps(asdict(job)))
+    fresh.replace(path)
+
+
+def read_job(path: Path) -> Job:
+    """Read a job's file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    kept = json.loads(path.read_text())
+    return Job(**kept | {name: tuple(kept.get(name, ())) for name in ("limits", "warnings")})
+
+
+def find_job(run_dir: Path) -> Path | None:
+    """Find the file of the job that has a folder; None if the folder is of no sweep.
+
+    Args:
+        run_dir: Folder of a run.
+    """
+    wanted = str(run_dir.absolute())
+    paths = (run_dir.absolute().parent / FOLDER).glob("*.json")
+    return next((path for path in paths if read_job(path).run_dir == wanted), None)
+
+
+def begin_job(path: Path, run_dir: Path) -> None:
+    """Note that a job's process has begun, for the first time or again."""
+    job = read_job(path)
+    fresh = Job(job.name, job.config_hash, job.parent_run_id, limits=job.limits)
+    write_job(path, replace(fresh, status="running", run_dir=str(run_dir), started=time.time()))
+
+
+def warn_job(path: Path, message: str) -> None:
+    """Note what the user of a job should know now.
+
+    Args:
+        path: The job's file.
+        message: One sentence.
+    """
+    job = read_job(path)
+    write_job(path, replace(job, warnings=(*job.warnings, message)))
+
+
+def end_job(path: Path, status: Status, error: str | None = None) -> None:
+    """Note how a job ended, unless that is known already.
+
+    Args:
+        path: The job's file.
+        status: How it ended.
+        error: One sentence, if it failed.
+    """
+    job = read_job(path)
+    if not job.is_over:
+        seconds = time.time() - job.started if job.started else 0.0
+        write_job(path, replace(job, status=status, seconds=seconds, error=error))
+
+
+def finished_reports(
+    folders: Iterable[Path], accepted: Container[str] | None = None
+) -> dict[str, Path]:
+    """Find the newest report of every configuration.
+
+    Args:
+        folders: Folders of runs.
+        accepted: MLflow runs that count; None counts all reports.
+
+    Returns:
+        Configuration hash -> report.json.
+    """
+    found: dict[str, Path] = {}
+    reports = [path for folder in folders for path in folder.glob("report.json")]
+    for path in sorted(reports, key=lambda path: path.stat().st_mtime):
+        try:
+            report = json.loads(path.read_text())
+            run_id, key = report["mlflow"]["run_id"], report["config_hash"]
+        except (OSError, ValueError, KeyError, TypeError):  # cut off, or not ours
+            continue
+        if report["status"] == "finished" and (accepted is None or run_id in accepted):
+            found[str(key)] = path
+    return found
+
+
+class JobObserver(History):
+    """Watch one job.
+
+    Args:
+        path: The job's file; its limits, one an ADMM iteration, are kept to, none never ends a run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._limits = read_job(path).limits
+
+    def iteration_finished(self, record: IterationRecord) -> None:
+        """Judge an iteration.
+
+        Raises:
+            StoppedError: The run is hopeless.
+        """
+        super().iteration_finished(record)
+        if record.iteration > len(self._limits):
+            return
+        limit = self._limits[record.iteration - 1]
+        if record.dead_energy > limit:
+            raise StoppedError(
+                f"hopeless: iteration {record.iteration} would cut {record.dead_energy:.1%} of the "
+                f"energy, other trials allow {limit:.1%}"
+            )
+
+    def warned(self, message: str) -> None:
+        """Let the sweep know."""
+        super().warned(message)
+        warn_job(self._path, message)

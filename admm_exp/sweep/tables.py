@@ -1,0 +1,184 @@
+"""The table of a sweep: one line a job, mean and std over seeds, the best run per sparsity."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from admm_exp.report.comparison import best_per_sparsity, pareto_front, settings_of
+from admm_exp.statistics import Spread
+
+Table = list[tuple[str, ...]]
+HEADER = ("job", "test", "val", "after the cut", "MACs", "of dense", "status")
+
+
+def job_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out one line a job under a header.
+
+    Args:
+        rows: Result rows; those of failed jobs hold `run_name`, `status` and `error` alone.
+    """
+    return [HEADER, *(_line(row) for row in rows)]
+
+
+def seed_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out mean and standard deviation of the runs that differ by their seed alone.
+
+    Args:
+        rows: Result rows of finished jobs.
+
+    Returns:
+        A header and one line a setting; empty if none has two seeds. The standard deviation is
+        that of a sample (n - 1).
+    """
+    lines = [
+        (
+            _without_seed(setting.rows[0]["run_name"]),
+            _mean_std(setting.spread("accuracy")),
+            _mean_std(setting.spread("accuracy_after_cut")),
+        )
+        for setting in settings_of(rows)
+        if len(setting.rows) > 1
+    ]
+    return [("setting", "test", "after the cut"), *lines] if lines else []
+
+
+def best_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out the best setting per sparsity, chosen on validation accuracy.
+
+    Args:
+        rows: Result rows of finished jobs.
+
+    Returns:
+        A header and one line a sparsity; empty if no sparsity has two settings to choose from.
+    """
+    settings = settings_of(rows)
+    best = best_per_sparsity(settings)
+    if len(best) == len(settings):
+        return []
+    lines = [
+        (
+            f"{setting.sparsity:g}",
+            _without_seed(setting.rows[0]["run_name"]),
+            _mean_std(setting.spread("val_accuracy")),
+            _mean_std(setting.spread("accuracy")),
+        )
+        for setting in best
+    ]
+    return [("sparsity", "best", "val", "test"), *lines]
+
+
+def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out the Pareto front: no other setting has fewer MACs and a higher validation accuracy.
+
+    Args:
+        rows: Result rows of finished jobs.
+    """
+    lines = [
+        (
+            _without_seed(setting.rows[0]["run_name"]),
+            f"{setting.mean('macs'):,.0f}",
+            _mean_std(setting.spread("val_accuracy")),
+            _mean_std(setting.spread("accuracy")),
+        )
+        for setting in pareto_front(settings_of(rows))
+    ]
+    return [("setting", "MACs", "val", "test"), *lines] if lines else []
+
+
+def summary_tables(rows: Sequence[Mapping[str, Any]]) -> dict[str, Table]:
+    """Lay out what the runs say together, the tables that have something to say by title.
+
+    Args:
+        rows: Result rows of finished jobs.
+    """
+    tables = {
+        "mean and std over seeds": seed_table(rows),
+        "best per sparsity, by validation accuracy": best_table(rows),
+        "Pareto front, by MACs and validation accuracy": front_table(rows),
+    }
+    return {title: table for title, table in tables.items() if table}
+
+
+def sweep_page(
+    title: str, command: str, rows: Sequence[Mapping[str, Any]], figures: Sequence[Path] = ()
+) -> str:
+    """Write the sweep as a page for people.
+
+    Args:
+        figures: Files in the folder `figures` beside the page.
+        title: What was swept.
+        command: What the user typed.
+        rows: Result rows of all jobs.
+    """
+    finished = finished_rows(rows)
+    parts = [f"# {title}", f"```sh\n{command}\n```", markdown_table(job_table(rows))]
+    for heading, table in summary_tables(finished).items():
+        parts += [f"## {heading[0].upper()}{heading[1:]}", markdown_table(table)]
+    if failed := [row for row in rows if row.get("error")]:
+        parts += ["## Failed", *(f"* {row['run_name']}: {row['error']}" for row in failed)]
+    parts += [f"![{path.stem}](figures/{path.name})" for path in figures]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_sweep(page: str, rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+    """Write sweep.md, sweep.json and sweep.csv.
+
+    Args:
+        page: The sweep for people.
+        rows: Result rows of all jobs; curves and layers stay in the reports of the runs.
+        folder: Folder of the sweep.
+    """
+    flat = [{k: v for k, v in row.items() if not isinstance(v, list | Mapping)} for row in rows]
+    paths = [folder / f"sweep.{ending}" for ending in ("md", "json", "csv")]
+    paths[0].write_text(page)
+    paths[1].write_text(json.dumps(flat, indent=2))
+    columns = list(dict.fromkeys(key for row in flat for key in row))
+    with paths[2].open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(flat)
+    return paths
+
+
+def finished_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows that hold results.
+
+    Args:
+        rows: Result rows of all jobs.
+    """
+    return [row for row in rows if row["status"] in ("finished", "reused")]
+
+
+def markdown_table(table: Table) -> str:
+    """Write a table, its header first, in Markdown."""
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    lines.insert(1, "|" + "---|" * len(table[0]))
+    return "\n".join(lines)
+
+
+def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
+    if "accuracy" not in row:
+        return (row["run_name"], "", "", "", "", "", row["status"])
+    return (
+        row["run_name"],
+        f"{row['accuracy']:.2%}",
+        f"{row['val_accuracy']:.2%}",
+        f"{row['accuracy_after_cut']:.2%}",
+        f"{row['macs']:,}",
+        f"{row['flops_ratio']:.1%}",
+        row["status"],
+    )
+
+
+def _mean_std(found: Spread | None) -> str:
+    if found is None:
+        return ""
+    mean = f"{found.mean:.2%}"
+    return mean if found.n == 1 else f"{mean} +- {100 * found.std:.2f} (n {found.n})"
+
+
+def _without_seed(name: str) -> str:
+    kept = [part for part in name.split(",") if not part.startswith("seed=")]
+    return ",".join(kept) or "all seeds"

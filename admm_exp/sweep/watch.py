@@ -1,0 +1,70 @@
+"""Following a sweep's jobs while a launcher has them."""
+
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from admm_exp.report.row import result_row
+from admm_exp.sweep.job import Job, Status, end_job, read_job
+from admm_exp.sweep.terminal import SweepTerminal
+
+POLL_SECONDS = 0.2
+
+
+class Watch:
+    """Follow the files of jobs and show what changes.
+
+    Args:
+        paths: The jobs' files.
+        terminal: Where to show it.
+    """
+
+    def __init__(self, paths: Sequence[Path], terminal: SweepTerminal) -> None:
+        self._terminal = terminal
+        self._seen = {path: read_job(path) for path in paths}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+
+    def close(self, status: Status, error: str | None) -> None:
+        """End the jobs that will not end by themselves any more."""
+        for path in self._seen:
+            end_job(path, status, error)
+
+    def _follow(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            self._look()
+
+    def _look(self) -> None:
+        for path, seen in self._seen.items():
+            job = self._seen[path] = read_job(path)
+            for message in job.warnings[len(seen.warnings) :]:
+                self._terminal.job_warned(job, message)
+            if job.status != seen.status:
+                self._terminal.job_changed(job, job_accuracy(job))
+
+
+def job_row(job: Job) -> dict[str, Any]:
+    """Return the result row of a job; without results it holds name, status, error and folder."""
+    if job.status in ("finished", "reused"):
+        assert job.run_dir is not None
+        report = json.loads((Path(job.run_dir) / "report.json").read_text())
+        return result_row(report, job.name, job.run_dir) | {"status": job.status}
+    return {"run_name": job.name, "status": job.status, "error": job.error, "run_dir": job.run_dir}
+
+
+def job_accuracy(job: Job) -> float | None:
+    """Return the test accuracy of a job's network, None if it has none."""
+    if job.status not in ("finished", "reused"):
+        return None
+    return float(job_row(job)["accuracy"])

@@ -1,0 +1,139 @@
+"""The file next to a run that keeps all it tells MLflow, one JSON line an entry, in order.
+
+It begins with the run that the entries belong to and ends with `delivered` once MLflow has them
+all. Without that, `admm-exp-sync` delivers them.
+"""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from admm_exp.errors import TrackingError
+from admm_exp.tracking.tracker import Baseline
+
+DELIVERED = "delivered"
+
+logger = logging.getLogger(__name__)
+
+
+class Journal:
+    """Appends entries; a disk that takes none stops nothing.
+
+    Args:
+        path: The file; its folder is made. A line that a killed process left half is cut off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.is_muted = False
+        self._warned = False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            content = path.read_bytes()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):
+                with path.open("rb+") as file:
+                    file.truncate(whole)
+
+    def append(self, entry: Mapping[str, object]) -> None:
+        """Write one entry whole or not at all, unless muted; if that fails, warn once."""
+        if self.is_muted:
+            return
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+        except OSError as error:
+            with suppress(OSError):  # half a line would spoil the one that comes when there is room
+                os.truncate(self.path, size)
+            if not self._warned:
+                self._warned = True
+                logger.warning(
+                    "%s cannot be written (%s): training goes on, and what MLflow does not take "
+                    "now is lost",
+                    *(self.path, error.strerror or error),
+                )
+
+
+def origin_entry(tracking_uri: str, run_id: str) -> dict[str, object]:
+    """Name the run that a file belongs to; it comes first."""
+    return {"run": {"tracking_uri": tracking_uri, "run_id": run_id}}
+
+
+def metrics_entry(step: int, timestamp_ms: int, metrics: Mapping[str, float]) -> dict[str, object]:
+    """Keep metrics as strict JSON; NaN and infinities are the texts "nan", "inf", "-inf".
+
+    Args:
+        step: Position on the curve.
+        timestamp_ms: Milliseconds since the epoch.
+        metrics: Values at that step.
+    """
+    return {"step": step, "timestamp_ms": timestamp_ms, "metrics": _strict(metrics)}
+
+
+def baseline_entry(baseline: Baseline) -> dict[str, object]:
+    """Keep a baseline as strict JSON; `baseline_of` reads it."""
+    facts = {"key": baseline.key, "lock": str(baseline.lock), "name": baseline.name}
+    curves = [[step, _strict(metrics)] for step, metrics in baseline.curves]
+    numbers = {"curves": curves, "final": _strict(baseline.final)}
+    return {"baseline": facts | numbers | {"params": dict(baseline.params)}}
+
+
+def baseline_of(entry: Mapping[str, Any]) -> Baseline:
+    """Read what `baseline_entry` made.
+
+    Raises:
+        KeyError: The entry keeps no baseline.
+    """
+    kept = entry["baseline"]
+    numbers = {
+        "curves": [(int(step), _numbers(metrics)) for step, metrics in kept["curves"]],
+        "final": _numbers(kept["final"]),
+    }
+    return Baseline(**kept | numbers | {"lock": Path(kept["lock"])})
+
+
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    """Read all entries; a last line that a killed process left half is none.
+
+    Raises:
+        TrackingError: The file is damaged.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    try:
+        entries = [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise TrackingError(f"{path} is damaged ({error}): delete it to go on without it") from None
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise TrackingError(
+            f"{path} is damaged (a line is no entry): delete it to go on without it"
+        )
+    return entries
+
+
+def metrics_of(entries: list[dict[str, Any]]) -> Iterator[tuple[str, float, int, int]]:
+    """Yield key, value, time in ms and step of every point."""
+    for entry in entries:
+        for key, value in entry.get("metrics", {}).items():
+            yield str(key), float(value), int(entry["timestamp_ms"]), int(entry["step"])
+
+
+def origin_of(entries: list[dict[str, Any]]) -> tuple[str, str] | None:
+    """Return the tracking URI, without a password, and the run id; None if no run was opened."""
+    found = next((entry["run"] for entry in entries if "run" in entry), None)
+    return None if found is None else (str(found["tracking_uri"]), str(found["run_id"]))
+
+
+def _strict(metrics: Mapping[str, float]) -> dict[str, float | str]:
+    return {key: value if math.isfinite(value) else str(value) for key, value in metrics.items()}
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {str(key): float(value) for key, value in values.items()}

@@ -1,0 +1,91 @@
+import subprocess
+import sys
+
+import pytest
+from torch import nn
+
+from admm_exp.bench import support_matrix
+from admm_exp.bench.support_matrix import Row, as_markdown, examine, examine_apart
+from admm_exp.models.torchvision_zoo import classifier_names
+
+MEMORY_BYTES = 2.5e9
+ENDLESS = """
+import time
+from torch import nn
+from admm_exp.bench import support_matrix
+
+class Endless(nn.Module):
+    def forward(self, images):
+        while time.time() > 0:
+            images = images + 1
+
+support_matrix.torchvision_model = lambda *_: Endless()
+support_matrix.smallest_input = lambda _: 8
+if __name__ == "__main__":
+    print(support_matrix.examine_apart("some", 1, 2.5e9).result)
+"""
+
+
+@pytest.fixture
+def network(monkeypatch):
+    """Examine this instead of a network of torchvision."""
+
+    def use(builder):
+        monkeypatch.setattr(support_matrix, "torchvision_model", lambda *_: builder())
+        monkeypatch.setattr(support_matrix, "smallest_input", lambda _: 8)
+
+    return use
+
+
+def pooled(*layers):
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def test_network_that_can_be_pruned_is_ok(network):
+    network(lambda: pooled(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 10, 1)))
+    row = examine("some", MEMORY_BYTES)
+    assert (row.result, row.groups, row.kept, row.pixels) == ("ok", 1, 1, 8)
+    assert row.params == 3 * 8 * 9 + 8 + 8 * 10 + 10
+    assert row.params_left == pytest.approx((3 * 4 * 9 + 4 + 4 * 10 + 10) / row.params)
+    assert row.difference < 1e-5
+
+
+def test_network_without_prunable_channels_is_refused_with_the_layer(network):
+    network(lambda: pooled(nn.Conv2d(3, 8, 3), nn.Sigmoid(), nn.Conv2d(8, 10, 1)))
+    row = examine("some", MEMORY_BYTES)
+    assert row.result.startswith("refused: the model has nothing to prune (0: its channels are not")
+
+
+def test_network_that_does_not_end_is_stopped(tmp_path):
+    script = tmp_path / "endless.py"
+    script.write_text(ENDLESS)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.stdout == "hangs: not done after 1 s\n", done.stderr
+
+
+def test_blocks_that_look_like_the_one_before_are_left_out_of_a_large_network(network):
+    def block():
+        return nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU())
+
+    network(
+        lambda: pooled(
+            nn.Conv2d(3, 8, 1), nn.Sequential(*(block() for _ in range(5))), nn.Conv2d(8, 10, 1)
+        )
+    )
+    row = examine("some", memory_bytes=1.0)
+    assert (row.result, row.layers_left_out, row.groups) == ("ok", 4, 2)
+
+
+def test_table_counts_the_results_and_has_a_line_per_network():
+    rows = [Row("a", "ok"), Row("b", "refused: c | d"), Row("e", "ok", params=1234567)]
+    lines = as_markdown(rows).splitlines()
+    assert lines[0] == "3 networks: 2 ok, 1 refused."
+    assert lines[2].startswith("| network | result |")
+    assert lines[5].startswith("| b | refused: c / d |")
+    assert "| 1,234,567 |" in lines[6]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", classifier_names())
+def test_classifier_of_torchvision_is_pruned_without_loss(name):
+    assert examine_apart(name, 300, MEMORY_BYTES).result == "ok"

@@ -1,0 +1,127 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from admm_exp.app.main import conf_dir
+from admm_exp.config.check import check_config
+from admm_exp.config.hashes import config_hash, dataset_settings, group_hash
+from admm_exp.config.settings import ExperimentConfig
+from admm_exp.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def hydra_at_conf() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    ConfigStore.instance().store(name="schema", node=ExperimentConfig)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield
+
+
+def settings_of(*overrides: str) -> dict[str, Any]:
+    config = compose("config", overrides=list(overrides))
+    settings = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(settings, dict)
+    return settings  # type: ignore[return-value]
+
+
+def config_of(*overrides: str) -> ExperimentConfig:
+    return check_config(settings_of(*overrides))
+
+
+@pytest.mark.parametrize(
+    "override", ["rho=0.1", "sparsity=0.4", "metric=fpgm", "seed=1", "schedule.admm_epoch=3"]
+)
+def test_what_decides_the_result_changes_the_hash(override: str) -> None:
+    assert config_hash(config_of(override)) != config_hash(config_of())
+
+
+@pytest.mark.parametrize(
+    "override", ["name=mine", "experiment_name=x", "tracking=none", "tracking_uri=sqlite:///x.db"]
+)
+def test_where_a_run_is_kept_leaves_the_hash(override: str) -> None:
+    assert config_hash(config_of(override)) == config_hash(config_of())
+
+
+def test_where_the_data_lie_leaves_the_hash() -> None:
+    near, far = (config_of("dataset=cifar10", f"dataset.root={r}") for r in ("a", "b"))
+    assert config_hash(near) == config_hash(far)
+
+
+@pytest.mark.parametrize("override", ["dataset.crop_padding=0", "dataset.batch_size=32"])
+def test_what_a_network_sees_of_the_data_is_kept(override: str) -> None:
+    assert dataset_settings(config_of(override)) != dataset_settings(config_of())
+
+
+def test_an_edited_layers_file_changes_the_hash(tmp_path: Path) -> None:
+    layers = tmp_path / "layers.yaml"
+    layers.write_text("sparsity: {default: 0.5}\n")
+    before = config_hash(config_of(f"layers={layers}"))
+    layers.write_text("sparsity: {default: 0.6}\n")
+    assert config_hash(config_of(f"layers={layers}")) != before
+
+
+def test_a_group_is_what_differs_by_seed_alone() -> None:
+    assert group_hash(config_of("seed=1")) == group_hash(config_of("seed=2"))
+    assert group_hash(config_of("rho=1")) != group_hash(config_of("rho=2"))
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["budget.macs=0.5", "budget.params=0.3", "budget.latency=0.6", "channel_multiple=8"],
+)
+def test_what_counts_channels_is_refused_below_them(override: str) -> None:
+    config_of(override)
+    with pytest.raises(ConfigError, match=rf"^{override} counts whole channels: .* got element$"):
+        config_of(override, "granularity=element")
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (["budget.macs=0.5", "sparsity=0.3"], r"^budget.macs=0.5 chooses the sparsities: leave "),
+        (["budget.latency=0.6", "sparsity=0.3"], r"^budget.latency=0.6 chooses the sparsities: "),
+        (["budget.macs=0.5", "budget.latency_batch=8"], r"^budget.latency_batch=8 is what budget"),
+        (["pretrained=FILE", "schedule.dense.epochs=3"], r"leave schedule.dense.epochs out$"),
+    ],
+)
+def test_what_would_not_be_used_is_refused_if_it_was_typed(
+    tmp_path: Path, typed: list[str], sentence: str
+) -> None:
+    (tmp_path / "w.pt").touch()
+    overrides = [word.replace("FILE", str(tmp_path / "w.pt")) for word in typed]
+    check_config(settings_of(*overrides), overrides[:1])  # the other one may be a preset's
+    with pytest.raises(ConfigError, match=sentence):
+        check_config(settings_of(*overrides), overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["budget.latency=1.0"], r"^budget.latency must be in \(0, 1\), got 1.0$"),
+        (["budget.latency_batch=0"], r"^budget.latency_batch must be at least 1, got 0$"),
+        (["budget.latency=0.6", "budget.macs=0.5"], r"one of macs, latency, got 2 of them$"),
+        (["budget.latency=0.6", "budget.params=0.5"], r"one of params, latency, got 2 of them$"),
+    ],
+)
+def test_a_latency_budget_is_refused_as_the_others_are(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        config_of(*overrides)
+
+
+def test_pretrained_weights_change_the_hash_by_what_they_hold(tmp_path: Path) -> None:
+    hashes = []
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).write_bytes(content)
+        hashes.append(config_hash(config_of(f"pretrained={tmp_path / name}")))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_pretrained_weights_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^pretrained must be a file .*, got nowhere.pt$"):
+        config_of("pretrained=nowhere.pt")

@@ -1,0 +1,87 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from support.toy import batches, is_same, mlp, parts_of, sgd, train_fn, weights_of
+from torch.optim import lr_scheduler
+
+from admm_exp.errors import TrainingError
+from admm_exp.phases.train import train_plain
+
+SETTINGS = {"epochs": 4, "lr": 0.1, "decay": "cosine", "warmup_epochs": 0, "offset": 0}
+
+
+def test_phase_trains_as_a_plain_torch_loop_does():
+    model, reference = mlp(), mlp()
+    train_plain(model, "finetune", parts_of(), **SETTINGS)
+    optimizer = sgd(reference.parameters(), 0.1)
+    scheduler = lr_scheduler.CosineAnnealingLR(optimizer, T_max=4)
+    for _ in range(4):
+        for x, y in batches():
+            optimizer.zero_grad()
+            F.cross_entropy(reference(x), y).backward()
+            optimizer.step()
+        scheduler.step()
+    for got, expected in zip(model.parameters(), reference.parameters(), strict=True):
+        assert torch.allclose(got, expected, atol=1e-6)
+
+
+def test_no_epochs_leave_the_network_as_it_is_and_call_nothing():
+    model = mlp()
+    before = weights_of(model)
+    parts = parts_of(train_fn=None, validate_fn=None, optimizer_fn=None)
+    result = train_plain(model, "finetune", parts, **(SETTINGS | {"epochs": 0}))
+    assert is_same(weights_of(model), before)
+    assert (result.name, result.epochs, parts.observer.epochs) == ("finetune", 0, [])
+    assert parts.observer.phases == [result]
+
+
+def test_warmup_and_decay_reach_the_optimizer_and_the_records():
+    seen = []
+
+    def spy(model, optimizer, epoch):
+        seen.append((epoch, optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+
+    parts = parts_of(train_fn=spy)
+    settings = SETTINGS | {"epochs": 6, "decay": "step", "warmup_epochs": 2, "offset": 7}
+    train_plain(mlp(), "dense", parts, **settings)
+    lrs = [0.1 / 3, 0.2 / 3, 0.1, 0.1, 0.01, 0.001]
+    assert [lr for _, lr in seen] == pytest.approx(lrs)
+    assert [record.lr for record in parts.observer.epochs] == pytest.approx(lrs)
+    assert [epoch for epoch, _ in seen] == [7, 8, 9, 10, 11, 12]
+    assert [record.epoch for record in parts.observer.epochs] == [1, 2, 3, 4, 5, 6]
+
+
+def test_optimizer_is_built_for_all_parameters_at_the_highest_learning_rate():
+    model, built = mlp(), []
+
+    def build(parameters, lr):
+        optimizer = sgd(parameters, lr)
+        built.append((lr, [id(p) for p in optimizer.param_groups[0]["params"]]))
+        return optimizer
+
+    train_plain(model, "dense", parts_of(optimizer_fn=build), **(SETTINGS | {"warmup_epochs": 2}))
+    assert built == [(0.1, [id(p) for p in model.parameters()])]
+
+
+def test_phase_result_has_the_name_the_epochs_and_the_time():
+    result = train_plain(mlp(), "dense", parts_of(train_fn=train_fn), **SETTINGS)
+    assert (result.name, result.epochs, result.cached) == ("dense", 4, False)
+    assert 0 < result.seconds < 60
+
+
+def test_unknown_decay_is_refused_before_anything_is_trained():
+    model = mlp()
+    before = weights_of(model)
+    with pytest.raises(ValueError, match="decay must be constant, cosine or step"):
+        train_plain(model, "dense", parts_of(), **(SETTINGS | {"decay": "linear"}))
+    assert is_same(weights_of(model), before)
+    assert torch.is_grad_enabled()
+
+
+def test_train_function_that_never_steps_is_an_error_that_names_the_phase():
+    def forgets(model, optimizer, epoch):
+        return 0.5
+
+    with pytest.raises(TrainingError, match=r"never stepped the optimizer .* in phase finetune"):
+        train_plain(mlp(), "finetune", parts_of(train_fn=forgets), **SETTINGS)

@@ -1,0 +1,469 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from admm_exp.admm.groups import ChannelGroup, Member
+from admm_exp.admm.metrics import L2Norm, Random
+from admm_exp.admm.partitions.element import Element
+from admm_exp.admm.projection import ChannelConstraint
+from admm_exp.admm.rho_policy import Geometric
+from admm_exp.admm.state import initial_state
+from admm_exp.admm.taylor import Taylor
+from admm_exp.admm.update import add_penalty_gradient_, update
+from admm_exp.errors import ConfigError, TrainingError
+from admm_exp.pruner.pruner import ADMMPruner
+from admm_exp.results import History
+from admm_exp.training.batch_norm import recalibrate_
+from admm_exp.training.loop import train_epoch
+
+pytestmark = pytest.mark.filterwarnings("ignore:rho is too small")  # true of some short runs here
+EXAMPLE = torch.randn(4, 2, 6, 6, generator=torch.Generator().manual_seed(3))
+SHORT = {"admm_iterations": 3, "admm_epoch": 2, "admm_lr": 0.05}
+
+
+def network(seed=0):
+    """Build a network whose two groups, of 6 and 8 channels, are the first two convolutions'."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(2, 6, 3),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 3),
+    )
+
+
+def batches():
+    generator = torch.Generator().manual_seed(7)
+    images = torch.randn(3, 16, 2, 6, 6, generator=generator)
+    return [(x, (x.mean(dim=(1, 2, 3)) > 0).long()) for x in images]
+
+
+def train_fn(model, optimizer, epoch):
+    """Train with a loss of the user's own."""
+    model.train()
+    for x, y in batches():
+        optimizer.zero_grad()
+        F.multi_margin_loss(model(x), y).backward()
+        optimizer.step()
+
+
+def validate_fn(model):
+    model.eval()
+    with torch.no_grad():
+        return torch.cat([model(x).argmax(dim=1) == y for x, y in batches()]).float().mean()
+
+
+def pruner_of(model=None, **options):
+    defaults = {
+        "train_fn": train_fn,
+        "validate_fn": validate_fn,
+        "sparsity": 0.5,
+        "rho": 0.3,
+    }
+    return ADMMPruner(model or network(), EXAMPLE, **(defaults | options))
+
+
+def weights_of(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def is_same(left, right):
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def widths(model):
+    return [m.weight.shape[0] for m in model if isinstance(m, nn.Conv2d | nn.Linear)]
+
+
+def test_prune_returns_a_small_network_that_computes_what_the_masked_one_did():
+    result = pruner_of().prune(**SHORT)
+    assert widths(result.model) == [3, 4, 3]
+    assert [(layer.channels, layer.kept) for layer in result.layers] == [(6, 3), (8, 4)]
+    assert result.max_abs_difference < 1e-5
+    assert len(result.iterations) == 3
+    assert len(result.epochs) == 6
+    assert result.model(EXAMPLE).shape == (4, 3)
+
+
+@pytest.mark.parametrize("relaxation", [1.0, 1.6])
+def test_own_loop_with_the_pruner_gives_bit_by_bit_what_prune_gives(relaxation):
+    expected = pruner_of().prune(**SHORT, relaxation=relaxation).model
+    model = network()
+    pruner = ADMMPruner(model, EXAMPLE, sparsity=0.5, rho=0.3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    for iteration in range(3):
+        with pruner.penalty(optimizer):
+            for epoch in range(2):
+                train_fn(model, optimizer, 2 * iteration + epoch)
+        pruner.update(relaxation)
+    assert is_same(weights_of(pruner.finalize()), weights_of(expected))
+
+
+def test_rho_grows_from_one_iteration_to_the_next():
+    result = pruner_of(rho=0.1).prune(**SHORT, rho_policy=Geometric(2.0))
+    assert [record.rho for record in result.iterations] == pytest.approx([0.1, 0.2, 0.4])
+
+
+def by_tensors(model):
+    """Train on tensors alone and cut by hand: the kept rows, and the kept columns behind them."""
+    (conv, norm), (conv2, norm2), linear = model[:2], model[3:5], model[8]
+    W = [conv.weight, conv.bias, norm.weight, norm.bias, conv2.weight, norm2.weight, norm2.bias]
+    first = ChannelGroup("0", 6, 3, tuple(Member(i, 0) for i in range(4)))
+    second = ChannelGroup("3", 8, 4, tuple(Member(i, 0) for i in range(4, 7)), position=1)
+    constraint = ChannelConstraint((first, second), L2Norm())
+    state = initial_state(W, constraint, rho=0.3)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    for _ in range(3):
+        for x, y in batches() * 2:
+            optimizer.zero_grad()
+            F.multi_margin_loss(model(x), y).backward()
+            add_penalty_gradient_([w.grad for w in W], W, state.targets, state.rho)
+            optimizer.step()
+        state, _ = update(W, state, constraint)
+    a, b = state.support
+    small = weights_of(model)
+    for name in ("0.weight", "0.bias", *(k for k in small if k[0] == "1" and small[k].dim())):
+        small[name] = small[name][a]
+    for name in ("3.weight", *(k for k in small if k[0] == "4" and small[k].dim())):
+        small[name] = small[name][b]
+    small["3.weight"], small["8.weight"] = small["3.weight"][:, a], linear.weight.detach()[:, b]
+    return small
+
+
+def test_tensors_alone_and_a_cut_by_hand_give_bit_by_bit_what_prune_gives():
+    expected = pruner_of().prune(**SHORT).model
+    assert is_same(by_tensors(network()), weights_of(expected))
+
+
+def test_model_is_trained_in_place_and_the_small_network_is_a_copy():
+    model = network()
+    before = weights_of(model)
+    result = pruner_of(model).prune(**SHORT)
+    trained = weights_of(model)
+    assert {k: v.shape for k, v in trained.items()} == {k: v.shape for k, v in before.items()}
+    assert not torch.equal(trained["0.weight"], before["0.weight"])
+    nn.init.zeros_(result.model[0].weight)
+    train_fn(result.model, torch.optim.SGD(result.model.parameters(), 0.1), 0)
+    assert is_same(weights_of(model), trained)
+
+
+def test_finalize_leaves_the_model_as_it_is():
+    model = network()
+    pruner, before = pruner_of(model), weights_of(model)
+    assert widths(pruner.finalize()) == [3, 4, 3]
+    assert is_same(weights_of(model), before)
+
+
+def test_finetuning_trains_the_small_network_only():
+    model = network()
+    plain = pruner_of(network()).prune(**SHORT)
+    tuned = pruner_of(model).prune(**SHORT, finetune_epochs=2)
+    reference = copy.deepcopy(plain.model)
+    optimizer = torch.optim.SGD(reference.parameters(), 0.01, momentum=0.9)
+    for lr in (0.01, 0.005):  # cosine over two epochs
+        optimizer.param_groups[0]["lr"] = lr
+        train_fn(reference, optimizer, 0)
+    for got, expected in zip(tuned.model.parameters(), reference.parameters(), strict=True):
+        assert torch.allclose(got, expected, atol=1e-7)
+    assert [phase.name for phase in tuned.phases] == ["admm", "prune", "finetune"]
+    assert widths(model) == [6, 8, 3]
+
+
+def test_accuracies_are_those_of_the_networks_they_are_named_after():
+    seen = []
+
+    def validate(model):
+        seen.append((widths(model)[0], len(seen) / 100))
+        return seen[-1][1]
+
+    result = pruner_of(validate_fn=validate).prune(**SHORT, finetune_epochs=2)
+    width_of = {accuracy: width for width, accuracy in seen}
+    assert width_of[result.accuracy_before_cut] == 6
+    assert width_of[result.accuracy_after_cut] == width_of[result.accuracy] == 3
+    accuracies = [result.accuracy_before_cut, result.accuracy_after_cut, result.accuracy]
+    assert accuracies == [0.09, 0.1, 0.12]  # 6 epochs and 3 projections come before
+
+
+@pytest.mark.parametrize("finetune_epochs", [0, 2])
+def test_accuracy_is_that_of_the_network_returned(finetune_epochs):
+    result = pruner_of().prune(**SHORT, finetune_epochs=finetune_epochs)
+    assert result.accuracy == pytest.approx(float(validate_fn(result.model)))
+
+
+def test_recalibration_replaces_the_statistics_of_the_small_network_and_reports_both():
+    pruner = pruner_of()
+    result = pruner.prune(**SHORT, recalibrate_on=batches())
+    plain = pruner.finalize()
+    assert result.accuracy_after_cut == float(validate_fn(plain))
+    recalibrate_(plain, batches())
+    assert is_same(weights_of(plain), weights_of(result.model))
+    assert result.accuracy == result.accuracy_recalibrated == float(validate_fn(plain))
+
+
+def test_without_recalibration_there_is_no_such_accuracy():
+    assert pruner_of().prune(**SHORT).accuracy_recalibrated is None
+
+
+def test_finetuning_warms_up_as_asked():
+    result = pruner_of().prune(
+        **SHORT,
+        finetune_epochs=3,
+        finetune_lr=0.3,
+        finetune_decay="constant",
+        finetune_warmup_epochs=2,
+    )
+    assert [r.lr for r in result.epochs[-3:]] == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_epochs_count_on_over_the_phases():
+    seen = []
+
+    def spy(model, optimizer, epoch):
+        seen.append(epoch)
+        train_fn(model, optimizer, epoch)
+
+    result = pruner_of(train_fn=spy).prune(2, 2, finetune_epochs=3)
+    assert seen == [0, 1, 2, 3, 4, 5, 6]
+    assert [(r.phase, r.epoch) for r in result.epochs[3:5]] == [("admm", 4), ("finetune", 1)]
+
+
+def test_own_observer_sees_what_the_result_holds():
+    observer = History()
+    result = pruner_of().prune(**SHORT, finetune_epochs=1, observer=observer)
+    assert tuple(observer.epochs) == result.epochs
+    assert tuple(observer.iterations) == result.iterations
+    assert tuple(observer.phases) == result.phases
+
+
+def test_cut_follows_the_support_of_z_and_does_not_rank_w_again():
+    model = network()
+    pruner = pruner_of(model)
+    pruner.update()
+    kept = pruner.state.support[0]
+    with torch.no_grad():
+        model[0].weight[~kept] *= 100.0  # W alone would now keep the others
+    assert torch.equal(pruner.finalize()[0].weight, model[0].weight[kept])
+
+
+def test_random_is_drawn_once_and_the_cut_uses_that_draw():
+    model = network()
+    result = pruner_of(model, metric=Random(seed=11)).prune(**SHORT)
+    scores = Random(seed=11)(torch.empty(6, 0), ChannelGroup("0", 6, 3, (), position=0))
+    kept = scores.argsort(descending=True)[:3].sort().values
+    assert torch.equal(result.model[0].weight, model[0].weight[kept])
+    assert [record.support_change for record in result.iterations] == [0.0] * 3
+
+
+def test_auto_rho_comes_from_the_learning_rates_and_the_momentum():
+    result = pruner_of(rho="auto").prune(**SHORT, steps_per_epoch=3)
+    assert result.iterations[0].rho == pytest.approx(9.2 * (1 - 0.9) / (6 * 3 * 0.05))
+
+
+def test_auto_rho_takes_an_optimizer_without_momentum_for_what_it_is():
+    pruner = pruner_of(rho="auto", optimizer_fn=torch.optim.SGD)
+    result = pruner.prune(3, 2, 0.01, admm_decay="thirds", steps_per_epoch=3)
+    assert result.iterations[0].rho == pytest.approx(9.2 / (3 * 3 * (0.01 + 0.001)))
+
+
+def test_auto_rho_is_refused_for_adam_like_optimizers():
+    pruner = pruner_of(rho="auto", optimizer_fn=torch.optim.AdamW, train_fn=pytest.fail)
+    with pytest.raises(ConfigError, match="rho=auto is derived for sgd"):
+        pruner.prune(3, 2, 0.01, steps_per_epoch=3)
+
+
+def test_auto_rho_suits_adam_like_optimizers_in_the_proximal_form():
+    pruner = pruner_of(rho="auto", optimizer_fn=torch.optim.AdamW)
+    result = pruner.prune(3, 2, 0.01, steps_per_epoch=3, w_step="proximal")
+    assert result.iterations[0].rho == pytest.approx(9.2 / (6 * 3 * 0.01))
+    assert result.iterations[-1].dead_energy < 0.02
+
+
+def test_a_rho_that_is_too_small_is_a_warning():
+    with pytest.warns(UserWarning, match=r"^rho is too small: .* try rho=1$"):
+        pruner_of().prune(**SHORT, relaxation=1.6)
+
+
+def test_own_loop_takes_the_form_of_the_w_step():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    pruner, before = pruner_of(model), weights_of(model)
+    optimizer.param_groups[0]["lr"] = 1.0
+    with pruner.penalty(optimizer, w_step="proximal") as count:
+        optimizer.step()  # no gradient: what moves W is the pull
+    assert count.n == 1
+    expected = (before["0.weight"] + 0.3 * pruner.state.targets[0]) / 1.3
+    assert torch.allclose(model[0].weight, expected)
+
+
+def test_own_loop_in_the_reduced_form_lets_kept_units_go():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 1.0)
+    pruner, before = pruner_of(model), weights_of(model)
+    kept = pruner.state.support[0]
+    for _ in range(2):
+        with torch.no_grad():
+            model[0].weight += 1.0  # what training might do
+        with pruner.penalty(optimizer, w_step="reduced"):
+            optimizer.step()
+        residuals = pruner.update()
+    assert torch.allclose(model[0].weight[kept], before["0.weight"][kept] + 2.0)
+    assert not torch.allclose(model[0].weight[~kept], before["0.weight"][~kept] + 2.0, atol=0.1)
+    assert torch.equal(pruner.state.support[0], kept)
+    assert residuals.dual_residual == 0.0  # Z followed W, no unit came or went
+
+
+def test_a_form_that_does_not_exist_is_refused():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 1.0)
+    with pytest.raises(ConfigError, match=r"w_step must be one of gradient, .*, got 'adam'"):
+        pruner_of(model).penalty(optimizer, w_step="adam")
+
+
+def test_the_result_says_what_ended_admm():
+    pruner = pruner_of(rho=5.0, optimizer_fn=torch.optim.SGD)
+    result = pruner.prune(6, 1, 0.05, stopping="support", stable_iterations=2)
+    stopped = result.stopped
+    assert stopped.reason == "support"
+    assert stopped.iteration == len(result.iterations) < 6
+    assert stopped.epochs_saved == 6 - len(result.epochs)
+
+
+def test_auto_rho_needs_steps_per_epoch():
+    with pytest.raises(ConfigError, match=r"rho=auto needs .*: give steps_per_epoch$"):
+        pruner_of(rho="auto", train_fn=pytest.fail).prune(**SHORT)
+
+
+def test_auto_rho_is_refused_in_an_own_loop():
+    model = network()
+    with pytest.raises(ConfigError, match="rho=auto needs the learning rates of the whole"):
+        pruner_of(model, rho="auto").penalty(torch.optim.SGD(model.parameters(), 0.1))
+
+
+@pytest.mark.parametrize("rho", [0, -1.0, float("nan"), float("inf"), True, "large", None])
+def test_rho_that_is_no_positive_number_is_refused(rho):
+    with pytest.raises(ConfigError, match=r"^rho must be a number greater than 0 or 'auto', got"):
+        pruner_of(rho=rho)
+
+
+def test_rho_above_one_is_allowed():
+    assert pruner_of(rho=5).state.rho == 5.0
+
+
+@pytest.mark.parametrize("returned", ["0.93", "good", None])
+def test_validate_fn_that_returns_no_number_is_an_error(returned):
+    with pytest.raises(TrainingError, match=r"^validate_fn must return an accuracy as a number"):
+        pruner_of(validate_fn=lambda model: returned).prune(**SHORT)
+
+
+def test_train_fn_that_never_steps_is_one_sentence():
+    def forward_only(model, optimizer, epoch):
+        for x, y in batches():
+            F.cross_entropy(model(x), y).backward()
+
+    with pytest.raises(TrainingError, match=r"^the train function never stepped .*: call step\(\)"):
+        pruner_of(train_fn=forward_only).prune(**SHORT)
+
+
+@pytest.mark.parametrize(("epoch", "where"), [(3, "4 of phase admm"), (7, "2 of phase finetune")])
+def test_nan_loss_names_phase_epoch_and_step(epoch, where):
+    def diverges(model, optimizer, now):
+        data = batches()
+        if now == epoch:
+            data[1][0][0] = float("nan")
+        return train_epoch(model, optimizer, data)
+
+    with pytest.raises(
+        TrainingError, match=f"^training diverged: .* at step 2 of epoch {where}; lower"
+    ):
+        pruner_of(train_fn=diverges).prune(**SHORT, finetune_epochs=2)
+
+
+@pytest.mark.parametrize("missing", ["train_fn", "validate_fn"])
+def test_prune_without_its_functions_says_which_it_needs(missing):
+    with pytest.raises(ConfigError, match=r"^prune\(\) needs train_fn and validate_fn"):
+        pruner_of(**{missing: None}).prune(**SHORT)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"admm_iterations": 0}, "admm_iterations and admm_epoch must be at least 1, got 0 and 2"),
+        ({"admm_epoch": 0}, "admm_iterations and admm_epoch must be at least 1, got 3 and 0"),
+        ({"admm_lr": 0.0}, "admm_lr must be greater than 0, got 0.0"),
+        ({"admm_decay": "linear"}, "admm_decay must be constant, cosine or thirds, got 'linear'"),
+        ({"sparsity_ramp": 1.1}, r"sparsity_ramp must be in \[0, 1\], got 1.1"),
+        ({"stopping": "never"}, "stopping must be one of budget, residuals, support, got 'never'"),
+        ({"stable_iterations": 0}, "stable_iterations must be at least 1, got 0"),
+        (
+            {"w_step": "adam"},
+            "w_step must be one of gradient, folded, proximal, reduced, got 'adam'",
+        ),
+        ({"relaxation": 2.0}, r"relaxation must be in \(0, 2\), got 2.0"),
+        ({"finetune_epochs": -1}, "finetune_epochs must be at least 0, got -1"),
+        ({"finetune_lr": -0.1}, "finetune_lr must be greater than 0, got -0.1"),
+        ({"finetune_decay": "thirds"}, "decay must be constant, cosine or step, got 'thirds'"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch must be at least 1, got 0"),
+    ],
+)
+def test_bad_setting_is_refused_before_anything_is_trained(setting, message):
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        pruner_of(train_fn=pytest.fail).prune(**(SHORT | setting))
+
+
+def test_sparsity_may_differ_by_layer():
+    pruner = pruner_of(sparsity={"0": 0.0, "default": 0.75})
+    assert widths(pruner.finalize()) == [6, 2, 3]
+
+
+def test_sparsity_of_an_unknown_layer_is_refused():
+    with pytest.raises(ConfigError, match="unknown layer 'conv9'"):
+        pruner_of(sparsity={"conv9": 0.5})
+
+
+@pytest.mark.parametrize("sparsity", [1.0, -0.1, float("nan")])
+def test_sparsity_outside_0_and_1_is_refused(sparsity):
+    with pytest.raises(ConfigError, match=r"sparsity .*must be a number in \[0, 1\), got"):
+        pruner_of(sparsity=sparsity)
+
+
+def test_one_channel_stays_at_any_sparsity():
+    assert widths(pruner_of(sparsity=0.999).finalize()) == [1, 1, 3]
+
+
+def test_update_returns_the_residuals_of_the_new_state():
+    pruner = pruner_of()
+    residuals = pruner.update(relaxation=1.6)
+    assert pruner.state.iteration == 1
+    assert residuals.primal_residual > 0
+    assert residuals.rho == pruner.state.rho == 0.3
+
+
+def test_single_weights_are_masked_and_stay_zero_through_finetuning():
+    pruner = pruner_of(granularity=Element(), sparsity=0.8)
+    result = pruner.prune(admm_iterations=2, admm_epoch=1, finetune_epochs=2)
+    layers = [m for m in result.model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    for row, layer in zip(result.layers, layers, strict=True):
+        assert int((layer.weight == 0).sum()) == row.channels - row.kept == int(0.8 * row.channels)
+    assert result.max_abs_difference == 0.0
+
+
+def test_excluded_layers_stay_whole_and_others_keep_multiples():
+    result = pruner_of(exclude=["0"], channel_multiple=3).prune(**SHORT)
+    assert widths(result.model) == [6, 3, 3]
+    with pytest.raises(ConfigError, match=r"^channel_multiple must be at least 1, got 0$"):
+        pruner_of(channel_multiple=0)
+
+
+def test_metric_that_reads_gradients_gets_them_from_prune_and_from_nothing_else():
+    pruner = pruner_of(metric=Taylor(batches=2))
+    with pytest.raises(ConfigError, match="Taylor scores by gradients that it has not seen"):
+        pruner.penalty(torch.optim.SGD(network().parameters(), 0.1))
+    assert widths(pruner.prune(**SHORT).model) == [3, 4, 3]

@@ -1,0 +1,175 @@
+import math
+import struct
+import subprocess
+import sys
+
+import pytest
+
+from admm_exp.report.figures import run as figures
+from admm_exp.report.figures.style import DPI
+
+HEIGHT_PIXELS, WIDTH_PIXELS = 990, 1350
+
+
+def iteration(number, primal=1.0, dual=1.0, eps=1.0):
+    return {
+        "iteration": number,
+        "rho": 0.01,
+        "primal_residual": primal,
+        "dual_residual": dual,
+        "eps_primal": eps,
+        "eps_dual": eps,
+        "support_change": 0.1 / number,
+        "dead_energy": 0.5 / number,
+        "val_accuracy": 0.95,
+        "projected_val_accuracy": 0.95 - 0.5 / number,
+    }
+
+
+def epochs(phase, count):
+    return [
+        {
+            "phase": phase,
+            "epoch": epoch,
+            "train_loss": 1.0 / epoch,
+            "val_accuracy": 0.9,
+            "lr": 0.1,
+        }
+        for epoch in range(1, count + 1)
+    ]
+
+
+@pytest.fixture
+def report():
+    models = {"dense": 0.95, "pruned": 0.6, "finetuned": 0.93}
+    return {
+        "admm": {"iterations": [iteration(number, 4 / number) for number in range(1, 7)]},
+        "history": epochs("dense", 3) + epochs("admm", 6) + epochs("finetune", 2),
+        "layers": [{"name": f"conv{index}", "channels": 16, "kept": 8} for index in range(9)],
+        "models": {name: {"val_accuracy": value} for name, value in models.items()},
+    }
+
+
+def size_in_pixels(path):
+    head = path.read_bytes()[:24]
+    assert head[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", head[16:])
+
+
+def darkness(path):
+    """Return the fraction of pixels that are not white."""
+    from matplotlib.image import imread
+
+    return float((imread(path)[..., :3].min(axis=2) < 0.99).mean())
+
+
+def test_draw_all_writes_three_figures(report, tmp_path):
+    written = figures.draw_all(report, tmp_path / "figures")
+    assert [path.name for path in written] == ["residuals.png", "layers.png", "training.png"]
+    assert all(darkness(path) > 0.02 for path in written)
+
+
+@pytest.mark.parametrize("draw", [figures.residuals, figures.training])
+def test_curves_have_one_size(report, tmp_path, draw):
+    draw(report, tmp_path / "figure.png")
+    assert size_in_pixels(tmp_path / "figure.png") == (WIDTH_PIXELS, HEIGHT_PIXELS)
+
+
+@pytest.mark.parametrize("count", [1, 60])
+def test_layers_grow_with_their_number(report, tmp_path, count):
+    report["layers"] = [{"name": "x" * 90, "channels": 2048, "kept": 1024}] * count
+    figures.layers(report, tmp_path / "layers.png")
+    width, height = size_in_pixels(tmp_path / "layers.png")
+    assert width == WIDTH_PIXELS
+    assert height == pytest.approx((1.5 + 0.26 * count) * DPI, abs=1)
+
+
+@pytest.mark.parametrize("admm", [None, {}, {"iterations": []}])
+def test_no_admm_draws_no_residuals(report, tmp_path, admm):
+    report["admm"] = admm
+    written = figures.draw_all(report, tmp_path)
+    assert [path.name for path in written] == ["layers.png", "training.png"]
+    assert sorted(tmp_path.iterdir()) == sorted(written)
+
+
+def test_an_empty_report_draws_nothing(tmp_path):
+    assert figures.draw_all({}, tmp_path) == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.0, None])
+def test_values_off_the_log_axis_are_gaps(report, tmp_path, value):
+    for row in report["admm"]["iterations"]:
+        row["dual_residual"] = row["support_change"] = value
+    for row in report["history"]:
+        row["train_loss"] = row["val_accuracy"] = value
+    assert len(figures.draw_all(report, tmp_path)) == 3
+
+
+def test_a_cut_that_costs_more_leaves_a_larger_area(report, tmp_path):
+    from matplotlib.image import imread
+
+    areas = []
+    for cost in (0.0, 0.3):
+        for row in report["admm"]["iterations"]:
+            row["projected_val_accuracy"] = 0.95 - cost
+        figures.residuals(report, tmp_path / "residuals.png")
+        pixels = imread(tmp_path / "residuals.png")[:, : WIDTH_PIXELS // 2, :3]
+        light = [int(figures.LIGHT[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        areas.append(int((abs(pixels - light).max(axis=2) < 0.01).sum()))
+    assert areas[0] < 100 < 10_000 < areas[1]
+
+
+def test_tolerances_may_be_missing(report, tmp_path):
+    for row in report["admm"]["iterations"]:
+        del row["eps_primal"], row["eps_dual"]
+    figures.residuals(report, tmp_path / "residuals.png")
+    assert size_in_pixels(tmp_path / "residuals.png") == (WIDTH_PIXELS, HEIGHT_PIXELS)
+
+
+def test_a_cached_dense_phase_needs_no_history(report, tmp_path):
+    report["history"] = epochs("admm", 1) + epochs("finetune", 1)
+    figures.training(report, tmp_path / "training.png")
+    assert size_in_pixels(tmp_path / "training.png") == (WIDTH_PIXELS, HEIGHT_PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("primal", "verdict"),
+    [
+        ([4.0, 0.5, 3.0, 0.9, 0.5], "Converged: both residuals below eps since iteration 4"),
+        ([0.5, 2.5], "Not converged: primal residual is 2.5 x eps after iteration 2"),
+        ([0.5, math.nan], "ADMM residuals up to iteration 2"),
+    ],
+)
+def test_the_title_says_whether_admm_converged(primal, verdict):
+    rows = [iteration(number, value, dual=0.1) for number, value in enumerate(primal, start=1)]
+    assert figures._verdict(rows) == verdict
+
+
+def test_phases_share_one_epoch_axis(report):
+    places = [(name, epochs) for name, epochs, _ in figures._phases(report["history"])]
+    assert places == [("dense", [1, 2, 3]), ("admm", [4, 5, 6, 7, 8, 9]), ("finetune", [10, 11])]
+
+
+def test_drawing_leaves_matplotlib_as_it_was(report, tmp_path):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    figures.layers(report, tmp_path / "layers.png")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_matplotlib_loads_only_to_draw():
+    code = "import sys, admm_exp.report.figures.run; assert 'matplotlib' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_sensitivity_is_drawn_for_every_group(report, tmp_path):
+    curves = [
+        {"name": f"conv{i}", "sparsity": [0.0, 0.5, 0.9], "accuracy": [0.9, 0.9 - i / 20, 0.2]}
+        for i in range(9)
+    ]
+    layers = [row | {"sparsity": 0.5} for row in report["layers"]]
+    report |= {"layers": layers, "budget": {"sensitivity": curves}}
+    written = figures.draw_all(report, tmp_path)
+    assert tmp_path / "sensitivity.png" in written
+    assert darkness(tmp_path / "sensitivity.png") > 0.01

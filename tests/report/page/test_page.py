@@ -1,0 +1,100 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+from support.runs import details, grid, row
+
+from admm_exp.report.comparison import settings_of
+from admm_exp.report.figures.comparison import draw_comparison
+from admm_exp.report.page.page import comparison_page
+from admm_exp.report.page.tables import runs_table, settings_table
+
+
+class Reader(HTMLParser):
+    """Reads tables as lists of rows of texts, and every address."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tables, self.addresses, self._open = [], [], False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.addresses += [v for k, v in attributes if k in ("src", "href", "srcset", "data")]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        self._open = tag in ("td", "th", "a", "button")
+
+    def handle_data(self, data):
+        if self._open and self.tables and self.tables[-1] and self.tables[-1][-1]:
+            self.tables[-1][-1][-1] += data.strip()
+
+
+def columns(html):
+    (table,) = Reader(html).tables
+    return dict(zip(table[0], zip(*table[1:], strict=True), strict=True))
+
+
+def test_a_setting_shows_mean_std_and_n():
+    rows = [row(seed=seed, accuracy=a) for seed, a in enumerate((0.9, 0.92))]
+    found = columns(settings_table(settings_of(rows)))
+    assert found["test accuracy"] == ("91.00 ± 1.41 %",)
+    assert (found["n"], found["MACs"], found["FLOPs ratio"]) == (("2",), ("200 k",), ("0.250",))
+
+
+def test_what_no_run_has_takes_no_column():
+    found = columns(runs_table(settings_of([row(val_accuracy=None)]), {}))
+    assert not {"series", "latency, ms", "validation accuracy"} & set(found)
+
+
+def test_what_one_run_lacks_is_a_dash_that_sorts_last():
+    rows = [row(), row(rho=1.0, primal_residual=None)]
+    html = runs_table(settings_of(rows), {})
+    assert columns(html)["primal residual"] == ("10", "–")
+    assert '<td data-value="">–</td>' in html
+
+
+def test_cells_carry_the_number_they_sort_by():
+    html = runs_table(settings_of([row(accuracy=0.98765)]), {})
+    assert '<td data-value="0.98765">98.77%</td>' in html
+
+
+def test_a_run_links_to_its_page():
+    html = runs_table(settings_of([row()]), {row()["run_id"]: "http://host/?a=1&b=2"})
+    assert Reader(html).addresses == ["http://host/?a=1&b=2"]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    rows = grid(seeds=2, **details())
+    figures = draw_comparison(rows, tmp_path_factory.mktemp("figures"))
+    failed = {"run_name": "rho=9", "status": "FAILED", "error": "NaN <script>"}
+    return comparison_page("a < b", {"store": "x"}, rows, figures, unfinished=[failed])
+
+
+def test_the_page_holds_its_pictures_and_asks_for_nothing_else(page):
+    addresses = Reader(page).addresses
+    assert len(addresses) == 4
+    assert all(address.startswith("data:image/png;base64,") for address in addresses)
+    assert "default-src 'none'" in page
+    assert not re.search(r"https?:|@import|url\(", page)
+
+
+def test_the_page_has_best_settings_runs_and_failures(page):
+    best, settings, runs, failed = Reader(page).tables
+    assert [len(table) - 1 for table in (best, settings, runs, failed)] == [3, 6, 12, 1]
+    assert failed[1] == ["rho=9", "FAILED", "NaN <script>"]
+
+
+def test_texts_are_escaped(page):
+    assert "<h1>a &lt; b</h1>" in page
+    assert "NaN <script>" not in page
+
+
+def test_without_seeds_there_is_no_table_of_settings():
+    page = comparison_page("one", {}, grid(), [])
+    assert "<h2>Settings</h2>" not in page
+    assert len(Reader(page).tables) == 2

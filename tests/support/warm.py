@@ -1,0 +1,105 @@
+"""A process with all imports done, which forks one child for each command that a test runs.
+
+Importing torch, torchvision and MLflow takes longer than most commands of the tests. A child runs
+`python -m admm_exp` and its exit functions, in its own folder and environment; what starts up how
+fast, and imports what, is tested in processes of its own.
+"""
+
+import atexit
+import gc
+import json
+import os
+import random
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+Done = subprocess.CompletedProcess[str]
+
+
+class Warm:
+    """The client's side: starts the process at the first command."""
+
+    def __init__(self) -> None:
+        self.server: subprocess.Popen[str] | None = None
+
+    def run(self, folder: Path, arguments: tuple[str, ...], env: Mapping[str, str]) -> Done:
+        """Run `python -m admm_exp ARGUMENTS` in a folder, as subprocess.run would."""
+        if self.server is None:
+            self.server = subprocess.Popen(
+                [sys.executable, "-W", "ignore", __file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        assert self.server.stdin is not None
+        assert self.server.stdout is not None
+        with tempfile.TemporaryDirectory() as out:
+            request = {"folder": str(folder), "arguments": arguments, "env": dict(env), "out": out}
+            print(json.dumps(request), file=self.server.stdin, flush=True)
+            code = int(self.server.stdout.readline())
+            texts = [Path(out, name).read_text() for name in ("stdout", "stderr")]
+        return Done(["admm_exp", *arguments], code, *texts)
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        if self.server is not None:
+            self.server.communicate()
+            self.server = None
+
+
+def serve() -> None:
+    """Answer every line on stdin with the exit code of the command that it asks for."""
+    from kills import preload  # it lies beside this file
+
+    preload()
+    gc.collect()
+    gc.freeze()
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            become(**request)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+def become(folder: str, arguments: list[str], env: dict[str, str], out: str) -> None:
+    """Be `python -m admm_exp` from here on, and never return."""
+    os.setsid()
+    signal.alarm(300)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.path[:1] = [folder, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep))]
+    random.seed()
+    for stream, name in ((1, "stdout"), (2, "stderr")):
+        file = os.open(Path(out, name), os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(file, stream)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.argv = ["admm_exp", *arguments]
+    code = 1
+    try:
+        runpy.run_module("admm_exp", run_name="__main__", alter_sys=True)
+        code = 0
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # freeing all modules takes longer than a refused command
+
+
+if __name__ == "__main__":
+    serve()

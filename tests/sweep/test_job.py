@@ -1,0 +1,76 @@
+import json
+import os
+from pathlib import Path
+
+from admm_exp.sweep.job import (
+    Job,
+    begin_job,
+    end_job,
+    find_job,
+    finished_reports,
+    job_path,
+    read_job,
+    write_job,
+)
+
+
+def write_report(folder: Path, key: str, run_id: str | None, status: str = "finished") -> Path:
+    folder.mkdir(parents=True)
+    report = {"status": status, "config_hash": key, "mlflow": {"run_id": run_id}}
+    (folder / "report.json").write_text(json.dumps(report))
+    return folder / "report.json"
+
+
+def test_a_job_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    job = Job("rho=1", "abc", "parent", status="failed", error="it's broken", seconds=1.5)
+    write_job(tmp_path / "jobs" / "0.json", job)
+    assert read_job(tmp_path / "jobs" / "0.json") == job
+    assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["0.json"]
+
+
+def test_a_job_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    (tmp_path / "0.json").write_text(json.dumps({"name": "rho=1", "config_hash": "abc"}))
+    assert read_job(tmp_path / "0.json") == Job("rho=1", "abc")
+
+
+def test_a_job_begins_and_ends_once(tmp_path: Path) -> None:
+    path = tmp_path / "0.json"
+    write_job(path, Job("rho=1", "abc"))
+    begin_job(path, tmp_path / "run")
+    end_job(path, "failed", "first")
+    end_job(path, "killed", "second")
+    job = read_job(path)
+    assert (job.status, job.error, job.run_dir) == ("failed", "first", str(tmp_path / "run"))
+
+
+def test_a_job_that_failed_begins_again_as_if_new(tmp_path: Path) -> None:
+    path = tmp_path / "0.json"
+    write_job(path, Job("rho=1", "abc", "parent", status="failed", error="a bad mood", seconds=9.0))
+    begin_job(path, tmp_path / "run")
+    end_job(path, "finished")
+    job = read_job(path)
+    assert (job.name, job.parent_run_id, job.status, job.error) == (
+        *("rho=1", "parent", "finished"),
+        None,
+    )
+    assert job.seconds < 1.0
+
+
+def test_a_run_knows_its_job(tmp_path: Path) -> None:
+    for number in (0, 1):
+        write_job(job_path(tmp_path, number), Job(f"rho={number}", "abc"))
+        begin_job(job_path(tmp_path, number), tmp_path / f"run{number}")
+    assert find_job(tmp_path / "run1") == job_path(tmp_path, 1)
+    assert find_job(tmp_path / "run2") is None
+
+
+def test_the_newest_finished_report_of_a_configuration_is_found(tmp_path: Path) -> None:
+    old = write_report(tmp_path / "old", "a", "1")
+    new = write_report(tmp_path / "new", "a", "2")
+    os.utime(old, (1, 1))
+    write_report(tmp_path / "bad", "b", "3", status="running")
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "report.json").write_text('{"status": "fin')
+    folders = list(tmp_path.iterdir())
+    assert finished_reports(folders) == {"a": new}
+    assert finished_reports(folders, accepted={"1"}) == {"a": old}

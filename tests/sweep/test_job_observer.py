@@ -1,0 +1,37 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from admm_exp.errors import StoppedError
+from admm_exp.results import IterationRecord
+from admm_exp.sweep.job import Job, JobObserver, read_job, write_job
+
+
+def observer(folder: Path, *limits: float) -> JobObserver:
+    write_job(folder / "0.json", Job("rho=1", "abc", limits=limits))
+    return JobObserver(folder / "0.json")
+
+
+def record(iteration: int, dead_energy: float) -> IterationRecord:
+    numbers = dict.fromkeys(IterationRecord.__dataclass_fields__, 0.0)
+    return IterationRecord(**(numbers | {"iteration": iteration, "dead_energy": dead_energy}))
+
+
+def test_a_run_above_its_limit_is_ended(tmp_path: Path) -> None:
+    watch = observer(tmp_path, math.inf, 0.05)
+    watch.iteration_finished(record(1, 0.9))
+    watch.iteration_finished(record(2, 0.05))
+    with pytest.raises(StoppedError, match=r"iteration 2 would cut 6\.0% .* allow 5\.0%"):
+        watch.iteration_finished(record(2, 0.06))
+
+
+def test_without_limits_nothing_is_ended(tmp_path: Path) -> None:
+    observer(tmp_path).iteration_finished(record(7, 1.0))
+
+
+def test_warnings_reach_the_file_of_the_job(tmp_path: Path) -> None:
+    watch = observer(tmp_path)
+    watch.warned("rho is too small")
+    watch.warned("rho is too large")
+    assert read_job(tmp_path / "0.json").warnings == ("rho is too small", "rho is too large")

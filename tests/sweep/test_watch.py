@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+from support.runs import row
+
+from admm_exp.sweep.job import Job, begin_job, end_job, job_path, warn_job, write_job
+from admm_exp.sweep.terminal import SweepTerminal
+from admm_exp.sweep.watch import Watch
+
+
+def test_warnings_and_failures_of_a_job_are_told_when_they_happen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = job_path(tmp_path, 0)
+    write_job(path, Job("rho=1", "abc"))
+    with Watch([path], SweepTerminal(1)):
+        begin_job(path, tmp_path / "0")
+        warn_job(path, "rho is too large")
+        end_job(path, "failed", "a bad mood")
+    told = capsys.readouterr()
+    assert told.out.split() == ["warning", "rho=1:", *["rho", "is", "too", "large"]]
+    assert told.err.split()[:3] == ["[1/1]", "failed", "rho=1"]
+    assert told.err.rstrip().endswith(": a bad mood")
+
+
+def test_the_end_names_the_command_that_opens_the_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    SweepTerminal(1).where(tmp_path, "http://ann:secret@host:5000", "digits")
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "curves   admm-exp-ui experiment_name=digits 'tracking_uri=http://ann:***@host:5000'"
+    )
+
+
+def test_tables_keep_every_digit_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    SweepTerminal(1).finished([row(macs=193_344, status="finished")])
+    assert capsys.readouterr().out.splitlines()[2].split() == [
+        *("rho=0.01,sparsity=0.5", "96.50%", "96.50%", "86.50%", "193,344", "25.0%", "finished")
+    ]

@@ -1,0 +1,162 @@
+"""What a server did not take is delivered later: in order, once, by the command."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from support.trackers import curve, open_in, stored
+
+from admm_exp.app.sync_command import sync
+from admm_exp.errors import ConfigError
+from admm_exp.tracking.journal import Journal, read_entries
+from admm_exp.tracking.sync import deliver_journal
+from admm_exp.tracking.tracker import Baseline
+
+
+def tell(tracker, folder):
+    """Tell a tracker all that a run tells."""
+    path = folder / "report.md"
+    path.write_text("x", encoding="utf-8")
+    tracker.log_params({"rho": 0.1})
+    tracker.log_dataset("digits", "abc", "train", {"samples": 3})
+    for step in range(3):
+        tracker.log_metrics({"loss": float(step), "nan": float("nan")}, step)
+    tracker.log_artifact(path)
+    curves = [(1, {"dense/val_loss": float("inf")}), (2, {"dense/val_loss": 0.5})]
+    lock = folder / "x.lock"
+    tracker.share_baseline(Baseline("k1", lock, "dense", {"seed": 0}, curves, {"final/macs": 9.0}))
+
+
+def cut_off(tracker, monkeypatch):
+    """Take the server away."""
+
+    def gone(uri):
+        raise ConnectionError("server is down")
+
+    monkeypatch.setattr("admm_exp.tracking.sender.contact", gone)
+
+
+def test_all_that_a_dead_server_missed_is_delivered_once(folder, monkeypatch):
+    tracker = open_in(folder)
+    cut_off(tracker, monkeypatch)
+    tell(tracker, folder)
+    tracker.finish("FAILED", "out of memory")
+    monkeypatch.undo()
+    assert stored(tracker).info.status == "RUNNING"
+    journal = folder / "run" / "metrics.jsonl"
+    assert deliver_journal(journal) == "delivered"
+    run = stored(tracker)
+    assert (run.info.status, run.data.params["rho"]) == ("FAILED", "0.1")
+    assert run.data.tags["error"] == "out of memory"
+    assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["digits"]
+    assert curve(tracker, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+    assert len(curve(tracker, "nan")) == 3
+    baseline = tracker._client.get_run(run.data.tags["baseline_run_id"])
+    assert baseline.data.tags["dense_key"] == "k1"
+    assert baseline.data.metrics == {"dense/val_loss": 0.5, "final/macs": 9.0}
+    files = folder / "artifacts" / tracker.run_id / "artifacts"
+    assert (files / "report.md").read_text(encoding="utf-8") == "x"
+    assert deliver_journal(journal) == "nothing to deliver"
+
+
+def test_half_delivered_curves_are_completed_without_duplicates(folder, monkeypatch):
+    tracker = open_in(folder)
+    tracker.log_metrics({"loss": 0.0}, 0)
+    tracker.flush()
+    cut_off(tracker, monkeypatch)
+    tracker.log_metrics({"loss": 1.0}, 1)
+    tracker.finish("FINISHED")
+    monkeypatch.undo()
+    assert deliver_journal(folder / "run" / "metrics.jsonl") == "delivered"
+    assert curve(tracker, "loss") == [(0, 0.0), (1, 1.0)]
+
+
+def test_a_run_that_goes_on_is_left_alone(folder):
+    tracker = open_in(folder)
+    assert deliver_journal(folder / "run" / "metrics.jsonl") == "still running"
+    assert stored(tracker).info.status == "RUNNING"
+
+
+def test_a_run_whose_process_died_is_delivered_as_killed(folder):
+    tracker = open_in(folder)
+    tracker.log_metrics({"loss": 1.0}, 1)
+    journal = folder / "run" / "metrics.jsonl"
+    pid = str(os.getpid())
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    journal.write_text(journal.read_text().replace(f'"pid": "{pid}"', f'"pid": "{process.pid}"'))
+    journal.write_text(journal.read_text() + '{"step": 2, "timesta')  # died in the middle of a line
+    assert deliver_journal(journal) == "delivered"
+    assert stored(tracker).info.status == "KILLED"
+    assert curve(tracker, "loss") == [(1, 1.0)]
+
+
+def test_points_of_the_journal_are_not_logged_again_and_lost_ones_are_sent(folder):
+    first = open_in(folder)
+    first.log_metrics({"loss": 1.0}, 1)  # buffered, then the process dies
+    second = open_in(folder, run_id=first.run_id)
+    second.log_metrics({"loss": 5.0}, 1)
+    second.log_metrics({"loss": 2.0}, 2)
+    second.finish("FINISHED")
+    assert curve(second, "loss") == [(1, 1.0), (2, 2.0)]
+
+
+def test_points_that_the_server_alone_has_are_not_logged_again(folder):
+    first = open_in(folder)
+    first.log_metrics({"loss": 1.0}, 1)
+    first.flush()
+    first.journal.path.unlink()
+    second = open_in(folder, run_id=first.run_id)
+    second.log_metrics({"loss": 1.0}, 1)
+    second.log_metrics({"loss": 2.0}, 2)
+    second.finish("FINISHED")
+    assert curve(second, "loss") == [(1, 1.0), (2, 2.0)]
+
+
+def test_the_command_names_what_it_cannot_deliver_and_goes_on(folder, capsys):
+    broken = folder / "a" / "metrics.jsonl"
+    broken.parent.mkdir()
+    broken.write_text("no json\n", encoding="utf-8")
+    open_in(folder).finish("FINISHED")
+    assert not sync(folder, None)
+    out, err = capsys.readouterr()
+    assert f"{folder / 'run'}: nothing to deliver" in out
+    assert f"{broken} is damaged" in err
+    with pytest.raises(ConfigError, match="runs must be a folder"):
+        sync(folder / "nowhere", None)
+
+
+def test_a_disk_that_is_full_stops_no_run_and_is_told_once(folder, monkeypatch, caplog):
+    tracker = open_in(folder)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(tracker.journal.path), "open", full)
+    for step in range(3):
+        tracker.log_metrics({"loss": float(step)}, step)
+    monkeypatch.undo()
+    tracker.finish("FINISHED")
+    assert curve(tracker, "loss") == [(0, 0.0), (1, 1.0), (2, 2.0)]
+    assert caplog.text.count("No space left on device") == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+def test_a_disk_that_is_full_in_mid_line_leaves_no_half_of_it(tmp_path, caplog):
+    import resource
+
+    journal = Journal(tmp_path / "metrics.jsonl")
+    journal.append({"step": 1})
+    handler, limits = signal.getsignal(signal.SIGXFSZ), resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 5, limits[1]))
+        journal.append({"step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    journal.append({"step": 3})
+    assert read_entries(journal.path) == [{"step": 1}, {"step": 3}]
+    assert "cannot be written" in caplog.text

@@ -1,0 +1,43 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from admm_exp.training.memory_format import suited_layout
+
+CPU = torch.device("cpu")
+
+
+def shortcut(in_channels: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, in_channels, 3), nn.Conv2d(in_channels, 8, 1, stride=2))
+
+
+def test_networks_are_channels_last_where_it_is_safe() -> None:
+    assert suited_layout(shortcut(16), CPU) == torch.channels_last
+
+
+def test_a_narrow_strided_shortcut_keeps_a_cpu_network_contiguous() -> None:
+    assert suited_layout(shortcut(15), CPU) == torch.contiguous_format
+
+
+def test_a_gpu_takes_channels_last_in_any_case() -> None:
+    assert suited_layout(shortcut(8), torch.device("cuda")) == torch.channels_last
+
+
+@pytest.mark.parametrize("in_channels", [8, 16])
+def test_training_survives_in_the_layout_chosen(in_channels: int) -> None:
+    code = f"""
+import torch
+from torch import nn
+from admm_exp.training.memory_format import suited_layout
+torch.manual_seed(0)
+net = nn.Sequential(
+    nn.Conv2d(3, {in_channels}, 3, padding=1), nn.Conv2d({in_channels}, 16, 1, stride=2)
+)
+net.to(memory_format=suited_layout(net, torch.device("cpu")))
+net(torch.randn(32, 3, 48, 48)).sum().backward()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0
