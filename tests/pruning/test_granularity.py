@@ -150,11 +150,22 @@ def test_shrink_gives_another_network_the_same_zeros():
         assert torch.equal(*is_zero)
 
 
-def test_channels_are_cut_and_need_no_holding():
+def test_channels_are_cut_and_the_difference_told_is_that_to_the_masked_network():
     constrained, inputs = constrain(Channel())
     network, difference = constrained.finish(inputs)
     assert network.stem[0].out_channels == 4
-    assert 0.0 < difference < 1e-5
+    masked, whole = constrained.masked().eval(), constrained.model.eval()
+    with torch.no_grad():
+        expected, got, uncut = masked(inputs), network.eval()(inputs), whole(inputs)
+    spread = float(expected.max() - expected.min())
+    assert difference == pytest.approx(float((got - expected).abs().max()), abs=1e-7 * spread)
+    assert difference <= 1e-5 * spread  # rounding alone, on some processors none at all
+    assert float((uncut - expected).abs().max()) > 1e-2 * spread
+
+
+def test_cut_channels_need_no_holding():
+    constrained, inputs = constrain(Channel())
+    network, _ = constrained.finish(inputs)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     with constrained.finished_training(optimizer, network):
         step(network, optimizer, inputs)
