@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 
 class Decay(StrEnum):
-    """How a learning rate falls over the epochs of a phase."""
+    """How a learning rate falls over a phase."""
 
     constant = "constant"
     cosine = "cosine"
@@ -24,6 +24,13 @@ class AdmmDecay(StrEnum):
     constant = "constant"
     cosine = "cosine"
     thirds = "thirds"
+
+
+class LrPer(StrEnum):
+    """What has a learning rate of its own: every optimizer step, or every epoch."""
+
+    step = "step"
+    epoch = "epoch"
 
 
 class Stopping(StrEnum):
@@ -73,12 +80,15 @@ class OptimizerSettings:
 
 @dataclass
 class TrainingSettings:
-    """A phase of plain training, such as that of the dense network."""
+    """A phase of plain training, such as that of the dense network.
+
+    `warmup` is the fraction of the phase over which the learning rate rises.
+    """
 
     epochs: Annotated[int, Ge(0)]
     lr: Annotated[float, Gt(0.0)]
     decay: Decay
-    warmup_epochs: Annotated[int, Ge(0)]
+    warmup: Annotated[float, Ge(0.0), Lt(1.0)]
 
 
 @dataclass
@@ -102,12 +112,14 @@ class Schedule:
 
     name: str
     batch_size: Annotated[int, Ge(1)]
+    lr_per: LrPer
     optimizer: OptimizerSettings
     dense: TrainingSettings
     admm_iterations: Annotated[int, Ge(1)]
     admm_epoch: Annotated[int, Ge(1)]
     admm_lr: Annotated[float, Gt(0.0)]
     admm_decay: AdmmDecay
+    admm_warmup: Annotated[float, Ge(0.0), Lt(1.0)]
     w_step: WStep
     relaxation: Annotated[float, Gt(0.0), Lt(2.0)]
     sparsity_ramp: Annotated[float, Ge(0.0), Le(1.0)]

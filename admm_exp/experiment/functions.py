@@ -47,6 +47,7 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
         ),
         observer=observer,
         recalibrate_fn=recalibrate if n_batches else None,
+        steps_per_epoch=len(dataset.train),
     )
 
 

@@ -39,6 +39,7 @@ def dense_key(config: ExperimentConfig, materials: Materials, model: nn.Module) 
             "code": source_digest(model),
             "versions": {name: package_version(name) for name in PACKAGES},
             "schedule": asdict(config.schedule.dense),
+            "lr_per": config.schedule.lr_per,
             "optimizer": asdict(config.schedule.optimizer),
             "batch_size": config.schedule.batch_size,
             "precision": config.trainer.precision,

@@ -136,7 +136,8 @@ def finetune(made: Artifacts, run: Run) -> None:
         epochs=last.settings.epochs,
         lr=last.settings.lr,
         decay=last.settings.decay,
-        warmup_epochs=last.settings.warmup_epochs,
+        warmup=last.settings.warmup,
+        lr_per=run.config.schedule.lr_per,
         offset=last.offset,
         around_epoch=lambda optimizer, _: made.constrained.finished_training(optimizer, made.small),
     )
@@ -160,7 +161,7 @@ def _train_or_reuse(model: nn.Module, run: Run) -> str:
         model,
         run.cache_dir / key,
         run.parts,
-        lambda watched: _train(model, "dense", settings, watched, 0),
+        lambda watched: _train(model, settings, config.schedule.lr_per, watched),
     )
     return key
 
@@ -184,16 +185,15 @@ def _fresh(made: Artifacts, run: Run) -> nn.Module:
     return small
 
 
-def _train(
-    model: nn.Module, phase: str, settings: TrainingSettings, parts: Parts, offset: int
-) -> PhaseResult:
+def _train(model: nn.Module, settings: TrainingSettings, lr_per: str, parts: Parts) -> PhaseResult:
     return train_plain(
         model,
-        phase,
+        "dense",
         parts,
         epochs=settings.epochs,
         lr=settings.lr,
         decay=settings.decay,
-        warmup_epochs=settings.warmup_epochs,
-        offset=offset,
+        warmup=settings.warmup,
+        lr_per=lr_per,
+        offset=0,
     )

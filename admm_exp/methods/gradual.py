@@ -59,7 +59,7 @@ class Gradual(Finetuned):
 
         @contextmanager
         def pruned(optimizer: Optimizer, epoch: int) -> Iterator[None]:
-            share = ramped_share(epoch + 1, len(lrs), self.ramp)
+            share = ramped_share(epoch + 1, lrs.epochs, self.ramp)
             constrained.state = initial_state(
                 constrained.weights(), loosened(ranked, share), constrained.rho
             )

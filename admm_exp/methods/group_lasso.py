@@ -48,7 +48,7 @@ class GroupLasso(Finetuned):
     def sparsify(self, constrained: ConstrainedModel, task: Task) -> None:
         """Train for A epochs, then rank the channels."""
         lrs = pruning_lrs(task.config.schedule)
-        path = sum(lrs) * task.steps_per_epoch
+        path = lrs.total(task.steps_per_epoch)
         norms = threshold_norms(constrained.weights(), constrained.channel_groups)
         strengths = [self.strength * norm / path for norm in norms]
 

@@ -11,7 +11,7 @@ from admm_exp.config.settings import ExperimentConfig, FinetuneSettings, Schedul
 from admm_exp.phases.parts import Parts
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import Stopped
-from admm_exp.training.learning_rate import admm_lrs
+from admm_exp.training.learning_rate import LearningRates, admm_lrs
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,13 @@ class Finetuned:
         )
 
 
-def pruning_lrs(schedule: Schedule) -> list[float]:
-    """List the learning rates of the A epochs before the cut."""
+def pruning_lrs(schedule: Schedule) -> LearningRates:
+    """Describe the learning rates of the A epochs before the cut."""
     return admm_lrs(
-        schedule.admm_decay, schedule.admm_lr, schedule.admm_iterations, schedule.admm_epoch
+        schedule.admm_decay,
+        schedule.admm_lr,
+        schedule.admm_iterations,
+        schedule.admm_epoch,
+        warmup=schedule.admm_warmup,
+        per=schedule.lr_per,
     )

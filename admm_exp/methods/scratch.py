@@ -42,6 +42,6 @@ class Scratch(Finetuned):
             epochs=epochs,
             lr=schedule.dense.lr,
             decay=schedule.dense.decay,
-            warmup_epochs=schedule.dense.warmup_epochs,
+            warmup=schedule.dense.warmup,
         )
         return LastTraining("scratch", settings, 0)

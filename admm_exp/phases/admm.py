@@ -37,37 +37,38 @@ def train_admm(
     start, first_rho = perf_counter(), constrained.rho
     seen = History()
     parts = replace(parts, observer=Observers((parts.observer, seen)))
-    parts.observer.phase_started("admm", len(plan.lrs))
-    optimizer = parts.optimizer_fn(constrained.model.parameters(), plan.lrs[0])
+    parts.observer.phase_started("admm", plan.lrs.epochs)
+    optimizer = parts.optimizer_fn(constrained.model.parameters(), plan.lrs.base)
     momentum = momentum_of(optimizer)
     if plan.sparsity_ramp > 0.0:
         constrained.loosen(plan.share_of(0))
     log = parts.begin("admm", constrained.model, optimizer, constrained)
     past = [_residuals(record) for record in log.iterations]
-    n_trained, n_steps = len(log.epochs), log.steps_per_epoch
+    n_trained, n_steps = len(log.epochs), log.steps_per_epoch or parts.steps_per_epoch
     reason = plan.stop_reason(past)
     rounds = range(len(past))
     capped = _first(plan.cap_notice(first_rho, past[:i], momentum) for i in rounds)
-    complaint = _first(plan.complaint(past[: i + 1], n_steps, momentum) for i in rounds)
+    complaint = _first(plan.complaint(past[: i + 1], n_steps or 1, momentum) for i in rounds)
     while reason is None and len(past) < plan.admm_iterations:
         iteration = len(past)
         constrained.rho = plan.next_rho(first_rho, past, momentum)
         capped = capped or plan.cap_notice(first_rho, past, momentum)
-        lrs = plan.lrs_of(iteration)[max(0, n_trained - iteration * plan.admm_epoch) :]
-        if lrs:  # none are left if the run stopped just before the update
-            with constrained.penalty(optimizer, plan.w_step) as steps:
-                run_epochs(
+        epochs = plan.epochs_of(iteration)
+        left = range(max(n_trained, epochs.start), epochs.stop)
+        if left:  # none are left if the run stopped just before the update
+            with constrained.penalty(optimizer, plan.w_step):
+                n_steps = run_epochs(
                     constrained.model,
                     optimizer,
-                    lrs,
+                    plan.lrs,
+                    left,
                     train_fn=parts.train_fn,
                     validate_fn=parts.validate_fn,
                     phase="admm",
                     on_epoch=parts.observer.epoch_finished,
-                    done=(iteration + 1) * plan.admm_epoch - len(lrs),
+                    steps_per_epoch=n_steps,
                     offset=offset,
                 )
-            n_steps = max(1, steps.n // len(lrs))
         past.append(_update(constrained, plan, past))
         parts.observer.iteration_finished(
             IterationRecord(
@@ -77,14 +78,14 @@ def train_admm(
                 projected_val_accuracy=_projected_accuracy(constrained, parts),
             )
         )
-        complaint = complaint or plan.complaint(past, n_steps, momentum)
+        complaint = complaint or plan.complaint(past, n_steps or 1, momentum)
         for message in (capped, complaint):
             if message and message not in seen.warnings:  # once each
                 parts.observer.warned(message)
         reason = plan.stop_reason(past)
-    epochs = len(past) * plan.admm_epoch
-    parts.observer.phase_finished(PhaseResult("admm", perf_counter() - start, epochs))
-    return Stopped(reason or Stopping.budget, len(past), len(plan.lrs) - epochs)
+    n_epochs = len(past) * plan.admm_epoch
+    parts.observer.phase_finished(PhaseResult("admm", perf_counter() - start, n_epochs))
+    return Stopped(reason or Stopping.budget, len(past), plan.lrs.epochs - n_epochs)
 
 
 def _update(constrained: ConstrainedModel, plan: AdmmPlan, past: Sequence[Residuals]) -> Residuals:

@@ -10,6 +10,7 @@ from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.admm.stopping import is_support_flipping, is_support_stable, stop_reason
 from admm_exp.config.settings import Stopping, WStep
 from admm_exp.errors import ConfigError
+from admm_exp.training.learning_rate import LearningRates
 
 CAPPED_SHARE = 0.5
 """Of the largest stable rho, how much a policy may take: the task's own curvature adds to rho."""
@@ -20,7 +21,7 @@ class AdmmPlan:
     """The settings of an ADMM phase.
 
     Args:
-        lrs: Learning rate of every epoch; their number is a multiple of admm_iterations.
+        lrs: Learning rates; their epochs are a multiple of admm_iterations.
         admm_iterations: Number of W/Z/U rounds, at least 1.
         rho_policy: Chooses rho of every iteration from its start value.
         relaxation: Over-relaxation in (0, 2); 1 is none.
@@ -34,7 +35,7 @@ class AdmmPlan:
         ConfigError: If a setting is out of range.
     """
 
-    lrs: Sequence[float]
+    lrs: LearningRates
     admm_iterations: int
     rho_policy: RhoPolicy
     relaxation: float = 1.0
@@ -60,11 +61,16 @@ class AdmmPlan:
     @property
     def admm_epoch(self) -> int:
         """Epochs between two updates of Z and U."""
-        return len(self.lrs) // self.admm_iterations
+        return self.lrs.epochs // self.admm_iterations
 
-    def lrs_of(self, iteration: int) -> Sequence[float]:
-        """List the learning rates of an iteration, counted from 0."""
-        return self.lrs[iteration * self.admm_epoch : (iteration + 1) * self.admm_epoch]
+    def epochs_of(self, iteration: int) -> range:
+        """List the epochs of an iteration; all are counted from 0."""
+        return range(iteration * self.admm_epoch, (iteration + 1) * self.admm_epoch)
+
+    def highest_lr_of(self, iteration: int) -> float:
+        """Find the highest learning rate of an iteration, counted from 0."""
+        epochs = self.epochs_of(iteration)
+        return self.lrs.highest(epochs.start, epochs.stop)
 
     def share_of(self, iteration: int) -> float:
         """Compute which share of the units to be removed an iteration, counted from 0, pulls on."""
@@ -72,7 +78,7 @@ class AdmmPlan:
 
     def auto_rho(self, steps_per_epoch: int, momentum: Momentum | None) -> float:
         """Choose rho from the learning rates of all optimizer steps."""
-        return auto_rho(sum(self.lrs) * steps_per_epoch, momentum.size if momentum else 0.0)
+        return auto_rho(self.lrs.total(steps_per_epoch), momentum.size if momentum else 0.0)
 
     def largest_rho(self, iteration: int, momentum: Momentum | None) -> float:
         """Bound rho of an iteration, counted from 0.
@@ -83,7 +89,7 @@ class AdmmPlan:
         """
         if self.w_step == WStep.proximal or momentum is None:
             return float("inf")
-        return largest_stable_rho(max(self.lrs_of(iteration)), momentum)
+        return largest_stable_rho(self.highest_lr_of(iteration), momentum)
 
     def next_rho(self, start: float, past: Sequence[Residuals], momentum: Momentum | None) -> float:
         """Choose rho of the next iteration.
@@ -120,10 +126,10 @@ class AdmmPlan:
         Raises:
             ConfigError: If the first iteration would diverge, with the bound.
         """
-        bound = self.largest_rho(0, momentum)
+        bound, lr = self.largest_rho(0, momentum), self.highest_lr_of(0)
         if start >= bound:
             raise ConfigError(
-                f"rho must stay below {bound:.3g} at learning rate {max(self.lrs_of(0)):.3g}, got "
+                f"rho must stay below {bound:.3g} at learning rate {lr:.3g}, got "
                 f"{start:.3g}: lower rho, or take w_step=proximal, which is stable for every rho"
             )
 

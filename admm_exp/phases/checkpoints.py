@@ -21,6 +21,7 @@ from admm_exp.training.checkpoint import require_fit
 from admm_exp.training.distribution import is_first
 from admm_exp.training.precision import restore_scaler, scaler_state
 from admm_exp.training.seeding import restore_rng_state, rng_state
+from admm_exp.training.step_rates import watch_steps
 
 
 class Checkpoints:
@@ -67,7 +68,7 @@ class Checkpoints:
             CheckpointError: If what was kept does not fit the network.
         """
         self._live, self._steps = (model, optimizer, constrained), 0
-        optimizer.register_step_post_hook(self._count_step)
+        watch_steps(optimizer, self._count_step)
         log = self._earlier.logs.get(phase)
         if log is None or not log.epochs:
             return PhaseLog()
@@ -166,7 +167,7 @@ class Checkpoints:
                     f"training goes on, but what follows is lost if it stops"
                 )
 
-    def _count_step(self, *_: Any) -> None:
+    def _count_step(self) -> None:
         self._steps += 1
 
     def _tensors(

@@ -27,6 +27,7 @@ class Parts:
         recalibrate_fn: Estimates the running statistics of norm layers anew, in place; None leaves
             those of a projected network as they were.
         progress: Keeps what the phases do.
+        steps_per_epoch: Optimizer steps an epoch takes, as far as known before one was trained.
     """
 
     train_fn: TrainFn
@@ -35,6 +36,7 @@ class Parts:
     observer: Observer
     recalibrate_fn: Callable[[nn.Module], None] | None = None
     progress: Progress = field(default_factory=NoProgress)
+    steps_per_epoch: int | None = None
 
     def begin(
         self,

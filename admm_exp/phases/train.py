@@ -1,6 +1,6 @@
 """Training on the task, for a number of epochs or at given learning rates."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from time import perf_counter
 
@@ -11,7 +11,7 @@ from admm_exp.errors import TrainingError
 from admm_exp.phases.parts import Parts
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import PhaseResult
-from admm_exp.training.learning_rate import epoch_lr
+from admm_exp.training.learning_rate import LearningRates, training_lrs
 from admm_exp.training.loop import run_epochs
 
 AroundEpoch = Callable[[Optimizer, int], AbstractContextManager[None]]
@@ -30,7 +30,8 @@ def train_plain(
     epochs: int,
     lr: float,
     decay: str,
-    warmup_epochs: int,
+    warmup: float,
+    lr_per: str,
     offset: int,
     around_epoch: AroundEpoch = anything,
 ) -> PhaseResult:
@@ -43,11 +44,12 @@ def train_plain(
         epochs: Number of epochs; 0 leaves the network as it is.
         lr: Highest learning rate.
         decay: "constant", "cosine" or "step".
-        warmup_epochs: Epochs of a linear rise at the start.
+        warmup: Fraction of the phase that rises to the highest learning rate, in [0, 1).
+        lr_per: "step" (every optimizer step has its own learning rate) or "epoch".
         offset: Epochs of the run before this phase.
         around_epoch: Called with the optimizer and the epoch, see `train_at`.
     """
-    lrs = [epoch_lr(decay, lr, epoch, epochs, warmup_epochs) for epoch in range(epochs)]
+    lrs = training_lrs(decay, lr, epochs, warmup=warmup, per=lr_per)
     return train_at(model, phase, parts, lrs, offset, around_epoch=around_epoch)
 
 
@@ -55,19 +57,19 @@ def train_at(
     model: nn.Module,
     phase: str,
     parts: Parts,
-    lrs: Sequence[float],
+    lrs: LearningRates,
     offset: int,
     *,
     around_epoch: AroundEpoch = anything,
     constrained: ConstrainedModel | None = None,
 ) -> PhaseResult:
-    """Train a network in place for one epoch at each learning rate.
+    """Train a network in place for as many epochs as there are learning rates for.
 
     Args:
         model: The network.
         phase: Name of the phase.
         parts: The user's functions and the observer.
-        lrs: Learning rate of every epoch; none leaves the network as it is.
+        lrs: Learning rates; those of no epochs leave the network as it is.
         offset: Epochs of the run before this phase.
         around_epoch: Called with the optimizer and the epoch, counted from 0 within the phase;
             the epoch is trained inside what it returns.
@@ -77,24 +79,26 @@ def train_at(
         TrainingError: If the train function never steps the optimizer in an epoch.
     """
     start = perf_counter()
-    parts.observer.phase_started(phase, len(lrs))
-    if lrs:
-        optimizer = parts.optimizer_fn(model.parameters(), max(lrs))
-        done = len(parts.begin(phase, model, optimizer, constrained).epochs)
-        for epoch, lr in enumerate(lrs[done:], start=done):
+    parts.observer.phase_started(phase, lrs.epochs)
+    if lrs.epochs:
+        optimizer = parts.optimizer_fn(model.parameters(), lrs.base)
+        log = parts.begin(phase, model, optimizer, constrained)
+        steps_per_epoch = log.steps_per_epoch or parts.steps_per_epoch
+        for epoch in range(len(log.epochs), lrs.epochs):
             with around_epoch(optimizer, epoch), _stepping(optimizer, phase):
-                run_epochs(
+                steps_per_epoch = run_epochs(
                     model,
                     optimizer,
-                    [lr],
+                    lrs,
+                    range(epoch, epoch + 1),
                     train_fn=parts.train_fn,
                     validate_fn=parts.validate_fn,
                     phase=phase,
                     on_epoch=parts.observer.epoch_finished,
-                    done=epoch,
+                    steps_per_epoch=steps_per_epoch,
                     offset=offset,
                 )
-    result = PhaseResult(phase, perf_counter() - start, len(lrs))
+    result = PhaseResult(phase, perf_counter() - start, lrs.epochs)
     parts.observer.phase_finished(result)
     return result
 

@@ -1,13 +1,12 @@
 """What ADMMPruner accepts."""
 
-from collections.abc import Sequence
 from math import inf
 
 from admm_exp.admm.metrics import Metric
 from admm_exp.admm.rho import Momentum
 from admm_exp.errors import ConfigError, require
 from admm_exp.phases.admm_plan import AdmmPlan
-from admm_exp.training.learning_rate import admm_lrs, epoch_lr
+from admm_exp.training.learning_rate import LearningRates, admm_lrs, training_lrs
 
 UNKNOWN_RHO = 1.0
 """Stands in for rho="auto" until the learning rates are known; T does not depend on it then."""
@@ -47,8 +46,10 @@ def auto_rho(plan: AdmmPlan, steps_per_epoch: int | None, momentum: Momentum | N
     return plan.auto_rho(steps_per_epoch, momentum)
 
 
-def checked_lrs(decay: str, lr: float, iterations: int, epochs: int) -> Sequence[float]:
-    """Return the learning rate of every epoch of the ADMM phase.
+def checked_lrs(
+    decay: str, lr: float, iterations: int, epochs: int, *, warmup: float, lr_per: str
+) -> LearningRates:
+    """Describe the learning rates of the ADMM phase.
 
     Raises:
         ConfigError: If a number is out of range or the decay is unknown.
@@ -58,23 +59,24 @@ def checked_lrs(decay: str, lr: float, iterations: int, epochs: int) -> Sequence
             f"admm_iterations and admm_epoch must be at least 1, got {iterations} and {epochs}"
         )
     require("admm_lr", lr, lr > 0, "greater than 0")
+    require("admm_warmup", warmup, 0.0 <= warmup < 1.0, "in [0, 1)")
     try:
-        return admm_lrs(decay, lr, iterations, epochs)
+        return admm_lrs(decay, lr, iterations, epochs, warmup=warmup, per=lr_per)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
 
-def check_finetuning(epochs: int, lr: float, decay: str, warmup_epochs: int) -> None:
+def check_finetuning(epochs: int, lr: float, decay: str, warmup: float) -> None:
     """Check the settings of finetuning.
 
     Raises:
         ConfigError: If a number is out of range or the decay is unknown.
     """
     require("finetune_epochs", epochs, epochs >= 0, "at least 0")
-    require("finetune_warmup_epochs", warmup_epochs, warmup_epochs >= 0, "at least 0")
+    require("finetune_warmup", warmup, 0.0 <= warmup < 1.0, "in [0, 1)")
     require("finetune_lr", lr, lr > 0, "greater than 0")
     try:
-        epoch_lr(decay, lr, 0, 1)
+        training_lrs(decay, lr, epochs, warmup=warmup, per="step")
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

@@ -169,6 +169,8 @@ class ADMMPruner:
         admm_lr: float = 0.01,
         *,
         admm_decay: str = "constant",
+        admm_warmup: float = 0.0,
+        lr_per: str = "step",
         rho_policy: RhoPolicy | None = None,
         w_step: str = "gradient",
         relaxation: float = 1.0,
@@ -179,7 +181,7 @@ class ADMMPruner:
         finetune_epochs: int = 0,
         finetune_lr: float = 0.01,
         finetune_decay: str = "cosine",
-        finetune_warmup_epochs: int = 0,
+        finetune_warmup: float = 0.0,
         recalibrate_on: Iterable[Batch] | None = None,
         steps_per_epoch: int | None = None,
         observer: Observer | None = None,
@@ -191,6 +193,9 @@ class ADMMPruner:
             admm_epoch: Epochs between two updates of Z and U.
             admm_lr: Learning rate of ADMM training.
             admm_decay: "constant", "cosine" or "thirds" (x0.1 in every third of an iteration).
+            admm_warmup: Fraction of ADMM training over which the learning rate rises, in [0, 1).
+            lr_per: "step": learning rates follow every optimizer step; "epoch": all steps of an
+                epoch share one.
             rho_policy: Chooses rho of every iteration, an object of `admm_exp.admm.rho_policy`;
                 Constant if None.
             w_step: How W is pulled towards Z - U, see `penalty`.
@@ -203,10 +208,11 @@ class ADMMPruner:
             finetune_epochs: Epochs after the cut.
             finetune_lr: Learning rate of finetuning.
             finetune_decay: "constant", "cosine" or "step".
-            finetune_warmup_epochs: Epochs of a linear rise at the start of finetuning.
+            finetune_warmup: Fraction of finetuning over which the learning rate rises, in [0, 1).
             recalibrate_on: (inputs, labels) that running statistics of norm layers are estimated
                 on anew right after the cut; None leaves them as they are.
-            steps_per_epoch: Optimizer steps an epoch takes; rho="auto" needs it.
+            steps_per_epoch: Optimizer steps an epoch takes; rho="auto" needs it. Without it, the
+                first epoch of a phase has one learning rate, and those after it follow its steps.
             observer: Sees epochs, iterations and phases as they happen.
 
         Raises:
@@ -215,12 +221,14 @@ class ADMMPruner:
         """
         history = Announcing()
         watchers = Observers((history, observer) if observer else (history,))
-        parts = self._parts(watchers)
+        parts = self._parts(watchers, steps_per_epoch)
         if steps_per_epoch is not None:
             require("steps_per_epoch", steps_per_epoch, steps_per_epoch >= 1, "at least 1")
-        check_finetuning(finetune_epochs, finetune_lr, finetune_decay, finetune_warmup_epochs)
+        check_finetuning(finetune_epochs, finetune_lr, finetune_decay, finetune_warmup)
         plan = AdmmPlan(
-            checked_lrs(admm_decay, admm_lr, admm_iterations, admm_epoch),
+            checked_lrs(
+                admm_decay, admm_lr, admm_iterations, admm_epoch, warmup=admm_warmup, lr_per=lr_per
+            ),
             admm_iterations,
             rho_policy or Constant(),
             relaxation,
@@ -230,7 +238,7 @@ class ADMMPruner:
             freeze_support,
             w_step,
         )
-        optimizer = self._optimizer_fn(self._constrained.model.parameters(), plan.lrs[0])
+        optimizer = self._optimizer_fn(self._constrained.model.parameters(), plan.lrs.base)
         momentum = momentum_of(optimizer)
         if self._is_auto:
             self._constrained.rho = auto_rho(plan, steps_per_epoch, momentum)
@@ -251,8 +259,9 @@ class ADMMPruner:
             epochs=finetune_epochs,
             lr=finetune_lr,
             decay=finetune_decay,
-            warmup_epochs=finetune_warmup_epochs,
-            offset=len(plan.lrs),
+            warmup=finetune_warmup,
+            lr_per=lr_per,
+            offset=plan.lrs.epochs,
             around_epoch=lambda optimizer, _: self.finished_training(optimizer, cut.model),
         )
         unfinetuned = after if recalibrated is None else recalibrated
@@ -274,10 +283,16 @@ class ADMMPruner:
     def _cut(self, observer: Observer) -> Cut:
         return prune(self._constrained, self._constrained.example_input, observer)
 
-    def _parts(self, observer: Observer) -> Parts:
+    def _parts(self, observer: Observer, steps_per_epoch: int | None) -> Parts:
         if self._train_fn is None or self._validate_fn is None:
             raise ConfigError("prune() needs train_fn and validate_fn: give them to ADMMPruner")
-        return Parts(self._train_fn, self._validate_fn, self._optimizer_fn, observer)
+        return Parts(
+            self._train_fn,
+            self._validate_fn,
+            self._optimizer_fn,
+            observer,
+            steps_per_epoch=steps_per_epoch,
+        )
 
 
 def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:

@@ -13,8 +13,10 @@ from torch.optim import Optimizer
 from admm_exp.errors import TrainingError
 from admm_exp.results import EpochRecord, Evaluation
 from admm_exp.training.distribution import averaged, copy_from_first_, own_random_numbers, summed
+from admm_exp.training.learning_rate import LearningRates
 from admm_exp.training.precision import PLAIN, Stepping
 from admm_exp.training.shared_batch_norm import shared_batch_norm
+from admm_exp.training.step_rates import EpochRates, watched_steps
 
 Batch = tuple[Tensor, Tensor]
 TrainFn = Callable[[nn.Module, Optimizer, int], Any]
@@ -106,41 +108,47 @@ def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
 def run_epochs(
     model: nn.Module,
     optimizer: Optimizer,
-    lrs: Iterable[float],
+    lrs: LearningRates,
+    epochs: range,
     *,
     train_fn: TrainFn,
     validate_fn: ValidateFn,
     phase: str,
     on_epoch: Callable[[EpochRecord], None],
-    done: int = 0,
+    steps_per_epoch: int | None = None,
     offset: int = 0,
-) -> None:
-    """Train one epoch for each learning rate and validate after each.
+) -> int | None:
+    """Train some epochs of a phase and validate after each.
 
     Args:
         model: The network; trained in place.
         optimizer: Its optimizer.
-        lrs: Learning rate of each epoch; it is that of the fastest parameter
-            group, the ratios between groups are kept.
+        lrs: Learning rates of the phase; they are those of the fastest parameter group, the ratios
+            between groups are kept.
+        epochs: Those to train, counted from 0 within the phase.
         train_fn: Called with (model, optimizer, epoch), epochs counted from 0 over the whole run;
             may return a loss or a mapping with `train_loss`.
         validate_fn: Called with the model; returns an accuracy in [0, 1] or an `Evaluation`.
         phase: Name of the phase.
         on_epoch: Called with the record of each epoch.
-        done: Epochs of the phase trained before this call.
+        steps_per_epoch: Optimizer steps that the first of these epochs is expected to take, which
+            its learning rates come from; every later one as many as the one before it took. None
+            if nobody knows.
         offset: Epochs of the run before this phase.
+
+    Returns:
+        Optimizer steps that the next epoch is expected to take.
 
     Raises:
         TrainingError: If a loss or a weight was not finite, with phase, epoch and (where it is
             known) step, or one of the functions returned something else.
     """
     ratios = _lr_ratios(optimizer)
-    for epoch, lr in enumerate(lrs, start=done):
+    for epoch in epochs:
         start = perf_counter()
-        for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
-            group["lr"] = lr * ratio
+        rates = EpochRates(optimizer, lrs, epoch, steps_per_epoch, ratios)
         try:
-            with own_random_numbers():
+            with own_random_numbers(), watched_steps(optimizer, rates.after_step):
                 train_loss = _loss_of(train_fn(model, optimizer, offset + epoch))
             _require_finite(model)  # the losses are those before each step
             evaluation = as_evaluation(validate_fn(model))
@@ -149,14 +157,12 @@ def run_epochs(
         except DivergedError as error:
             raise TrainingError(
                 f"training diverged: {error} of epoch {epoch + 1} of phase {phase}; "
-                f"lower the learning rate ({lr:g})"
+                f"lower the learning rate ({lrs.highest(epoch, epoch + 1):g})"
             ) from error
-        seconds = perf_counter() - start
-        on_epoch(
-            EpochRecord(
-                phase, epoch + 1, lr, train_loss, evaluation.accuracy, evaluation.loss, seconds
-            )
-        )
+        steps_per_epoch = rates.n_steps or steps_per_epoch
+        seconds, (accuracy, loss) = perf_counter() - start, (evaluation.accuracy, evaluation.loss)
+        on_epoch(EpochRecord(phase, epoch + 1, rates.mean, train_loss, accuracy, loss, seconds))
+    return steps_per_epoch
 
 
 def as_evaluation(returned: Any) -> Evaluation:

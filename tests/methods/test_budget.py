@@ -39,9 +39,9 @@ def test_oneshot_finetunes_with_the_schedules_learning_rate_or_its_own():
 
 
 def test_scratch_trains_with_the_dense_networks_learning_rates():
-    schedule = config_of("schedule.dense.decay=step", "schedule.dense.warmup_epochs=3").schedule
+    schedule = config_of("schedule.dense.decay=step", "schedule.dense.warmup=0.3").schedule
     settings = Scratch().last_training(schedule).settings
-    assert (settings.lr, settings.decay, settings.warmup_epochs) == (0.3, "step", 3)
+    assert (settings.lr, settings.decay, settings.warmup) == (0.3, "step", 0.3)
 
 
 def test_oneshot_leaves_the_network_and_ranks_what_it_finds():

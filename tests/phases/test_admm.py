@@ -12,6 +12,7 @@ from admm_exp.phases.admm import train_admm
 from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import History
+from admm_exp.training.learning_rate import listed
 from admm_exp.training.loop import train_epoch
 
 SETTINGS = {"admm_iterations": 3, "rho_policy": Constant()}
@@ -26,7 +27,7 @@ def constrained_of(model, rho=0.5):
 def run(model=None, lrs=(0.05,) * 6, rho=0.5, parts=None, offset=0, **settings):
     constrained = constrained_of(model or mlp(), rho)
     parts = parts or parts_of()
-    stopped = train_admm(constrained, AdmmPlan(lrs, **(SETTINGS | settings)), parts, offset)
+    stopped = train_admm(constrained, AdmmPlan(listed(lrs), **(SETTINGS | settings)), parts, offset)
     return constrained, parts.observer, stopped
 
 
@@ -237,7 +238,9 @@ def test_sparsity_ramp_removes_more_and_more_and_ends_with_all():
 
     spy = Spy()
     spy.constrained = constrained = constrained_of(mlp())
-    train_admm(constrained, AdmmPlan((0.05,) * 6, 3, Constant(), sparsity_ramp=1.0), parts_of(spy))
+    train_admm(
+        constrained, AdmmPlan(listed((0.05,) * 6), 3, Constant(), sparsity_ramp=1.0), parts_of(spy)
+    )
     # of 3 units to be removed, iterations 1 to 3 pull on floor(3 * (19, 26, 27) / 27)
     assert counts == [5 - 2, 5 - 3, 5 - 3]
 
@@ -250,7 +253,7 @@ def test_first_w_step_of_a_ramp_pulls_on_its_own_share():
         train_fn(model, optimizer, epoch)
 
     constrained = constrained_of(mlp())
-    plan = AdmmPlan((0.05,) * 3, 3, Constant(), sparsity_ramp=1.0)
+    plan = AdmmPlan(listed((0.05,) * 3), 3, Constant(), sparsity_ramp=1.0)
     train_admm(constrained, plan, parts_of(train_fn=spy))
     assert seen == [5 - 2, 5 - 2, 5 - 3]
 

@@ -5,18 +5,20 @@ from admm_exp.admm.rho import Momentum
 from admm_exp.admm.rho_policy import Constant, Geometric, SupportDriven
 from admm_exp.errors import ConfigError
 from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.training.learning_rate import listed
 
 RISING = SupportDriven(100.0, 100.0, 100.0)
 
 
 def plan_of(lrs=(0.2,) * 8, iterations=4, policy=None, **settings):
-    return AdmmPlan(lrs, iterations, policy or Constant(), **settings)
+    return AdmmPlan(listed(lrs), iterations, policy or Constant(), **settings)
 
 
 def test_learning_rates_are_shared_out_among_the_iterations():
     plan = plan_of((0.4, 0.3, 0.2, 0.1), 2)
     assert plan.admm_epoch == 2
-    assert [tuple(plan.lrs_of(i)) for i in (0, 1)] == [(0.4, 0.3), (0.2, 0.1)]
+    assert [tuple(plan.epochs_of(i)) for i in (0, 1)] == [(0, 1), (2, 3)]
+    assert [plan.highest_lr_of(i) for i in (0, 1)] == [0.4, 0.2]
 
 
 PLAIN = Momentum()

@@ -19,11 +19,13 @@ from admm_exp.phases.train import train_plain
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import History
 from admm_exp.training.checkpoint import packed
+from admm_exp.training.learning_rate import admm_lrs
 from admm_exp.training.loop import train_epoch
 from admm_exp.training.precision import Stepping
 
 ORIGIN = {"settings": "a"}
-PLAN = AdmmPlan(lrs=[0.05] * 6, admm_iterations=3, rho_policy=Geometric(1.3))
+LRS = admm_lrs("cosine", 0.05, 3, 2, warmup=0.2, per="step")
+PLAN = AdmmPlan(lrs=LRS, admm_iterations=3, rho_policy=Geometric(1.3))
 
 
 class Death(BaseException):
@@ -50,7 +52,7 @@ def run(folder, deaths: Iterator[int], train=dropped, optimizer_fn=sgd, network=
         train(model, optimizer, epoch)
 
     parts = Parts(mortal, accuracy_of, optimizer_fn, progress, progress=progress)
-    settings = {"lr": 0.1, "decay": "cosine", "warmup_epochs": 0}
+    settings = {"lr": 0.1, "decay": "cosine", "warmup": 0.1, "lr_per": "step"}
     try:
         torch.manual_seed(1)
         model = network()
@@ -210,7 +212,17 @@ def test_a_full_disk_stops_no_training_and_is_told_once(tmp_path, monkeypatch):
     history = History()
     progress = Checkpoints(tmp_path, ORIGIN, history, None)
     parts = Parts(train_fn, accuracy_of, sgd, progress, progress=progress)
-    train_plain(mlp(), "dense", parts, epochs=3, lr=0.1, decay="cosine", warmup_epochs=0, offset=0)
+    train_plain(
+        mlp(),
+        "dense",
+        parts,
+        epochs=3,
+        lr=0.1,
+        decay="cosine",
+        warmup=0.0,
+        lr_per="epoch",
+        offset=0,
+    )
     assert len(history.epochs) == 3
     assert len(history.warnings) == 1
     assert "No space left on device" in history.warnings[0]
@@ -237,7 +249,10 @@ def test_death_between_dense_training_and_admm_leaves_no_trace(tmp_path):
         history = History()
         progress = Checkpoints(tmp_path / "run", ORIGIN, history, read_newest(tmp_path / "run"))
         parts = Parts(dropped, accuracy_of, sgd, progress, progress=progress)
-        model, settings = mlp(), {"lr": 0.1, "decay": "cosine", "warmup_epochs": 0, "offset": 0}
+        model, settings = (
+            mlp(),
+            {"lr": 0.1, "decay": "cosine", "warmup": 0.0, "lr_per": "epoch", "offset": 0},
+        )
         dense_network(
             model,
             tmp_path / "cache" / "entry",  # from the first process, and nobody else's
@@ -257,7 +272,7 @@ def test_a_choice_that_was_trained_with_stays(tmp_path):
         progress.phase_started("latency", 0)
         choice = progress.settle("latency", choose)
         parts = Parts(train_fn, accuracy_of, sgd, progress, progress=progress)
-        settings = {"lr": 0.1, "decay": "constant", "warmup_epochs": 0}
+        settings = {"lr": 0.1, "decay": "constant", "warmup": 0.0, "lr_per": "epoch"}
         train_plain(mlp(), "finetune", parts, epochs=1, offset=0, **settings)
         return choice
 

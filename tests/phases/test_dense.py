@@ -14,7 +14,14 @@ from admm_exp.phases.train import train_plain
 from admm_exp.results import EpochRecord, PhaseResult
 from admm_exp.training.checkpoint import save_tensors
 
-SETTINGS = {"epochs": 3, "lr": 0.1, "decay": "cosine", "warmup_epochs": 0, "offset": 0}
+SETTINGS = {
+    "epochs": 3,
+    "lr": 0.1,
+    "decay": "cosine",
+    "warmup": 0.0,
+    "lr_per": "epoch",
+    "offset": 0,
+}
 
 
 def dense(entry, seed=0):
@@ -104,7 +111,7 @@ from admm_exp.phases.train import train_plain
 from support.toy import mlp, parts_of
 
 folder = Path(sys.argv[1])
-settings = dict(epochs=2, lr=0.1, decay="cosine", warmup_epochs=0, offset=0)
+settings = dict(epochs=2, lr=0.1, decay="cosine", warmup=0.0, lr_per="epoch", offset=0)
 for _ in range(3):  # eight processes, everything is imported once
     os.fork()
 me = os.getpid()

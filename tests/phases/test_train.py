@@ -7,7 +7,14 @@ from torch.optim import lr_scheduler
 from admm_exp.errors import TrainingError
 from admm_exp.phases.train import train_plain
 
-SETTINGS = {"epochs": 4, "lr": 0.1, "decay": "cosine", "warmup_epochs": 0, "offset": 0}
+SETTINGS = {
+    "epochs": 4,
+    "lr": 0.1,
+    "decay": "cosine",
+    "warmup": 0.0,
+    "lr_per": "epoch",
+    "offset": 0,
+}
 
 
 def test_phase_trains_as_a_plain_torch_loop_does():
@@ -23,6 +30,28 @@ def test_phase_trains_as_a_plain_torch_loop_does():
         scheduler.step()
     for got, expected in zip(model.parameters(), reference.parameters(), strict=True):
         assert torch.allclose(got, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_learning_rates_follow_every_step_as_a_torch_scheduler_does(is_known):
+    seen, per_step = [], SETTINGS | {"lr_per": "step"}
+
+    def spy(model, optimizer, epoch):
+        for _ in batches():
+            seen.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+
+    parts = parts_of(train_fn=spy, steps_per_epoch=len(batches()) if is_known else None)
+    train_plain(mlp(), "finetune", parts, **per_step)
+    optimizer, expected = sgd(mlp().parameters(), 0.1), []
+    scheduler = lr_scheduler.CosineAnnealingLR(optimizer, T_max=4 * len(batches()))
+    for _ in range(4 * len(batches())):
+        expected.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    unknown = 0 if is_known else len(batches())
+    assert seen[unknown:] == pytest.approx(expected[unknown:])
+    assert len(set(seen[:unknown])) <= 1
 
 
 def test_no_epochs_leave_the_network_as_it_is_and_call_nothing():
@@ -43,7 +72,7 @@ def test_warmup_and_decay_reach_the_optimizer_and_the_records():
         optimizer.step()
 
     parts = parts_of(train_fn=spy)
-    settings = SETTINGS | {"epochs": 6, "decay": "step", "warmup_epochs": 2, "offset": 7}
+    settings = SETTINGS | {"epochs": 6, "decay": "step", "warmup": 1 / 3, "offset": 7}
     train_plain(mlp(), "dense", parts, **settings)
     lrs = [0.1 / 3, 0.2 / 3, 0.1, 0.1, 0.01, 0.001]
     assert [lr for _, lr in seen] == pytest.approx(lrs)
@@ -60,7 +89,7 @@ def test_optimizer_is_built_for_all_parameters_at_the_highest_learning_rate():
         built.append((lr, [id(p) for p in optimizer.param_groups[0]["params"]]))
         return optimizer
 
-    train_plain(model, "dense", parts_of(optimizer_fn=build), **(SETTINGS | {"warmup_epochs": 2}))
+    train_plain(model, "dense", parts_of(optimizer_fn=build), **(SETTINGS | {"warmup": 0.5}))
     assert built == [(0.1, [id(p) for p in model.parameters()])]
 
 

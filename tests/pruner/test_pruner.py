@@ -1,4 +1,6 @@
 import copy
+import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -165,7 +167,7 @@ def test_finalize_leaves_the_model_as_it_is():
 def test_finetuning_trains_the_small_network_only():
     model = network()
     plain = pruner_of(network()).prune(**SHORT)
-    tuned = pruner_of(model).prune(**SHORT, finetune_epochs=2)
+    tuned = pruner_of(model).prune(**SHORT, finetune_epochs=2, lr_per="epoch")
     reference = copy.deepcopy(plain.model)
     optimizer = torch.optim.SGD(reference.parameters(), 0.01, momentum=0.9)
     for lr in (0.01, 0.005):  # cosine over two epochs
@@ -218,9 +220,30 @@ def test_finetuning_warms_up_as_asked():
         finetune_epochs=3,
         finetune_lr=0.3,
         finetune_decay="constant",
-        finetune_warmup_epochs=2,
+        finetune_warmup=0.67,
+        lr_per="epoch",
     )
     assert [r.lr for r in result.epochs[-3:]] == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_learning_rates_of_both_phases_follow_the_step():
+    seen = []
+
+    def spy(model, optimizer, epoch):
+        lrs = optimizer.param_groups[0]
+        for x, y in batches():
+            seen.append(lrs["lr"])
+            optimizer.zero_grad()
+            F.multi_margin_loss(model(x), y).backward()
+            optimizer.step()
+
+    settings = SHORT | {"admm_decay": "cosine", "admm_warmup": 0.2, "steps_per_epoch": 3}
+    pruner_of(train_fn=spy).prune(**settings, finetune_epochs=2, finetune_lr=0.03)
+    admm, finetune = seen[:18], seen[18:]
+    assert admm[:5] == pytest.approx([0.01, 0.02, 0.03, 0.04, 0.05])  # 20 % of 6 epochs of 3 steps
+    assert all(after < before for before, after in pairwise(admm[4:]))
+    expected = [0.03 * 0.5 * (1 + math.cos(math.pi * step / 6)) for step in range(6)]
+    assert finetune == pytest.approx(expected)
 
 
 def test_epochs_count_on_over_the_phases():
@@ -270,7 +293,7 @@ def test_auto_rho_comes_from_the_learning_rates_and_the_momentum():
 def test_auto_rho_takes_an_optimizer_without_momentum_for_what_it_is():
     pruner = pruner_of(rho="auto", optimizer_fn=torch.optim.SGD)
     result = pruner.prune(3, 2, 0.01, admm_decay="thirds", steps_per_epoch=3)
-    assert result.iterations[0].rho == pytest.approx(9.2 / (3 * 3 * (0.01 + 0.001)))
+    assert result.iterations[0].rho == pytest.approx(9.2 / (3 * 2 * (0.01 + 0.001 + 0.0001)))
 
 
 def test_auto_rho_is_refused_for_adam_like_optimizers():
@@ -399,6 +422,9 @@ def test_prune_without_its_functions_says_which_it_needs(missing):
         ({"admm_epoch": 0}, "admm_iterations and admm_epoch must be at least 1, got 3 and 0"),
         ({"admm_lr": 0.0}, "admm_lr must be greater than 0, got 0.0"),
         ({"admm_decay": "linear"}, "admm_decay must be constant, cosine or thirds, got 'linear'"),
+        ({"admm_warmup": 1.0}, r"admm_warmup must be in \[0, 1\), got 1.0"),
+        ({"lr_per": "batch"}, "lr_per must be step or epoch, got 'batch'"),
+        ({"finetune_warmup": -0.1}, r"finetune_warmup must be in \[0, 1\), got -0.1"),
         ({"sparsity_ramp": 1.1}, r"sparsity_ramp must be in \[0, 1\], got 1.1"),
         ({"stopping": "never"}, "stopping must be one of budget, residuals, support, got 'never'"),
         ({"stable_iterations": 0}, "stable_iterations must be at least 1, got 0"),

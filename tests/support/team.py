@@ -24,6 +24,7 @@ from admm_exp.training.distribution import (
     require_same,
     world_size,
 )
+from admm_exp.training.learning_rate import listed
 from admm_exp.training.loop import evaluate, run_epochs, train_epoch
 
 BATCH, CLASSES = 8, 3
@@ -96,7 +97,8 @@ def drop_out():
     run_epochs(
         model,
         optimizer,
-        [0.1, 0.1],
+        listed([0.1, 0.1]),
+        range(2),
         train_fn=train_fn,
         validate_fn=lambda model: 0.5,
         phase="dense",

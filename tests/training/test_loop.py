@@ -1,3 +1,4 @@
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ from torch import nn
 
 from admm_exp.errors import TrainingError
 from admm_exp.results import Evaluation
+from admm_exp.training.learning_rate import listed, training_lrs
 from admm_exp.training.loop import (
     DivergedError,
     as_evaluation,
@@ -38,10 +40,12 @@ def run(lrs=(0.1,), *, model=None, optimizer=None, **options):
     model = model or linear()
     records = []
     functions = {"train_fn": lambda *_: None, "validate_fn": lambda _: 0.5} | options
+    done = functions.pop("done", 0)
     run_epochs(
         model,
         optimizer or sgd(model),
-        lrs,
+        listed([math.nan] * done + list(lrs)),
+        range(done, done + len(lrs)),
         phase=functions.pop("phase", "admm"),
         on_epoch=functions.pop("on_epoch", records.append),
         **functions,
@@ -132,6 +136,77 @@ def test_learning_rate_of_an_epoch_is_set_before_it_and_ratios_are_kept():
     )
     assert seen[0] == pytest.approx([0.4, 0.04])
     assert seen[1] == pytest.approx([0.02, 0.002])
+
+
+def stepping(times):
+    """A train function that steps the optimizer so often and keeps the learning rates it had."""
+    seen = []
+
+    def train_fn(model, optimizer, epoch):
+        seen.append([])
+        for _ in range(times[epoch]):
+            seen[-1].append([group["lr"] for group in optimizer.param_groups])
+            optimizer.step()
+
+    return train_fn, seen
+
+
+def run_per_step(times, *, optimizer=None, model=None, **options):
+    """Train an epoch of as many steps as each number says, at a falling learning rate per step."""
+    train_fn, seen = stepping(times)
+    lrs = training_lrs("cosine", 0.1, len(times), warmup=0.0, per="step")
+    model, records = model or linear(), []
+    n_steps = run_epochs(
+        model,
+        optimizer or sgd(model),
+        lrs,
+        range(len(times)),
+        train_fn=train_fn,
+        validate_fn=lambda _: 0.5,
+        phase="dense",
+        on_epoch=records.append,
+        **options,
+    )
+    return lrs, seen, records, n_steps
+
+
+def test_every_step_has_its_own_learning_rate_and_ratios_are_kept():
+    weight, bias = linear().parameters()
+    groups = [{"params": [weight], "lr": 0.5}, {"params": [bias], "lr": 0.05}]
+    optimizer = torch.optim.SGD(groups, 0.5, momentum=0.9)
+    lrs, seen, records, n_steps = run_per_step([3, 3], optimizer=optimizer, steps_per_epoch=3)
+    expected = [lrs.of_epoch(epoch, 3) for epoch in (0, 1)]
+    assert [[lr for lr, _ in epoch] for epoch in seen] == expected
+    assert [slow / fast for epoch in seen for fast, slow in epoch] == pytest.approx([0.1] * 6)
+    assert [record.lr for record in records] == pytest.approx([sum(e) / 3 for e in expected])
+    assert n_steps == 3
+
+
+def test_steps_that_nobody_knew_are_those_of_the_epoch_before():
+    lrs, seen, _, n_steps = run_per_step([4, 4, 5])
+    assert seen[0] == [[lrs.at(0, 0, None)]] * 4
+    assert seen[1] == [[lr] for lr in lrs.of_epoch(1, 4)]
+    assert seen[2] == [[lr] for lr in [*lrs.of_epoch(2, 4), lrs.at(2, 3, 4)]]  # one step too many
+    assert n_steps == 5
+
+
+def test_an_optimizer_that_runs_its_hooks_twice_takes_one_step():
+    class Twice(torch.optim.SGD):
+        def step(self, closure=None):
+            return super().step(closure)
+
+    model = linear()
+    optimizer = Twice(model.parameters(), 0.1)
+    lrs, seen, *_ = run_per_step([3], optimizer=optimizer, model=model, steps_per_epoch=3)
+    assert seen[0] == [[lr] for lr in lrs.of_epoch(0, 3)]
+
+
+def test_nothing_stays_on_the_optimizer_when_the_epochs_are_over():
+    model = linear()
+    optimizer = sgd(model)
+    run_per_step([2, 2], optimizer=optimizer, model=model)
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
 
 
 def test_ratios_survive_one_call_after_another():
