@@ -8,7 +8,7 @@ import torch
 from admm_exp.data.augment import Augmentation
 from admm_exp.data.dataset import Dataset
 from admm_exp.data.in_memory import Samples, Splits, in_memory_dataset
-from admm_exp.data.split import stratified_split
+from admm_exp.data.split import stratified_part, stratified_split
 from admm_exp.errors import DataError
 
 CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -26,6 +26,7 @@ def cifar10(
     crop_padding: int,
     flip: bool,
     img_size: int | None,
+    train_images: int | None = None,
 ) -> Dataset:
     """Build CIFAR-10: 50000 training images, less the validation part, and 10000 test images.
 
@@ -39,6 +40,8 @@ def cifar10(
         flip: Mirror half of the training images.
         img_size: Side that the batches are resized to on the device, after augmentation, so that
             memory stays at 32x32; None leaves 32.
+        train_images: Images for training and validation together, all classes in their
+            proportions; None takes all 50000.
 
     Raises:
         DataError: If the data is missing or damaged, or a value is out of range.
@@ -48,7 +51,9 @@ def cifar10(
     """
     return in_memory_dataset(
         name="cifar10",
-        splits=_read_and_split("CIFAR10", root, download, val_fraction, split_seed),
+        splits=_split(
+            _read_both("CIFAR10", root, download), val_fraction, split_seed, train_images
+        ),
         num_classes=10,
         mean=CIFAR10_MEAN,
         std=CIFAR10_STD,
@@ -70,11 +75,14 @@ def cifar100(
     crop_padding: int,
     flip: bool,
     img_size: int | None,
+    train_images: int | None = None,
 ) -> Dataset:
     """Build CIFAR-100 with its 100 fine labels; arguments and errors as in `cifar10`."""
     return in_memory_dataset(
         name="cifar100",
-        splits=_read_and_split("CIFAR100", root, download, val_fraction, split_seed),
+        splits=_split(
+            _read_both("CIFAR100", root, download), val_fraction, split_seed, train_images
+        ),
         num_classes=100,
         mean=CIFAR100_MEAN,
         std=CIFAR100_STD,
@@ -85,17 +93,20 @@ def cifar100(
     )
 
 
-def _read_and_split(
-    source: str, root: str, download: bool, val_fraction: float, split_seed: int
+def _read_both(source: str, root: str, download: bool) -> tuple[Samples, Samples]:
+    """Read training and test samples of torchvision's data set `source`."""
+    return _read(source, root, download, train=True), _read(source, root, download, train=False)
+
+
+def _split(
+    parts: tuple[Samples, Samples], val_fraction: float, split_seed: int, train_images: int | None
 ) -> Splits:
-    """Read torchvision's data set `source` and carve the validation samples from train."""
-    images, labels = _read(source, root, download, train=True)
-    train, val = stratified_split(labels, val_fraction, split_seed, key="val_fraction")
-    return Splits(
-        train=(images[train], labels[train]),
-        val=(images[val], labels[val]),
-        test=_read(source, root, download, train=False),
-    )
+    """Carve the validation samples from the training images that are used."""
+    (images, labels), test = parts
+    chosen = stratified_part(labels, train_images, split_seed)
+    train, val = stratified_split(labels[chosen], val_fraction, split_seed, key="val_fraction")
+    train, val = chosen[train], chosen[val]
+    return Splits((images[train], labels[train]), (images[val], labels[val]), test)
 
 
 def _read(source: str, root: str, download: bool, train: bool) -> Samples:

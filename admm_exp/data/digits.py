@@ -10,7 +10,7 @@ import torch
 from admm_exp.data.augment import Augmentation
 from admm_exp.data.dataset import Dataset
 from admm_exp.data.in_memory import Samples, Splits, in_memory_dataset
-from admm_exp.data.split import stratified_split
+from admm_exp.data.split import stratified_part, stratified_split
 from admm_exp.errors import DataError
 
 MEAN, STD = (0.31,), (0.38,)
@@ -27,6 +27,7 @@ def digits(
     crop_padding: int,
     flip: bool,
     img_size: int | None = None,
+    train_images: int | None = None,
 ) -> Dataset:
     """Build the digits data set, which needs no download.
 
@@ -38,6 +39,8 @@ def digits(
         crop_padding: Pixels of zeros around an image before it is cropped again.
         flip: Mirror half of the training images.
         img_size: Side that the batches are resized to, in pixels; None leaves 8.
+        train_images: Images for training and validation together, all classes in their
+            proportions; None takes all that the test set leaves.
 
     Raises:
         DataError: If scikit-learn's file is missing or damaged, or a value is out of range.
@@ -47,6 +50,7 @@ def digits(
     """
     images, labels = read_digits()
     rest, test = stratified_split(labels, test_fraction, split_seed, key="test_fraction")
+    rest = rest[stratified_part(labels[rest], train_images, split_seed)]
     train, val = stratified_split(labels[rest], val_fraction, split_seed, key="val_fraction")
     train, val = rest[train], rest[val]
     return in_memory_dataset(

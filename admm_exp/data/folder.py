@@ -14,7 +14,7 @@ from admm_exp.data.fingerprint import fingerprint
 from admm_exp.data.image_files import ImageFiles, LabelledFiles
 from admm_exp.data.image_transforms import MEAN, STD, SquareCrops
 from admm_exp.data.loader import LoaderBatches
-from admm_exp.data.split import stratified_split
+from admm_exp.data.split import stratified_part, stratified_split
 from admm_exp.errors import DataError
 
 _IMAGENET_ERRORS = (RuntimeError, OSError, EOFError, KeyError, TarError, UnpicklingError)
@@ -33,6 +33,7 @@ def imagefolder(
     crop_fraction: float,
     flip: bool,
     workers: int,
+    train_images: int | None = None,
 ) -> Dataset:
     """Build a data set of root/train/<class>/*, root/val/<class>/* and root/test/<class>/*.
 
@@ -49,14 +50,17 @@ def imagefolder(
         crop_fraction: Side of the evaluation crop over the resized short side, in (0, 1].
         flip: Mirror half of the training images.
         workers: Processes per set of batches that decode; 0 decodes in the main process.
+        train_images: How many of the images in train are used, all classes in their proportions,
+            before a validation set is carved from them; None uses all.
 
     Raises:
         DataError: If a folder is missing or empty, the classes differ, a file is empty or a value
             is out of range; while iterating, if a file cannot be decoded.
     """
     folder = Path(root).expanduser()
-    present = [part for part in ("val", "test") if (folder / part).is_dir()]
     train, classes = _read_tree(folder, "train")
+    train = train.select(stratified_part(train.labels, train_images, split_seed))
+    present = [part for part in ("val", "test") if (folder / part).is_dir()]
     held_out = {part: _read_tree(folder, part) for part in present or ["val"]}
     for part, (_, part_classes) in held_out.items():
         _check_same_classes(folder, part, part_classes, classes)
@@ -88,6 +92,7 @@ def imagenet(
     crop_fraction: float,
     flip: bool,
     workers: int,
+    train_images: int | None = None,
 ) -> Dataset:
     """Build ImageNet 2012 from torchvision's layout: root/train, root/val, root/meta.bin.
 
@@ -102,6 +107,7 @@ def imagenet(
     train, classes = _read_imagenet(folder, "train")
     test, test_classes = _read_imagenet(folder, "val")
     _check_same_classes(folder, "val", test_classes, classes)
+    train = train.select(stratified_part(train.labels, train_images, split_seed))
     train, val = _carve(train, val_fraction, split_seed)
     return _build(
         name="imagenet",

@@ -10,7 +10,7 @@ from torch import Tensor
 from admm_exp.data.augment import Augmentation
 from admm_exp.data.dataset import Dataset
 from admm_exp.data.in_memory import Samples, Splits, in_memory_dataset
-from admm_exp.data.split import stratified_split
+from admm_exp.data.split import stratified_part, stratified_split
 from admm_exp.errors import DataError
 
 SIDE = 32
@@ -32,6 +32,7 @@ def shapes(
     crop_padding: int,
     flip: bool,
     img_size: int | None = None,
+    train_images: int | None = None,
 ) -> Dataset:
     """Draw ten kinds of shapes on cluttered colour images of 32x32 pixels.
 
@@ -48,6 +49,7 @@ def shapes(
         crop_padding: Pixels of zeros around an image before it is cropped again.
         flip: Mirror half of the training images.
         img_size: Side that the batches are resized to, in pixels; None leaves 32.
+        train_images: How many of the train_size images are used, all kinds alike; None uses all.
 
     Raises:
         DataError: If a value is out of range.
@@ -59,7 +61,9 @@ def shapes(
         raise DataError(f"dataset.noise must be in [0, 10), got {noise}")
     images, labels = draw_shapes(train_size + test_size, noise, draw_seed)
     test = (images[train_size:], labels[train_size:])
-    train, val = stratified_split(labels[:train_size], val_fraction, draw_seed, key="val_fraction")
+    chosen = stratified_part(labels[:train_size], train_images, draw_seed)
+    train, val = stratified_split(labels[chosen], val_fraction, draw_seed, key="val_fraction")
+    train, val = chosen[train], chosen[val]
     return in_memory_dataset(
         name="shapes",
         splits=Splits(

@@ -47,6 +47,11 @@ def test_cifar10_is_read_and_split(root10):
     assert (dataset.num_classes, dataset.shape) == (10, (3, 32, 32))
 
 
+def test_a_part_of_the_training_images_is_split(root10):
+    dataset = cifar10(root=str(root10), **SETTINGS | {"train_images": 50})
+    assert (dataset.train.n_samples, dataset.val.n_samples, dataset.test.n_samples) == (40, 10, 20)
+
+
 def test_cifar10_test_images_are_those_of_the_file(root10):
     from torchvision.datasets import CIFAR10
     from torchvision.transforms.v2 import functional

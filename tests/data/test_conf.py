@@ -8,7 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
-NAMES = ["cifar10", "cifar100", "digits", "imagefolder", "imagenet", "shapes"]
+IN_MEMORY = ["cifar10", "cifar100", "digits", "fashion_mnist", "kmnist", "mnist", "shapes"]
+NAMES = sorted([*IN_MEMORY, "imagefolder", "imagenet"])
 
 
 def test_every_yaml_is_tested():
@@ -37,3 +38,8 @@ def test_a_file_opens_with_what_it_is_and_its_command(name):
     what, command = (CONF / f"{name}.yaml").read_text().splitlines()[:2]
     assert what.startswith("# ")
     assert command.startswith(f"# admm-exp dataset={name}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_image_set_takes_a_part_of_its_training_images(name):
+    assert OmegaConf.load(CONF / f"{name}.yaml").train_images is None

@@ -53,6 +53,12 @@ def test_the_parts_hold_70_10_20_percent_of_every_class():
         assert (count - share * everything).abs().max() <= 1.5
 
 
+def test_a_part_of_the_training_images_leaves_the_test_images():
+    part, whole = (digits(**SETTINGS | {"train_images": n, "batch_size": 9}) for n in (200, None))
+    assert (part.train.n_samples, part.val.n_samples) == (180, 20)
+    assert torch.equal(part.test._labels, whole.test._labels)
+
+
 def test_another_seed_keeps_the_split_and_the_test_images():
     first, other = digits(**SETTINGS), digits(**SETTINGS | {"seed": 1})
     assert first.fingerprint == other.fingerprint

@@ -61,6 +61,12 @@ def test_with_val_and_test_nothing_is_carved(root):
     assert sizes(build(root)) == [16, 6, 10]
 
 
+def test_a_part_of_the_training_images_is_split(root):
+    assert sizes(build(root, train_images=12)) == [8, 4, 6]
+    write_image_folder(root / "test", CLASSES, 2, 20, ".png", seed=2)
+    assert sizes(build(root, train_images=12)) == [12, 6, 4]  # val and test stay whole
+
+
 def test_batches_are_normalised_float32_squares(root):
     images, labels = next(iter(build(root).train))
     assert (images.dtype, images.shape, labels.dtype) == (

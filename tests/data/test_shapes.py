@@ -33,6 +33,15 @@ def test_every_kind_is_as_frequent_in_every_part():
     assert [count.tolist() for count in counts] == [[2] * 10, [10] * 10]
 
 
+def test_a_part_takes_every_kind_as_often():
+    dataset = shapes(**SETTINGS | {"train_images": 100, "batch_size": 9})
+    counts = [
+        torch.bincount(part._labels, minlength=10)
+        for part in (dataset.train, dataset.val, dataset.test)
+    ]
+    assert [count.tolist() for count in counts] == [[9] * 10, [1] * 10, [10] * 10]
+
+
 def test_mean_and_std_are_near_those_of_the_pixels():
     pixels = draw_shapes(500, 0.06, 0)[0].double() / 255
     assert abs(pixels.mean() - MEAN[0]) < 0.02

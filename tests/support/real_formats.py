@@ -4,6 +4,7 @@ The images can be learnt: every class has a colour and a place of its own, plus 
 """
 
 import colorsys
+import gzip
 import hashlib
 import pickle
 from pathlib import Path
@@ -72,6 +73,26 @@ def write_cifar100(root: Path, n_train: int, n_test: int, seed: int) -> dict:
         "test_list": [["test", sums["test"]]],
         "meta": {"filename": "meta", "key": "fine_label_names", "md5": meta_md5},
     }
+
+
+def write_mnist(
+    folder: Path, n_train: int, n_test: int, *, suffix: str = "", seed: int = 0
+) -> None:
+    """Write the four IDX files of MNIST and its kin, gzipped if suffix is ".gz"."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, n in (("train", n_train), ("t10k", n_test)):
+        labels = np.arange(n, dtype=np.uint8) % 10
+        images = np.stack([blob_image(int(label), 10, 28, rng).max(axis=2) for label in labels])
+        write_idx(folder / f"{part}-images-idx3-ubyte{suffix}", images)
+        write_idx(folder / f"{part}-labels-idx1-ubyte{suffix}", labels)
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    """Write unsigned bytes as an IDX file, gzipped if its name ends in .gz."""
+    header = bytes([0, 0, 8, values.ndim]) + b"".join(n.to_bytes(4, "big") for n in values.shape)
+    content = header + values.tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
 def write_image_folder(
