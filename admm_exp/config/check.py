@@ -19,6 +19,7 @@ from admm_exp.config.settings import (
 from admm_exp.errors import ConfigError
 
 Settings = TypeVar("Settings")
+WHOLE = (int, int | None)
 PLAIN_TYPES = (int, float, bool, str, int | None, float | None, str | None)
 
 
@@ -36,7 +37,7 @@ def check_config(settings: Mapping[str, Any], given: Iterable[str] = ()) -> Expe
     config, others = _bound(settings, ExperimentConfig)
     findings += others
     if config is not None:
-        findings += [*_check_together(config), *_unused(config, given)]
+        findings += [*_infinite(config), *_check_together(config), *_unused(config, given)]
     if findings or config is None:
         raise ConfigError("; ".join(findings))
     return config
@@ -83,7 +84,8 @@ def check_arguments(group: str, target: Callable[..., Any], arguments: Mapping[s
             raise ConfigError(f"unknown setting '{group}.{name}'; {hint}")
         if hints.get(name) in PLAIN_TYPES:
             try:
-                TypeAdapter(hints[name]).validate_python(value)
+                # 3.0 is no whole number here: what is built would get it as it stands
+                TypeAdapter(hints[name]).validate_python(value, strict=hints[name] in WHOLE)
             except ValidationError as error:
                 item = error.errors()[0]
                 raise ConfigError(_sentence(f"{group}.{name}", item)) from error
@@ -170,6 +172,15 @@ def _check_rho(rho: Any) -> list[str]:
     return [f"rho must be a number greater than 0 or auto, got {rho!r}"]
 
 
+def _infinite(settings: Any, prefix: str = "") -> Iterator[str]:
+    for field in dataclasses.fields(settings):
+        value, key = getattr(settings, field.name), prefix + field.name
+        if dataclasses.is_dataclass(value):
+            yield from _infinite(value, f"{key}.")
+        elif isinstance(value, float) and not math.isfinite(value) and key != "rho":
+            yield f"{key} must be a finite number, got {value}"
+
+
 def _check_together(config: ExperimentConfig) -> Iterator[str]:
     optimizer = config.schedule.optimizer
     w_step = config.schedule.w_step
@@ -200,6 +211,8 @@ def _check_together(config: ExperimentConfig) -> Iterator[str]:
         )
     if config.pretrained is not None and not Path(config.pretrained).is_file():
         yield f"pretrained must be a file with the weights of a network, got {config.pretrained}"
+    if config.layers is not None and _is_device(Path(config.layers)):
+        yield f"layers must be a file, got {config.layers}, which is a device or a pipe"
     schedule = config.schedule
     teachers = {
         "schedule.admm_distillation": schedule.admm_distillation.weight,
@@ -208,6 +221,11 @@ def _check_together(config: ExperimentConfig) -> Iterator[str]:
     taught = [f"{name}.weight={weight}" for name, weight in teachers.items() if weight]
     if config.train_fn and taught:
         yield f"train_fn has a loss of its own, which {taught[0]} cannot teach: set it to 0"
+    yield from _check_counting(config)
+
+
+def _check_counting(config: ExperimentConfig) -> Iterator[str]:
+    given = config.budget.given()
     granularity = config.granularity["name"]
     asked = [f"budget.{name}={value}" for name, value in given.items()]
     if config.channel_multiple > 1:
@@ -217,6 +235,10 @@ def _check_together(config: ExperimentConfig) -> Iterator[str]:
     for name, value in given.items():
         if not 0.0 < value < 1.0:
             yield f"budget.{name} must be in (0, 1), got {value}"
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _check_trainer(trainer: TrainerSettings) -> Iterator[str]:

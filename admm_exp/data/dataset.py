@@ -38,7 +38,11 @@ class Batches(Protocol):
 
 @dataclass
 class Dataset:
-    """One data set, split, batched and preprocessed."""
+    """One data set, split, batched and preprocessed.
+
+    Raises:
+        DataError: If batches that know their `labels`, int64 (N,), have one outside the classes.
+    """
 
     name: str
     train: Batches
@@ -49,6 +53,12 @@ class Dataset:
     """(C, H, W) of one image as the network sees it, or the shape of another input."""
     fingerprint: str
     """Hex digest that changes when the images, labels, split or preprocessing change."""
+
+    def __post_init__(self) -> None:
+        for part in ("train", "val", "test"):
+            labels = getattr(getattr(self, part), "labels", None)
+            if isinstance(labels, Tensor) and labels.dtype == torch.int64:
+                require_labels(self.name, part, labels, self.num_classes)
 
     def to(self, device: torch.device | str) -> Dataset:
         """Return the data set with all batches on `device`; data held in memory is moved once."""
@@ -85,6 +95,49 @@ class Dataset:
             epoch: Number of the epoch, counted from 0.
         """
         self.train.set_epoch(epoch)
+
+
+MAX_SIDE = 2**13
+"""Pixels of the longest side that images are resized to."""
+
+
+def require_side(key: str, side: int, or_else: str = "") -> None:
+    """Check the side of a square, in pixels.
+
+    Args:
+        key: What the user calls it.
+        side: A whole number from 1 to `MAX_SIDE`.
+        or_else: What else is allowed, such as `null or `.
+
+    Raises:
+        DataError: If it is anything else.
+    """
+    if isinstance(side, bool) or not isinstance(side, int):
+        raise DataError(f"{key} must be {or_else}a whole number, got {side!r}")
+    if side < 1:
+        raise DataError(f"{key} must be {or_else}at least 1, got {side}")
+    if side > MAX_SIDE:
+        raise DataError(f"{key} must be {or_else}at most {MAX_SIDE}, got {side}")
+
+
+def require_labels(name: str, part: str, labels: Tensor, num_classes: int) -> None:
+    """Check that every label names a class.
+
+    Args:
+        name: Of the data set.
+        part: Train, val or test.
+        labels: int64 (N,).
+        num_classes: Outputs of a network.
+
+    Raises:
+        DataError: If a label is negative or too large.
+    """
+    outside = labels[(labels < 0) | (labels >= num_classes)]
+    if len(outside):
+        raise DataError(
+            f"labels must be in [0, {num_classes}), the classes of {name}, got {int(outside[0])} "
+            f"in {part} ({len(outside)} of {len(labels)} samples)"
+        )
 
 
 def require_even(batch_size: int, world: int) -> None:

@@ -15,7 +15,8 @@ def fingerprint(*parts: Tensor | str) -> str:
     for part in parts:
         if isinstance(part, str):
             # the length in front keeps ("ab", "c") and ("a", "bc") apart
-            digest.update(f"text {len(part)} {part}".encode())
+            # names of files need not be UTF-8
+            digest.update(f"text {len(part)} {part}".encode("utf-8", "surrogateescape"))
         else:
             digest.update(f"tensor {part.dtype} {tuple(part.shape)} ".encode())
             digest.update(part.contiguous().numpy().data)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from admm_exp.data.dataset import Dataset
+from admm_exp.data.decoding import printable
 from admm_exp.data.fingerprint import fingerprint
 from admm_exp.data.image_files import ImageFiles, LabelledFiles
 from admm_exp.data.image_transforms import MEAN, STD, SquareCrops
@@ -152,8 +153,14 @@ def _read_tree(root: Path, part: str) -> tuple[LabelledFiles, list[str]]:
         tree = ImageFolder(root / part, allow_empty=True)
     except FileNotFoundError as error:
         raise DataError(
-            f"imagefolder found no class folders in {root / part}: put images in "
-            f"{root / part}/<class>/, or set dataset.root to the folder that holds train and val"
+            f"imagefolder found no class folders in {printable(root / part)}: put images in "
+            f"{printable(root / part)}/<class>/, or set dataset.root to the folder that holds "
+            f"train and val"
+        ) from error
+    except OSError as error:
+        raise DataError(
+            f"imagefolder cannot read {printable(root / part)} ({error.strerror}): "
+            f"set dataset.root to the folder that holds train and val"
         ) from error
     return _labelled_files(root, part, tree, tree.classes)
 
@@ -177,7 +184,7 @@ def _labelled_files(
     empty = sorted(set(range(len(classes))) - set(tree.targets))
     if empty:
         raise DataError(
-            f"{root / part / classes[empty[0]]} holds no images: "
+            f"{printable(root / part / classes[empty[0]])} holds no images: "
             "put JPEG or PNG files there, or delete the folder"
         )
     paths = [str(Path(path).relative_to(root)) for path, _ in tree.samples]
@@ -189,7 +196,7 @@ def _check_same_classes(root: Path, part: str, found: list[str], expected: list[
     if different:
         raise DataError(
             f"{root / part} and {root / 'train'} must have the same class folders, "
-            f"but only one of them has {', '.join(different[:5])}"
+            f"but only one of them has {', '.join(map(printable, different[:5]))}"
         )
 
 

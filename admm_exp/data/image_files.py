@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from admm_exp.errors import DataError
+from admm_exp.data.decoding import decode_rgb, require_readable
 
 
 @dataclass(frozen=True)
@@ -38,14 +36,12 @@ class LabelledFiles:
         changed when its size or its time of change differs.
 
         Raises:
-            DataError: If a file is empty.
+            DataError: If a file is empty, too large, a link to nowhere or no regular file.
         """
         return "\n".join(map(self._describe_file, self.paths, self.labels.tolist()))
 
     def _describe_file(self, path: str, label: int) -> str:
-        status = (self.root / path).stat()
-        if status.st_size == 0:
-            raise DataError(f"{self.root / path} is empty: replace or delete it")
+        status = require_readable(self.root / path)
         return f"{label} {path} {status.st_size} {status.st_mtime_ns}"
 
 
@@ -60,7 +56,8 @@ class ImageFiles:
     def __init__(self, files: LabelledFiles, transform: Callable[[Tensor], Tensor]) -> None:
         self._root = files.root
         self._paths = files.paths
-        self._labels = files.labels
+        self.labels = files.labels
+        """int64 (N,)"""
         self._transform = transform
 
     def __len__(self) -> int:
@@ -68,38 +65,4 @@ class ImageFiles:
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image = decode_rgb(self._root / self._paths[index])
-        return self._transform(image), int(self._labels[index])
-
-
-def decode_rgb(path: Path) -> Tensor:
-    """Decode an image file to uint8 (3, H, W).
-
-    JPEG, PNG and WebP go through torchvision's own decoder, 1.6 times faster than Pillow; other
-    formats, such as BMP and TIFF, through Pillow. Of an animation the first frame is taken.
-
-    Raises:
-        DataError: If neither can decode it.
-    """
-    from torchvision.io import decode_image
-    from torchvision.transforms.v2 import functional
-
-    try:
-        with warnings.catch_warnings():
-            # torchvision 0.29 announces a move to torchcodec, which is no dependency here
-            warnings.filterwarnings("ignore", "The image decoding", DeprecationWarning)
-            image = decode_image(str(path), mode="RGB")
-    except RuntimeError:
-        return _decode_with_pillow(path)
-    frame = image[0] if image.ndim == 4 else image
-    return functional.to_dtype(frame, torch.uint8, scale=True)
-
-
-def _decode_with_pillow(path: Path) -> Tensor:
-    from PIL import Image
-    from torchvision.transforms.v2 import functional
-
-    try:
-        with Image.open(path) as image:
-            return functional.pil_to_tensor(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path} could not be decoded: replace or delete it") from error
+        return self._transform(image), int(self.labels[index])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from admm_exp.data.dataset import MAX_SIDE, require_side
 from admm_exp.errors import DataError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -33,12 +34,16 @@ class SquareCrops:
     flip: bool
 
     def __post_init__(self) -> None:
-        if self.img_size < 1:
-            raise DataError(f"img_size must be at least 1, got {self.img_size}")
+        require_side("img_size", self.img_size)
         for key in ("min_area", "crop_fraction"):
             share = getattr(self, key)
             if not 0 < share <= 1:
                 raise DataError(f"{key} must be in (0, 1], got {share}")
+        if self.img_size > MAX_SIDE * self.crop_fraction:
+            raise DataError(
+                f"crop_fraction must be at least {self.img_size / MAX_SIDE:g}, so that images are "
+                f"resized to at most {MAX_SIDE} pixels, got {self.crop_fraction}"
+            )
 
     def for_training(self) -> Callable[[Tensor], Tensor]:
         """Return random crop, resize and flip, uint8 (C, h, w) to uint8 (C, img_size, img_size).

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from admm_exp.data.augment import Augmentation, crop_and_flip, crop_windows, draw_shifts, pad
-from admm_exp.data.dataset import Dataset, require_even, samples_per_pass
+from admm_exp.data.dataset import Dataset, require_even, require_side, samples_per_pass
 from admm_exp.data.epoch_random import epoch_generator
 from admm_exp.data.fingerprint import fingerprint
 from admm_exp.data.normalise import Normalise, resize
-from admm_exp.errors import DataError
 
 Samples = tuple[Tensor, Tensor]
 """Images uint8 (N, C, H, W) and labels int64 (N,)."""
@@ -47,7 +46,8 @@ class TensorBatches:
         img_size: Side of the square that the images are resized to, in pixels, or None.
 
     Raises:
-        DataError: If batch_size is below 1, or above N with drop_last, or img_size below 1.
+        DataError: If batch_size is below 1, or above N with drop_last, or img_size is no whole
+            number from 1 to `MAX_SIDE`.
         ValueError: If images, labels, mean and std do not fit together.
     """
 
@@ -66,8 +66,8 @@ class TensorBatches:
         img_size: int | None = None,
     ) -> None:
         _check_samples(images, labels, mean)
-        if img_size is not None and img_size < 1:
-            raise DataError(f"img_size must be null or at least 1, got {img_size}")
+        if img_size is not None:
+            require_side("img_size", img_size, "null or ")
         self.n_samples = samples_per_pass(len(images), batch_size, drop_last)
         self._augment = augment or Augmentation()
         self._size = images.shape[2:]
@@ -101,6 +101,11 @@ class TensorBatches:
             if self._img_size is not None:
                 images = resize(images, self._img_size)
             yield images, self._labels[order[rows]]
+
+    @property
+    def labels(self) -> Tensor:
+        """Return the labels of all samples, int64 (N,)."""
+        return self._labels
 
     def shard(self, rank: int, world: int) -> TensorBatches:
         """Return batches that hold every `world`-th sample of these, from number `rank`."""
@@ -144,7 +149,8 @@ def in_memory_dataset(
         img_size: Side that the batches are resized to, in pixels, or None.
 
     Raises:
-        DataError: If batch_size is not in [1, number of training samples] or img_size below 1.
+        DataError: If batch_size is not in [1, number of training samples] or img_size is no whole
+            number from 1 to `MAX_SIDE`.
     """
     channels, height, width = splits.train[0].shape[1:]
     shape = (channels, img_size or height, img_size or width)

@@ -38,8 +38,9 @@ class IterableBatches:
         self._keys = keys
         self._device = torch.device("cpu")
         self.n_samples, self._n_batches = 0, 0
-        content = hashlib.sha256()
+        content, seen = hashlib.sha256(), []
         for inputs, labels in self:
+            seen.append(labels)
             self.n_samples += len(labels)
             self._n_batches += 1
             for tensor in (inputs, labels):
@@ -47,6 +48,9 @@ class IterableBatches:
             self.shape = tuple(inputs.shape[1:])
         if not self.n_samples:
             raise DataError(f"a loader must yield batches, got an empty {type(loader).__name__}")
+        is_classes = all(labels.ndim == 1 and labels.dtype == torch.int64 for labels in seen)
+        self.labels = torch.cat(seen) if is_classes else None
+        """Of all samples in the order of the first pass, if they are classes, int64 (N,)."""
         self.fingerprint = content.hexdigest()
         """Of the samples in the order of the first pass."""
 

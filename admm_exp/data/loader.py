@@ -66,6 +66,8 @@ class LoaderBatches:
         if workers < 0:
             raise DataError(f"workers must be at least 0, got {workers}")
         self.n_samples = samples_per_pass(len(samples), batch_size, drop_last)
+        self.labels: Tensor | None = getattr(samples, "labels", None)
+        """Of all samples, int64 (N,), if they are known without reading the samples."""
         self._sampler = _EpochBatches(len(samples), self.n_samples, batch_size, shuffle, seed)
         self._drop_last = drop_last
         self._options: dict[str, Any] = {
@@ -135,13 +137,15 @@ class _EpochBatches(Sampler[list[Ticket]]):
 
     def __iter__(self) -> Iterator[list[Ticket]]:
         generator = epoch_generator(self.seed, self.epoch)
-        order = torch.randperm(self.n, generator=generator) if self.shuffle else range(self.n)
+        order = torch.arange(self.n)
+        if self.shuffle:
+            order = torch.randperm(self.n, generator=generator)
         seeds = torch.randint(2**32, (self.n,), generator=generator)
-        tickets = [(int(index), int(seed)) for index, seed in zip(order, seeds, strict=True)]
+        tickets = torch.stack((order, seeds), dim=1)  # Python objects batch by batch, not at once
         for start in range(0, self.n_used, self.batch_size):
             end = min(start + self.batch_size, self.n_used)
-            if own := tickets[start + self.rank : end : self.world]:
-                yield own
+            if own := tickets[start + self.rank : end : self.world].tolist():
+                yield [(index, seed) for index, seed in own]
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ def checked_lrs(
             f"admm_iterations and admm_epoch must be at least 1, got {iterations} and {epochs}"
         )
     require("admm_lr", lr, lr > 0, "greater than 0")
+    require("admm_lr", lr, lr < inf, "finite")
     require("admm_warmup", warmup, 0.0 <= warmup < 1.0, "in [0, 1)")
     try:
         return admm_lrs(decay, lr, iterations, epochs, warmup=warmup, per=lr_per)
@@ -75,6 +76,7 @@ def check_finetuning(epochs: int, lr: float, decay: str, warmup: float) -> None:
     require("finetune_epochs", epochs, epochs >= 0, "at least 0")
     require("finetune_warmup", warmup, 0.0 <= warmup < 1.0, "in [0, 1)")
     require("finetune_lr", lr, lr > 0, "greater than 0")
+    require("finetune_lr", lr, lr < inf, "finite")
     try:
         training_lrs(decay, lr, epochs, warmup=warmup, per="step")
     except ValueError as error:

@@ -3,13 +3,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from admm_exp.app.main import conf_dir
-from admm_exp.config.check import check_config
+from admm_exp.config.check import check_arguments, check_config
 from admm_exp.config.hashes import config_hash, dataset_settings, group_hash
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import ConfigError
@@ -125,3 +126,26 @@ def test_pretrained_weights_change_the_hash_by_what_they_hold(tmp_path: Path) ->
 def test_pretrained_weights_that_are_not_there_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"^pretrained must be a file .*, got nowhere.pt$"):
         config_of("pretrained=nowhere.pt")
+
+
+@pytest.mark.parametrize(
+    "key", ["schedule.dense.lr", "schedule.admm_lr", "schedule.optimizer.momentum"]
+)
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_number_that_is_not_finite_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key} must be .*, got {value}"):
+        config_of(f"{key}={value}")
+
+
+def test_layers_from_a_device_that_never_ends_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^layers must be a file, got /dev/zero, which is a dev"):
+        config_of("layers=/dev/zero")
+
+
+@pytest.mark.parametrize("value", ["16.0", "true", "'16'"])
+def test_an_argument_that_is_counted_is_a_whole_number(value: str) -> None:
+    def build(img_size: int | None) -> None: ...
+
+    with pytest.raises(ConfigError, match=r"^dataset.img_size must be a valid integer, got "):
+        check_arguments("dataset", build, {"img_size": yaml.safe_load(value)})
+    check_arguments("dataset", build, {"img_size": 16})

@@ -1,8 +1,11 @@
 """What the rest of the project knows of a data set."""
 
-import pytest
+import dataclasses
 
-from admm_exp.data.dataset import Dataset, samples_per_pass
+import pytest
+import torch
+
+from admm_exp.data.dataset import Dataset, require_side, samples_per_pass
 from admm_exp.errors import DataError
 
 
@@ -57,3 +60,32 @@ def test_a_pass_drops_the_partial_batch_only_if_asked(n, batch_size, drop_last, 
 def test_a_pass_without_a_full_batch_is_refused():
     with pytest.raises(DataError, match=r"^batch_size must be at most 3, .* got 4$"):
         samples_per_pass(3, 4, drop_last=True)
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_a_label_outside_the_classes_is_refused_before_training(dataset, part, label):
+    batches = RecordedBatches()
+    batches.labels = torch.tensor([0, 1, label])
+    sentence = (
+        rf"^labels must be in \[0, 2\), the classes of toy, got {label} in {part} "
+        r"\(1 of 3 samples\)$"
+    )
+    with pytest.raises(DataError, match=sentence):
+        dataclasses.replace(dataset, **{part: batches})
+    batches.labels = torch.tensor([0, 1, 1])
+    assert dataclasses.replace(dataset, **{part: batches}).num_classes == 2
+
+
+@pytest.mark.parametrize(
+    ("side", "sentence"),
+    [
+        (1.0, "a whole number, got 1.0"),
+        (True, "a whole number, got True"),
+        (0, "at least 1, got 0"),
+        (8193, "at most 8192, got 8193"),
+    ],
+)
+def test_a_side_is_a_whole_number_of_pixels_in_range(side, sentence):
+    with pytest.raises(DataError, match=rf"^img_size must be {sentence}$"):
+        require_side("img_size", side)

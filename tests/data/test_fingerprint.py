@@ -1,5 +1,7 @@
 """The digest of a data set."""
 
+import os
+
 import torch
 
 from admm_exp.data.fingerprint import fingerprint
@@ -29,3 +31,7 @@ def test_values_count_and_not_the_order_in_memory():
 
 def test_texts_do_not_run_together():
     assert fingerprint("ab", "c") != fingerprint("a", "bc")
+
+
+def test_names_of_files_need_not_be_utf_8():
+    assert fingerprint(os.fsdecode(b"caf\xe9")) != fingerprint(os.fsdecode(b"caf\xe8"))

@@ -1,5 +1,6 @@
 """Trees of image files, and ImageNet."""
 
+import os
 import shutil
 
 import pytest
@@ -191,3 +192,40 @@ def test_imagenet_classes_missing_from_val_are_named(tmp_path):
     shutil.rmtree(tmp_path / "val" / WNIDS[1])
     with pytest.raises(DataError, match=f"but only one of them has {WNIDS[1]}$"):
         imagenet(root=str(tmp_path), **SETTINGS)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_png_ends_no_process_but_is_named(root, workers):
+    damaged = root / "val" / "cat" / "001.png"
+    (root / "val" / "cat" / "001.jpg").unlink()
+    content = bytearray((root / "train" / "cat" / "001.png").read_bytes())
+    content[60:100] = bytes(40)
+    damaged.write_bytes(content)
+    try:
+        text = f"read {images_of(build(root, workers=workers).test).shape}"
+    except DataError as error:
+        text = str(error)
+    assert text == f"{damaged} could not be decoded: replace or delete it"
+
+
+def test_a_link_to_nowhere_is_named_before_training(root):
+    (root / "train" / "cat" / "new.png").symlink_to(root / "nowhere.png")
+    with pytest.raises(DataError, match=r"cat/new.png is a link to a file that is not there"):
+        build(root)
+
+
+def test_a_root_that_is_a_file_is_named(root):
+    with pytest.raises(DataError, match=r"^imagefolder cannot read .*000.png/train \(Not a dir"):
+        build(root / "train" / "cat" / "000.png")
+
+
+def test_names_that_are_not_utf_8_are_read_and_shown(root):
+    for part in ("train", "val"):
+        (root / part / "cat").rename(root / part / os.fsdecode(b"caf\xe9"))
+    odd = root / "val" / os.fsdecode(b"caf\xe9") / os.fsdecode(b"\xff.jpg")
+    (root / "val" / "dog" / "000.jpg").rename(odd)
+    assert sizes(build(root, workers=1)) == [12, 4, 6]
+    assert len(images_of(build(root, workers=1).test)) == 6
+    odd.write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"val/caf\\xe9/\\xff.jpg could not be decoded"):
+        images_of(build(root).test)

@@ -42,3 +42,10 @@ def test_only_flip_mirrors_a_crop_of_the_whole_image(flip, outcomes):
 def test_a_value_out_of_range_is_refused_by_name(key, value):
     with pytest.raises(DataError, match=f"^{key} must be .*, got {value}$"):
         SquareCrops(**CROPS | {key: value})
+
+
+def test_images_are_not_resized_to_more_than_memory_holds():
+    with pytest.raises(
+        DataError, match=r"^crop_fraction must be at least 0.000976562, .* got 1e-09"
+    ):
+        SquareCrops(**CROPS | {"crop_fraction": 1e-9})

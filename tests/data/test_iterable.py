@@ -72,3 +72,14 @@ def test_fingerprint_follows_the_samples():
 def test_loaders_are_not_shared_among_processes():
     with pytest.raises(DataError, match=r"trainer\.devices must be 1, got 2$"):
         IterableBatches(Stream(pairs()), KEYS).shard(0, 2)
+
+
+def test_a_label_outside_the_classes_is_refused():
+    with pytest.raises(DataError, match=r"^labels must be in \[0, 3\), .* got 3 in val \(3 of 12 "):
+        iterable_dataset(
+            name="mine",
+            train=[(x, y % 3) for x, y in pairs()],
+            val=pairs(),
+            test=pairs(),
+            num_classes=3,
+        )
