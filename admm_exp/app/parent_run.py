@@ -1,7 +1,7 @@
 """A sweep as one story: what is missing runs, and the parent run holds what came out of all."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ from admm_exp.config.hashes import config_hash
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.report.comparison import best_per_sparsity, settings_of
 from admm_exp.report.figures.comparison import draw_comparison
-from admm_exp.sweep.job import Job, finished_reports, job_path, read_job, write_job
+from admm_exp.sweep.finished import FinishedReports
+from admm_exp.sweep.job import Job, job_path, read_job, write_job
 from admm_exp.sweep.tables import finished_rows, sweep_page, write_sweep
 from admm_exp.sweep.terminal import SweepTerminal
 from admm_exp.sweep.watch import Watch, job_accuracy, job_row
 from admm_exp.tracking.address import without_password
 from admm_exp.tracking.mlflow_tracker import open_tracker
 from admm_exp.tracking.provenance import ask_git, command
-from admm_exp.tracking.queries import Held, look_up
+from admm_exp.tracking.queries import earlier_sweep, finished_among
 from admm_exp.tracking.tracker import NullTracker, Tracker
 
 ARTIFACTS = Path("outputs/artifacts")
@@ -31,6 +32,7 @@ LOST = "its process died: killed, or out of memory"
 OVER_WELL = ("finished", "reused", "stopped")
 
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
+Reports = Callable[[Iterable[str]], dict[str, Path]]
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Story:
         folder: Where it is kept.
         tracker: The parent run.
         terminal: Who watches.
-        reports: Finished runs by configuration hash.
+        reports: Finds the reports of finished runs by configuration hash.
         jobs: All jobs that are over.
         launched: Number of jobs that a launcher has had.
     """
@@ -63,7 +65,7 @@ class Story:
     folder: Path
     tracker: Tracker
     terminal: SweepTerminal
-    reports: dict[str, Path]
+    reports: Reports
     jobs: list[Job] = field(default_factory=list)
     launched: int = 0
 
@@ -75,7 +77,9 @@ class Story:
             launch: Runs the jobs of these overrides, numbered from its second argument on, and
                 returns when all are over.
         """
-        jobs = [self._job(plan) for plan in planned]
+        keys = [config_hash(plan.config) for plan in planned]
+        reports = self.reports(keys)
+        jobs = [self._job(plan, key, reports) for plan, key in zip(planned, keys, strict=True)]
         missing = [index for index, job in enumerate(jobs) if not job.is_over]
         for job in jobs:
             if job.is_over:
@@ -130,11 +134,11 @@ class Story:
             self.tracker.finish("FAILED", text)
             raise SystemExit(f"error: {text}; the same command runs them again")
 
-    def _job(self, plan: Planned) -> Job:
-        key, parent = config_hash(plan.config), self.tracker.run_id
-        if key not in self.reports:
+    def _job(self, plan: Planned, key: str, reports: Mapping[str, Path]) -> Job:
+        parent = self.tracker.run_id
+        if key not in reports:
             return Job(plan.name, key, parent, limits=plan.limits)
-        folder = str(self.reports[key].parent)
+        folder = str(reports[key].parent)
         return Job(plan.name, key, parent, status="reused", run_dir=folder)
 
 
@@ -153,14 +157,14 @@ def open_story(
     Raises:
         AdmmExpError: The store cannot be used; nothing is written.
     """
-    held = None
+    earlier = None
     if config.tracking.name != "none":
-        held = look_up(config.tracking_uri, config.experiment_name, ARTIFACTS, identity)
-    reports = {} if config.force else _reusable(held, Path(master.hydra.sweep.dir))
+        earlier = earlier_sweep(config.tracking_uri, config.experiment_name, ARTIFACTS, identity)
+    reports = _reusable(config, Path(master.hydra.sweep.dir))
     folder = claim_folder(master)
     tags = {"kind": "sweep", "grid": title, "sweep_hash": identity, "command": shown_command()}
     shown = config.name or title
-    tracker = _open_parent(config, shown, folder, tags, None if config.force else held)
+    tracker = _open_parent(config, shown, folder, tags, None if config.force else earlier)
     OmegaConf.save(master, folder / "multirun.yaml")
     terminal = SweepTerminal(total)
     terminal.started(shown, folder)
@@ -215,17 +219,28 @@ def checked(composed: DictConfig, given: Sequence[str]) -> ExperimentConfig:
     return check_config(settings, given)
 
 
-def _reusable(held: Held | None, sweep_dir: Path) -> dict[str, Path]:
-    """Find finished runs by configuration hash; where runs are tracked, those in the store."""
-    runs = Path("outputs").absolute()
+def _reusable(config: ExperimentConfig, sweep_dir: Path) -> Reports:
+    """Prepare to find finished runs; where runs are tracked, those in the store alone count."""
+    if config.force:
+        return lambda keys: {}
+    outputs = Path("outputs").absolute()
     places = ("runs/*", "sweeps/*/*", "searches/*/*")
-    folders = [folder for place in places for folder in runs.glob(place)]
-    accepted = None if held is None else held.finished
-    return finished_reports([*folders, *sweep_dir.glob("*")], accepted)
+    folders = [folder for place in places for folder in outputs.glob(place)]
+    reports = FinishedReports([*folders, *sweep_dir.glob("*")])
+
+    def of(keys: Iterable[str]) -> dict[str, Path]:
+        found = list(reports.of(keys))
+        if config.tracking.name != "none":
+            run_ids = [report.run_id for report in found if report.run_id]
+            known = finished_among(config.tracking_uri, config.experiment_name, run_ids)
+            found = [report for report in found if report.run_id in known]
+        return {report.config_hash: report.path for report in found}
+
+    return of
 
 
 def _open_parent(
-    config: ExperimentConfig, title: str, folder: Path, tags: dict[str, str], held: Held | None
+    config: ExperimentConfig, title: str, folder: Path, tags: dict[str, str], run_id: str | None
 ) -> Tracker:
     if config.tracking.name == "none":
         return NullTracker()
@@ -240,7 +255,7 @@ def _open_parent(
             tags=tags
             | {"run_dir": str(folder)}
             | ({"mlflow.source.git.commit": commit} if commit else {}),
-            run_id=held.sweep_run_id if held else None,
+            run_id=run_id,
         )
     except Exception:
         folder.rmdir()

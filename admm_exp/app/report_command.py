@@ -62,6 +62,7 @@ def write_comparison(settings: ReportSettings) -> Path:
         TrackingError: If the runs cannot be read, or none has finished.
     """
     from admm_exp.report.figures.comparison import draw_comparison
+    from admm_exp.report.figures.panels import rows_in_detail
     from admm_exp.report.page.page import comparison_page
     from admm_exp.tracking.runs import read_runs
     from admm_exp.tracking.view import run_links
@@ -71,6 +72,7 @@ def write_comparison(settings: ReportSettings) -> Path:
         settings.experiment_name,
         parent=settings.parent,
         among=settings.filter,
+        detailed=rows_in_detail,
     )
     name = "-".join(filter(None, (found.experiment, settings.parent)))
     folder = Path(settings.output or Path("outputs/reports", re.sub(r"[^\w.-]", "_", name)))
@@ -101,6 +103,8 @@ def _facts(settings: ReportSettings, found: "Selection") -> dict[str, str]:
     facts["written"] = datetime.now().strftime("%Y-%m-%d %H:%M")
     if found.repeats:
         facts["left out"] = f"{found.repeats} older runs with the settings of a newer one"
-    if missing := sum("iterations" not in row for row in found.rows):
-        facts["without curves"] = f"{missing} runs, whose report.json cannot be reached from here"
+    if found.without_report:
+        facts["without curves"] = (
+            f"{found.without_report} of the runs shown, whose report.json cannot be reached here"
+        )
     return facts

@@ -10,6 +10,7 @@ A row is a plain mapping that describes one finished run: `run_id`, `run_name`, 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from statistics import median
 from typing import Any
@@ -68,10 +69,10 @@ def settings_of(rows: Sequence[Row]) -> list[Setting]:
     """
     needed = ("accuracy", "rho", "sparsity")
     complete = [row for row in rows if all(row.get(name) is not None for name in needed)]
-    names = _swept(complete)
+    described = [_described(row) for row in complete]
+    names = _swept(described)
     groups: dict[tuple[str, float, float], list[Row]] = {}
-    for row in complete:
-        known = _described(row)
+    for row, known in zip(complete, described, strict=True):
         series = ", ".join(f"{name}={known[name]}" for name in names if name in known)
         key = (series, float(row["sparsity"]), float(row["rho"]))
         groups.setdefault(key, []).append(row)
@@ -147,18 +148,21 @@ def _sparsity(setting: Setting) -> float:
 def _described(row: Row) -> dict[str, str]:
     fields = {name: row[name] for name in SERIES if row.get(name) is not None}
     known = {"method": "admm"} | fields | dict(row.get("settings") or {})
-    return {
-        key: str(value)
-        for key, value in known.items()
-        if key not in AXES | INCIDENTAL and key.rpartition(".")[2] != "seed"
-    }
+    return {key: str(value) for key, value in known.items() if _tells_apart(key)}
 
 
-def _swept(rows: Sequence[Row]) -> list[str]:
+@cache
+def _tells_apart(key: str) -> bool:
+    return key not in AXES | INCIDENTAL and key.rpartition(".")[2] != "seed"
+
+
+def _swept(described: Sequence[Mapping[str, str]]) -> list[str]:
     """List what varies beside rho, sparsity and seed; `model` stands for all of `model.*`."""
-    described = [_described(row) for row in rows]
-    names = dict.fromkeys(name for known in described for name in known)
-    varying = [name for name in names if len({d[name] for d in described if name in d}) > 1]
+    values: dict[str, set[str]] = {}
+    for known in described:
+        for name, value in known.items():
+            values.setdefault(name, set()).add(value)
+    varying = [name for name, different in values.items() if len(different) > 1]
     heads = {name for name in varying if "." not in name}
     return sorted(
         name

@@ -6,7 +6,6 @@ The file is the one channel between them that works under every launcher.
 import json
 import os
 import time
-from collections.abc import Container, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -116,31 +115,6 @@ def end_job(path: Path, status: Status, error: str | None = None) -> None:
     if not job.is_over:
         seconds = time.time() - job.started if job.started else 0.0
         write_job(path, replace(job, status=status, seconds=seconds, error=error))
-
-
-def finished_reports(
-    folders: Iterable[Path], accepted: Container[str] | None = None
-) -> dict[str, Path]:
-    """Find the newest report of every configuration.
-
-    Args:
-        folders: Folders of runs.
-        accepted: MLflow runs that count; None counts all reports.
-
-    Returns:
-        Configuration hash -> report.json.
-    """
-    found: dict[str, Path] = {}
-    reports = [path for folder in folders for path in folder.glob("report.json")]
-    for path in sorted(reports, key=lambda path: path.stat().st_mtime):
-        try:
-            report = json.loads(path.read_text())
-            run_id, key = report["mlflow"]["run_id"], report["config_hash"]
-        except (OSError, ValueError, KeyError, TypeError):  # cut off, or not ours
-            continue
-        if report["status"] == "finished" and (accepted is None or run_id in accepted):
-            found[str(key)] = path
-    return found
 
 
 class JobObserver(History):

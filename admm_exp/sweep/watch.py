@@ -1,7 +1,9 @@
 """Following a sweep's jobs while a launcher has them."""
 
 import json
+import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from admm_exp.sweep.job import Job, Status, end_job, read_job
 from admm_exp.sweep.terminal import SweepTerminal
 
 POLL_SECONDS = 0.2
+# Of thousands of jobs the looking itself takes a while; it may take a twentieth of the time.
+PAUSES_PER_LOOK = 20
 
 
 class Watch:
@@ -24,6 +28,7 @@ class Watch:
     def __init__(self, paths: Sequence[Path], terminal: SweepTerminal) -> None:
         self._terminal = terminal
         self._seen = {path: read_job(path) for path in paths}
+        self._open: dict[Path, object] = dict.fromkeys(paths)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
@@ -42,16 +47,33 @@ class Watch:
             end_job(path, status, error)
 
     def _follow(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
+        pause_seconds = POLL_SECONDS
+        while not self._stop.wait(pause_seconds):
+            start = time.perf_counter()
             self._look()
+            took = time.perf_counter() - start
+            pause_seconds = max(POLL_SECONDS, PAUSES_PER_LOOK * took)
 
     def _look(self) -> None:
-        for path, seen in self._seen.items():
-            job = self._seen[path] = read_job(path)
+        """Read the files that changed, of jobs that were not over when they were last read."""
+        for path, version in list(self._open.items()):
+            found = _version(path)
+            if found == version:
+                continue
+            seen, job = self._seen[path], read_job(path)
+            self._seen[path], self._open[path] = job, found
             for message in job.warnings[len(seen.warnings) :]:
                 self._terminal.job_warned(job, message)
             if job.status != seen.status:
                 self._terminal.job_changed(job, job_accuracy(job))
+            if job.is_over:
+                del self._open[path]
+
+
+def _version(path: Path) -> object:
+    """Tell versions of a file apart that is replaced whole: a new one is another file."""
+    found = os.stat(path)
+    return found.st_ino, found.st_mtime_ns
 
 
 def job_row(job: Job) -> dict[str, Any]:

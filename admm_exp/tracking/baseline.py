@@ -1,14 +1,13 @@
 """One MLflow run for a dense network, however many runs start from it."""
 
 import time
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from admm_exp.tracking import limits
 from admm_exp.tracking.owner import owner_tags
-from admm_exp.tracking.queries import search
+from admm_exp.tracking.stored_runs import stored_runs
 from admm_exp.tracking.tracker import Baseline
 
 if TYPE_CHECKING:
@@ -31,8 +30,8 @@ def share_baseline(
     among = f"tags.dense_key = '{baseline.key}' and attributes.status = 'FINISHED'"
     baseline.lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(baseline.lock, timeout=LOCK_SECONDS):
-        found = next(islice(search(client, experiment, among), 1), None)
-        baseline_id = found.info.run_id if found else _create(client, experiment, baseline)
+        found = next(stored_runs(client, experiment, among, (), page=1), None)
+        baseline_id = found.run_id if found else _create(client, experiment, baseline)
     client.set_tag(run_id, "baseline_run_id", baseline_id)
 
 

@@ -25,7 +25,7 @@ from admm_exp.tracking.journal import (
 from admm_exp.tracking.owner import owner_tags
 from admm_exp.tracking.queries import close_lost
 from admm_exp.tracking.sender import Sender
-from admm_exp.tracking.store import experiment_id, opened
+from admm_exp.tracking.store import experiment_id, opened, writing
 from admm_exp.tracking.tracker import Baseline, RunStatus, Tracker
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ def open_tracker(
             experiment = experiment_id(client, experiment_name, artifact_root)
             if parent_run_id is None:  # a sweep has looked already
                 close_lost(client, experiment)
-            run = client.create_run(experiment, run_name=run_name, tags=all_tags | parent)
+            with writing(uri):
+                run = client.create_run(experiment, run_name=run_name, tags=all_tags | parent)
         else:
             run = _reopened(client, run_id)
             stored.update(_points_of(client, run))

@@ -1,44 +1,34 @@
 """What a store already holds: finished runs, an unfinished sweep, runs whose process died."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from admm_exp.tracking.address import absolute_uri, require_reachable
 from admm_exp.tracking.owner import has_died
 from admm_exp.tracking.store import experiment_id, opened
+from admm_exp.tracking.stored_runs import StoredRun, runs_by_id, stored_runs
 from admm_exp.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
-PAGE = 1000
 LOST = "its process died without a word: killed, or out of memory"
 
 
-@dataclass(frozen=True)
-class Held:
-    """What a store holds of a sweep.
-
-    Args:
-        finished: Ids of the experiment's finished runs.
-        sweep_run_id: Parent run of an earlier start of the same sweep that is over.
-    """
-
-    finished: frozenset[str]
-    sweep_run_id: str | None
-
-
-def look_up(tracking_uri: str, experiment_name: str, artifact_root: Path, sweep_hash: str) -> Held:
-    """Ask a store what it holds of a sweep, and close runs whose process died.
+def earlier_sweep(
+    tracking_uri: str, experiment_name: str, artifact_root: Path, sweep_hash: str
+) -> str | None:
+    """Find the parent run of an earlier start of a sweep, and close runs whose process died.
 
     Args:
         tracking_uri: Where MLflow keeps runs.
         experiment_name: The experiment, created if missing.
         artifact_root: Folder for artifacts of a store without a server.
         sweep_hash: Names the set of jobs.
+
+    Returns:
+        Its id; None if the sweep is new or its earlier start is still running.
 
     Raises:
         TrackingError: The store cannot be reached or used.
@@ -48,12 +38,34 @@ def look_up(tracking_uri: str, experiment_name: str, artifact_root: Path, sweep_
     with opened(uri, artifact_root) as client:
         experiment = experiment_id(client, experiment_name, artifact_root)
         close_lost(client, experiment)
-        runs = search(client, experiment, "attributes.status = 'FINISHED' and tags.kind = 'run'")
-        finished = frozenset(str(run.info.run_id) for run in runs)
         same = f"tags.kind = 'sweep' and tags.sweep_hash = '{sweep_hash}'"
-        over = (run for run in search(client, experiment, same) if run.info.status != "RUNNING")
+        over = (run for run in _search(client, experiment, same) if run.status != "RUNNING")
         earlier = next(over, None)
-    return Held(finished, None if earlier is None else str(earlier.info.run_id))
+    return None if earlier is None else earlier.run_id
+
+
+def finished_among(
+    tracking_uri: str, experiment_name: str, run_ids: Sequence[str]
+) -> frozenset[str]:
+    """Return those of the runs that an experiment holds as finished; no others are read.
+
+    Args:
+        tracking_uri: Where MLflow keeps runs.
+        experiment_name: The experiment.
+        run_ids: The runs.
+
+    Raises:
+        TrackingError: The store cannot be reached or used.
+    """
+    if not run_ids:
+        return frozenset()
+    with opened(absolute_uri(tracking_uri), Path()) as client:
+        found = client.get_experiment_by_name(experiment_name)
+        if found is None:
+            return frozenset()
+        done = "attributes.status = 'FINISHED' and tags.kind = 'run'"
+        runs = runs_by_id(client, str(found.experiment_id), run_ids, done)
+        return frozenset(run.run_id for run in runs)
 
 
 def close_lost_children(tracker: Tracker) -> None:
@@ -79,24 +91,11 @@ def close_lost(client: "MlflowClient", experiment: str, parent_run_id: str | Non
     among = "attributes.status = 'RUNNING'"
     if parent_run_id is not None:
         among += f" and tags.`mlflow.parentRunId` = '{parent_run_id}'"
-    for run in list(search(client, experiment, among)):
-        if has_died(run.data.tags):
-            client.set_tag(run.info.run_id, "error", LOST)
-            client.set_terminated(run.info.run_id, "KILLED")
+    for run in list(_search(client, experiment, among)):
+        if has_died(run.tags):
+            client.set_tag(run.run_id, "error", LOST)
+            client.set_terminated(run.run_id, "KILLED")
 
 
-def search(client: "MlflowClient", experiment: str, among: str) -> Iterator["Run"]:
-    """Yield an experiment's runs, newest first.
-
-    Args:
-        client: Client of the store.
-        experiment: Id of the experiment.
-        among: MLflow's filter.
-    """
-    token = None
-    while True:
-        page = client.search_runs([experiment], among, max_results=PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
+def _search(client: "MlflowClient", experiment: str, among: str) -> Iterator[StoredRun]:
+    return stored_runs(client, experiment, among, ("tags",))

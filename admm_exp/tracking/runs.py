@@ -2,13 +2,15 @@
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from admm_exp.errors import TrackingError
 from admm_exp.tracking.address import (
@@ -18,13 +20,14 @@ from admm_exp.tracking.address import (
     without_password,
 )
 from admm_exp.tracking.store import brief_requests, opened
+from admm_exp.tracking.stored_runs import StoredRun, stored_runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment, Run
+    from mlflow.entities import Experiment
 
-PAGE = 1000
 DOWNLOADS_AT_ONCE = 8
+REPORT = "report.json"
 FINAL = (
     *("accuracy", "accuracy_after_cut", "accuracy_drop", "val_accuracy", "macs", "params"),
     *("flops_ratio", "latency_ms"),
@@ -42,6 +45,7 @@ class Selection:
         rows: Finished runs, as `admm_exp.report.comparison` describes them, newest first.
         unfinished: Name, status and error of every other run.
         repeats: Finished runs left out because a newer run has the same settings.
+        without_report: Rows whose report.json was asked for and cannot be reached from here.
     """
 
     experiment: str
@@ -49,6 +53,10 @@ class Selection:
     rows: list[dict[str, Any]]
     unfinished: list[dict[str, str]]
     repeats: int
+    without_report: int = 0
+
+
+Rows = list[dict[str, Any]]
 
 
 def read_runs(
@@ -57,6 +65,7 @@ def read_runs(
     *,
     parent: str | None = None,
     among: str | None = None,
+    detailed: Callable[[Rows], Sequence[Mapping[str, Any]]] = lambda rows: rows,
 ) -> Selection:
     """Read the finished runs of an experiment, with residuals and channels from report.json.
 
@@ -65,6 +74,7 @@ def read_runs(
         experiment_name: The experiment; ignored if `parent` is given.
         parent: Id of a sweep's run; its children alone are read.
         among: MLflow's filter, such as "params.model = 'resnet8'".
+        detailed: Chooses the rows whose report.json is read, a file each; all if not given.
 
     Raises:
         TrackingError: The store, the experiment, the parent or the filter is wrong, or nothing has
@@ -75,17 +85,23 @@ def read_runs(
     with brief_requests():
         experiment = _experiment(client, experiment_name, parent)
         runs = [run for run in _search(client, experiment, parent, among) if _is_job(run)]
-        finished = [run for run in runs if run.info.status == "FINISHED"]
-        newest: dict[str, Run] = {}
+        finished = [run for run in runs if run.status == "FINISHED"]
+        newest: dict[str, StoredRun] = {}
         for run in finished:
-            newest.setdefault(run.data.tags.get("config_hash", run.info.run_id), run)
+            newest.setdefault(run.tags.get("config_hash", run.run_id), run)
         rows = [row_of(run) for run in newest.values()]
-        _add_details(client, rows)
-    unfinished = [_unfinished(run) for run in runs if run.info.status != "FINISHED"]
+        places = {run.run_id: run.artifact_uri for run in newest.values()}
+        chosen = {row["run_id"] for row in detailed(rows)}
+        without_report = _add_details(
+            client, [row for row in rows if row["run_id"] in chosen], places
+        )
+    unfinished = [_unfinished(run) for run in runs if run.status != "FINISHED"]
     if not rows:
         raise TrackingError(_nothing_finished(experiment.name, parent, among, unfinished))
     repeats = len(finished) - len(rows)
-    return Selection(experiment.name, experiment.experiment_id, rows, unfinished, repeats)
+    return Selection(
+        experiment.name, experiment.experiment_id, rows, unfinished, repeats, without_report
+    )
 
 
 def open_store(uri: str) -> "MlflowClient":
@@ -123,20 +139,20 @@ def find_experiment(client: "MlflowClient", name: str) -> "Experiment":
     raise TrackingError(f"experiment_name={name} is not in {where}; {hint}")
 
 
-def row_of(run: "Run") -> dict[str, Any]:
+def row_of(run: StoredRun) -> dict[str, Any]:
     """Turn a run into a row: its settings and what it reached."""
-    params, metrics, tags = run.data.params, run.data.metrics, run.data.tags
+    params, metrics, tags = run.params, run.metrics, run.tags
     row: dict[str, Any] = {
-        "run_id": run.info.run_id,
-        "run_name": run.info.run_name,
+        "run_id": run.run_id,
+        "run_name": run.name,
         "rho": _number(params.get("rho")),
         "sparsity": _number(params.get("sparsity")),
         "seed": int(params.get("seed", 0)),
         "method": params.get("method", tags.get("method", "admm")),
-        "status": run.info.status,
+        "status": run.status,
         "run_dir": tags.get("run_dir"),
         "primal_residual": metrics.get("admm/primal_residual"),
-        "settings": dict(params),
+        "settings": params,
     }
     row |= {name: params.get(name) for name in NAMES}
     row |= {name: metrics.get(f"final/{name}") for name in FINAL}
@@ -163,66 +179,75 @@ def _experiment(client: "MlflowClient", name: str, parent: str | None) -> "Exper
 
 def _search(
     client: "MlflowClient", experiment: "Experiment", parent: str | None, among: str | None
-) -> Iterator["Run"]:
+) -> Iterator[StoredRun]:
     from mlflow.exceptions import MlflowException
 
     conditions = [] if parent is None else [f"tags.`mlflow.parentRunId` = '{parent}'"]
     conditions += [among] if among else []
-    token = None
-    while True:
-        try:
-            page = client.search_runs(
-                [experiment.experiment_id],
-                " and ".join(conditions),
-                max_results=PAGE,
-                order_by=["attributes.start_time DESC"],
-                page_token=token,
-            )
-        except MlflowException as error:
-            if error.error_code != "INVALID_PARAMETER_VALUE" or not among:
-                raise
-            reason = str(error).partition(": ")[2].splitlines()[0].rstrip(".")
-            raise TrackingError(
-                f"filter={among} is not a filter of MLflow ({reason}): write it like "
-                "filter=\"params.model = 'resnet8'\""
-            ) from None
-        yield from page
-        token = page.token
-        if not token:
-            return
+    try:
+        yield from stored_runs(client, experiment.experiment_id, " and ".join(conditions))
+    except MlflowException as error:
+        if error.error_code != "INVALID_PARAMETER_VALUE" or not among:
+            raise
+        reason = str(error).partition(": ")[2].splitlines()[0].rstrip(".")
+        raise TrackingError(
+            f"filter={among} is not a filter of MLflow ({reason}): write it like "
+            "filter=\"params.model = 'resnet8'\""
+        ) from None
 
 
-def _is_job(run: "Run") -> bool:
-    return bool(run.data.tags.get("kind", "run") == "run")
+def _is_job(run: StoredRun) -> bool:
+    return run.tags.get("kind", "run") == "run"
 
 
-def _add_details(client: "MlflowClient", rows: list[dict[str, Any]]) -> None:
+def _add_details(client: "MlflowClient", rows: Rows, places: Mapping[str, str]) -> int:
+    """Add what stands in report.json alone, and return how many rows have none within reach."""
+    missing = 0
     with TemporaryDirectory() as folder, ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
-        reports = pool.map(lambda row: _report(client, row["run_id"], Path(folder)), rows)
-        for row, report in zip(rows, reports, strict=True):
-            if report is not None:
-                dense = report["models"]["dense"]
-                row["iterations"] = report["admm"]["iterations"]
-                row["layers"] = report["layers"]
-                row["dense_macs"], row["dense_accuracy"] = dense["macs"], dense["test_accuracy"]
+
+        def read(row: dict[str, Any]) -> dict[str, Any] | None:
+            place = Path(folder, row["run_id"])
+            return _report(client, places[row["run_id"]], place)
+
+        for row, report in zip(rows, pool.map(read, rows), strict=True):
+            if report is None:
+                missing += 1
+                continue
+            dense = report["models"].get("original", report["models"]["dense"])
+            row["iterations"] = report["admm"]["iterations"]
+            row["layers"] = report["layers"]
+            row["dense_macs"], row["dense_accuracy"] = dense["macs"], dense["test_accuracy"]
+    return missing
 
 
-def _report(client: "MlflowClient", run_id: str, folder: Path) -> dict[str, Any] | None:
-    """Fetch a run's report.json; None if this machine cannot reach it."""
+def _report(client: "MlflowClient", artifact_uri: str, place: Path) -> dict[str, Any] | None:
+    """Read a run's report.json; None if this machine cannot reach it.
+
+    Args:
+        client: Client of the store.
+        artifact_uri: Where the run's files are; a folder of this machine is read as it is, since
+            MLflow asks the store twice for every file.
+        place: Folder for a download, not there yet.
+    """
     from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    place = folder / run_id
-    place.mkdir()
     with suppress(MlflowException, OSError, ValueError):
-        path = Path(client.download_artifacts(run_id, "report.json", str(place)))
+        parts = urlsplit(artifact_uri)
+        if parts.scheme in ("", "file"):
+            path = Path(url2pathname(parts.path) if parts.scheme else artifact_uri, REPORT)
+        else:
+            place.mkdir()
+            files = get_artifact_repository(artifact_uri, tracking_uri=client.tracking_uri)
+            path = Path(files.download_artifacts(REPORT, str(place)))
         report: dict[str, Any] = json.loads(path.read_text())
         return report
     return None
 
 
-def _unfinished(run: "Run") -> dict[str, str]:
-    error = run.data.tags.get("error", "")
-    return {"run_name": run.info.run_name, "status": run.info.status, "error": error}
+def _unfinished(run: StoredRun) -> dict[str, str]:
+    error = run.tags.get("error", "")
+    return {"run_name": run.name, "status": run.status, "error": error}
 
 
 def _nothing_finished(

@@ -33,7 +33,9 @@ QUIET_MLFLOW = {
 
 @contextmanager
 def opened(uri: str, artifact_root: Path) -> Iterator["MlflowClient"]:
-    """Hold the store's lock and yield its client, with a fresh SQLite store initialised first.
+    """Yield a store's client, with a fresh SQLite store initialised first.
+
+    Reading needs no lock; `writing` keeps processes that create runs from each other.
 
     Args:
         uri: Absolute tracking URI.
@@ -44,7 +46,7 @@ def opened(uri: str, artifact_root: Path) -> Iterator["MlflowClient"]:
     """
     try:
         _load_mlflow()
-        with brief_requests(), _lock(uri):
+        with brief_requests():
             with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
                 client = _connect(uri, artifact_root)
             yield client
@@ -71,7 +73,8 @@ def experiment_id(client: "MlflowClient", name: str, artifact_root: Path) -> str
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            found = client.get_experiment(client.create_experiment(name, location))
+            with writing(client.tracking_uri):
+                found = client.get_experiment(client.create_experiment(name, location))
         except MlflowException:
             # Another process may have created it meanwhile.
             found = client.get_experiment_by_name(name)
@@ -85,6 +88,19 @@ def experiment_id(client: "MlflowClient", name: str, artifact_root: Path) -> str
         )
     prepare_view(client, found)
     return str(found.experiment_id)
+
+
+def writing(uri: str) -> AbstractContextManager[object]:
+    """Hold the lock of an SQLite store, which many processes may want to write to at once.
+
+    Args:
+        uri: Absolute tracking URI; other stores need no lock.
+    """
+    database = sqlite_file(uri)
+    if database is None:
+        return nullcontext()
+    database.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{database}.lock", timeout=LOCK_SECONDS)
 
 
 @contextmanager
@@ -131,21 +147,19 @@ def _load_mlflow() -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
-def _lock(uri: str) -> AbstractContextManager[object]:
-    database = sqlite_file(uri)
-    if database is None:
-        return nullcontext()
-    database.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(f"{database}.lock", timeout=LOCK_SECONDS)
-
-
 def _connect(uri: str, artifact_root: Path) -> "MlflowClient":
     from mlflow import MlflowClient
 
     database = sqlite_file(uri)
-    if database is not None and not (database.exists() and database.stat().st_size):
-        _initialise(database, artifact_root)
+    if database is not None and not _is_ready(database):
+        with writing(uri):
+            if not _is_ready(database):
+                _initialise(database, artifact_root)
     return MlflowClient(tracking_uri=uri)
+
+
+def _is_ready(database: Path) -> bool:
+    return database.exists() and database.stat().st_size > 0
 
 
 def _initialise(database: Path, artifact_root: Path) -> None:

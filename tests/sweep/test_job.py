@@ -1,5 +1,4 @@
 import json
-import os
 from pathlib import Path
 
 from admm_exp.sweep.job import (
@@ -7,18 +6,10 @@ from admm_exp.sweep.job import (
     begin_job,
     end_job,
     find_job,
-    finished_reports,
     job_path,
     read_job,
     write_job,
 )
-
-
-def write_report(folder: Path, key: str, run_id: str | None, status: str = "finished") -> Path:
-    folder.mkdir(parents=True)
-    report = {"status": status, "config_hash": key, "mlflow": {"run_id": run_id}}
-    (folder / "report.json").write_text(json.dumps(report))
-    return folder / "report.json"
 
 
 def test_a_job_comes_back_as_it_was_written(tmp_path: Path) -> None:
@@ -62,15 +53,3 @@ def test_a_run_knows_its_job(tmp_path: Path) -> None:
         begin_job(job_path(tmp_path, number), tmp_path / f"run{number}")
     assert find_job(tmp_path / "run1") == job_path(tmp_path, 1)
     assert find_job(tmp_path / "run2") is None
-
-
-def test_the_newest_finished_report_of_a_configuration_is_found(tmp_path: Path) -> None:
-    old = write_report(tmp_path / "old", "a", "1")
-    new = write_report(tmp_path / "new", "a", "2")
-    os.utime(old, (1, 1))
-    write_report(tmp_path / "bad", "b", "3", status="running")
-    (tmp_path / "cut").mkdir()
-    (tmp_path / "cut" / "report.json").write_text('{"status": "fin')
-    folders = list(tmp_path.iterdir())
-    assert finished_reports(folders) == {"a": new}
-    assert finished_reports(folders, accepted={"1"}) == {"a": old}

@@ -55,7 +55,7 @@ def test_a_filter_chooses_runs(uri):
 
 
 def test_more_runs_than_a_page_are_all_read(uri, monkeypatch):
-    monkeypatch.setattr("admm_exp.tracking.runs.PAGE", 1)
+    monkeypatch.setattr("admm_exp.tracking.stored_runs.PAGE", 1)
     assert rhos(read_runs(uri, "made-up").rows) == [0.25, 0.5]
 
 
@@ -86,3 +86,15 @@ def test_a_missing_store_is_not_created(tmp_path):
     with pytest.raises(TrackingError, match=r"there is no store at .*: run admm-exp here first"):
         read_runs(store_uri(tmp_path / "none"), "made-up")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_reports_of_the_chosen_runs_alone_are_read(tmp_path):
+    log_runs(tmp_path, [row(rho, **details()) for rho in (0.1, 0.2)])
+    found = read_runs(store_uri(tmp_path), "made-up", detailed=lambda rows: rows[:1])
+    assert ["iterations" in r for r in found.rows] == [True, False]
+    assert found.without_report == 0
+
+
+def test_reports_out_of_reach_are_counted(tmp_path):
+    log_runs(tmp_path, [row(0.1, **details()), row(0.2)])
+    assert read_runs(store_uri(tmp_path), "made-up").without_report == 1

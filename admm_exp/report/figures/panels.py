@@ -29,7 +29,21 @@ if TYPE_CHECKING:
 
 COLUMNS = 3
 MAX_PANELS = 24
+MAX_LINES = 10
 MAX_LAYERS = 60
+
+
+def rows_in_detail(rows: Sequence[Row]) -> list[Row]:
+    """Choose the runs whose curves and layers the figures show.
+
+    Args:
+        rows: one mapping a finished run, which need not have `iterations` and `layers` yet.
+    """
+    settings = settings_of(rows)
+    curved = _most_accurate([s for s in settings if _curved(s)])
+    shown = [row for setting in curved for row in setting.rows[:MAX_LINES]]
+    shown += [setting.rows[0] for setting in _best_spread_out(settings)]
+    return list({id(row): row for row in shown}.values())
 
 
 def residuals(rows: Sequence[Row], path: Path) -> None:
@@ -37,11 +51,13 @@ def residuals(rows: Sequence[Row], path: Path) -> None:
 
     Args:
         rows: One mapping a finished run, with `iterations`; the 24 most accurate settings are
-            shown.
+            shown, 10 seeds of each.
         path: PNG to write.
     """
-    known = [s for s in settings_of(rows) if any(row.get("iterations") for row in s.rows)]
+    settings = settings_of(rows)
+    known = [s for s in settings if any(row.get("iterations") for row in s.rows)]
     shown = _most_accurate(known)
+    total = max(len(known), sum(_curved(s) for s in settings))
     lines = -(-len(shown) // COLUMNS)
     with figure_at(path, 1.1 + 2.1 * lines) as figure:
         grid = figure.subplots(lines, COLUMNS, sharex=True, sharey=True, squeeze=False)
@@ -58,8 +74,8 @@ def residuals(rows: Sequence[Row], path: Path) -> None:
             panels[index].set_xlabel("ADMM iteration" if is_last else "")
         for line in grid:
             line[0].set_ylabel("residual (log)")
-        left_out = f": the {len(shown)} most accurate of {len(known)} settings"
-        title = "ADMM residuals" + (left_out if len(known) > len(shown) else "")
+        left_out = f": the {len(shown)} most accurate of {total} settings"
+        title = "ADMM residuals" + (left_out if total > len(shown) else "")
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=2)
@@ -72,8 +88,10 @@ def kept_channels(rows: Sequence[Row], path: Path) -> None:
         rows: One mapping a finished run, with `layers`; the first run of a setting is shown.
         path: PNG to write.
     """
-    known = [s for s in settings_of(rows) if any(row.get("layers") for row in s.rows)]
-    best = _spread_out(best_per_sparsity(known), 2 * COLUMNS)
+    settings = settings_of(rows)
+    known = [s for s in settings if any(row.get("layers") for row in s.rows)]
+    has_layers = {id(s) for s in known}
+    best = [s for s in _best_spread_out(settings) if id(s) in has_layers] or _best_spread_out(known)
     layers = [next(row["layers"] for row in s.rows if row.get("layers")) for s in best]
     columns = min(COLUMNS, len(best))
     lines = -(-len(best) // columns)
@@ -93,16 +111,17 @@ def kept_channels(rows: Sequence[Row], path: Path) -> None:
 
 def _curves(axes: "Axes", setting: Setting) -> None:
     labelled = False
-    for row in setting.rows:
-        iterations = row.get("iterations") or []
+    curved = [row["iterations"] for row in setting.rows if row.get("iterations")]
+    for iterations in curved[:MAX_LINES]:
         steps = column(iterations, "iteration")
         for name, color in (("primal", BLUE), ("dual", VERMILION)):
             values = positive(column(iterations, f"{name}_residual"))
             label = "" if labelled else f"{name} residual"
             axes.plot(steps, values, color=color, linewidth=1.4, label=label)
-        labelled = labelled or bool(iterations)
+        labelled = True
     series = f"\n{shortened(setting.series)}" if setting.series else ""
-    axes.set_title(_name(setting) + series, fontsize=9.5)
+    left_out = f"\n{MAX_LINES} of {len(setting.rows)} runs" if len(setting.rows) > MAX_LINES else ""
+    axes.set_title(_name(setting) + left_out + series, fontsize=9.5)
 
 
 def _bars(axes: "Axes", layers: Sequence[Row]) -> None:
@@ -122,8 +141,17 @@ def _bars(axes: "Axes", layers: Sequence[Row]) -> None:
 
 def _most_accurate(settings: Sequence[Setting]) -> list[Setting]:
     judge = judged_by(settings)
-    kept = sorted(settings, key=lambda s: -s.mean(judge))[:MAX_PANELS]
-    return [setting for setting in settings if setting in kept]
+    kept = {id(s) for s in sorted(settings, key=lambda s: -s.mean(judge))[:MAX_PANELS]}
+    return [setting for setting in settings if id(setting) in kept]
+
+
+def _curved(setting: Setting) -> bool:
+    """Say whether a setting has residuals, which only ADMM leaves."""
+    return any(row.get("primal_residual") is not None for row in setting.rows)
+
+
+def _best_spread_out(settings: Sequence[Setting]) -> list[Setting]:
+    return _spread_out(best_per_sparsity(settings), 2 * COLUMNS)
 
 
 def _spread_out(settings: Sequence[Setting], count: int) -> list[Setting]:
