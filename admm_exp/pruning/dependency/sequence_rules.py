@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from admm_exp.pruning.dependency.attention import ATTENTIONS
 from admm_exp.pruning.dependency.flow import Flow
-from admm_exp.pruning.dependency.labels import FIXED
+from admm_exp.pruning.dependency.labels import FIXED, compact
 from admm_exp.pruning.dependency.layer_rules import made_by
 from admm_exp.pruning.dependency.operation_rules import contract
 
@@ -147,11 +147,34 @@ def attention(
     if scale is None and widths is not None and widths.shape[-1] > 1:
         flow.labels.keep(widths, f"{flow.here} scales by the width of a head")
     weights = contract(flow, flow.codes(query), _transposed(flow.codes(key)))
+    if attn_mask is not None:
+        weights = _masked(flow, weights, attn_mask)
+    if weights is not None:  # a head without queries and keys attends to all alike
+        weights = flow.shift(weights, f"softmax in {flow.here}")
     flow.mark(outputs, None)
     result = contract(flow, weights, flow.codes(value))
     if result is not None:
         flow.mark(outputs, result)
     return outputs
+
+
+def _masked(flow: Flow, weights: Tensor | None, mask: Tensor) -> Tensor | None:
+    """Tie what is added to the logits, as a learnt bias of every head, to the heads."""
+    codes = flow.codes(mask)
+    if weights is None:
+        flow.keep_all([mask], f"{flow.here} adds it to the logits of all heads")
+        return None
+    shape = _aligned(mask, weights.dim())
+    by_head = any(w > 1 < m for w, m in zip(weights.shape, shape, strict=True))
+    if codes is not None and (by_head or codes.numel() > 1):
+        return compact(flow.labels.unite(weights, codes.reshape(_aligned(codes, weights.dim()))))
+    if by_head:
+        flow.labels.keep(weights, f"{flow.here} adds a constant of its own to every head")
+    return weights
+
+
+def _aligned(tensor: Tensor, n_dims: int) -> tuple[int, ...]:
+    return (1,) * (n_dims - tensor.dim()) + tuple(tensor.shape)
 
 
 def _transposed(codes: Tensor | None) -> Tensor | None:

@@ -1,8 +1,10 @@
 """From a support to a smaller network, and the proof that nothing was lost."""
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +15,23 @@ from admm_exp.errors import SurgeryError
 from admm_exp.pruning.surgery.groups import PrunableGroup, Slice
 from admm_exp.pruning.surgery.removal import remove_channels_
 
-MAX_ABS_DIFFERENCE = 1e-3
+MAX_RELATIVE_DIFFERENCE = 1e-3
+"""Largest difference of a right cut, relative to the spread of the outputs."""
+ROUNDING = 1e-2
+"""Least spread of outputs as a fraction of the largest: below it rounding is all that is seen."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the outputs of two networks are apart.
+
+    Args:
+        absolute: Largest absolute difference over all outputs.
+        relative: The largest over the outputs, each as a fraction of its standard deviation.
+    """
+
+    absolute: float
+    relative: float
 
 
 @torch.no_grad()
@@ -76,37 +94,38 @@ def max_abs_difference(masked: nn.Module, small: nn.Module, inputs: Tensor) -> f
         The largest absolute difference over all outputs.
 
     Raises:
-        SurgeryError: If the networks disagree by more than 1e-3 or the cut one does not run.
+        SurgeryError: If the networks disagree by more than 1e-3 of the spread of the outputs, the
+            outputs are NaN, or the cut network does not run.
     """
-    difference, _ = _compared(masked, small, inputs)
-    if not difference <= MAX_ABS_DIFFERENCE:
+    found = compare(masked, small, inputs)
+    if not found.relative <= MAX_RELATIVE_DIFFERENCE:
         raise SurgeryError(
-            f"the cut network differs from the masked one by {difference:.2g}, more than "
-            f"{MAX_ABS_DIFFERENCE:g}: a removed channel was not zero everywhere"
+            f"the cut network differs from the masked one by {found.absolute:.2g}, "
+            f"{100 * found.relative:.2g} % of the spread of the outputs and more than "
+            f"{100 * MAX_RELATIVE_DIFFERENCE:g} %: a removed channel was not zero everywhere"
         )
-    return difference
-
-
-def relative_difference(masked: nn.Module, small: nn.Module, inputs: Tensor) -> float:
-    """Compare the masked and the cut network on the same inputs, both in evaluation mode.
-
-    Returns:
-        The largest absolute difference over all outputs as a fraction of the largest output.
-
-    Raises:
-        SurgeryError: If the cut network does not run.
-    """
-    difference, largest = _compared(masked, small, inputs)
-    return difference / largest if largest else difference
+    return found.absolute
 
 
 @torch.inference_mode()
-def _compared(masked: nn.Module, small: nn.Module, inputs: Tensor) -> tuple[float, float]:
+def compare(masked: nn.Module, small: nn.Module, inputs: Tensor) -> Difference:
+    """Run both networks on the same inputs, both in evaluation mode.
+
+    Raises:
+        SurgeryError: If the outputs are NaN or the cut network does not run.
+    """
     modes = {m: m.training for network in (masked, small) for m in network.modules()}
     try:
         with _full_precision():
             expected = masked.eval()(inputs)
-            difference = _difference(expected, small.eval()(inputs))
+            if any(bool(t.isnan().any()) for t in tree_leaves(expected)):
+                raise SurgeryError(
+                    "the outputs of the network are NaN before anything is cut: no cut can be "
+                    "compared with them"
+                )
+            return _difference(expected, small.eval()(inputs))
+    except SurgeryError:
+        raise
     except Exception as error:  # a cut network fails in any way
         raise SurgeryError(
             f"the network does not run after the cut: {_describe(error)}; "
@@ -115,19 +134,28 @@ def _compared(masked: nn.Module, small: nn.Module, inputs: Tensor) -> tuple[floa
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return difference, max(float(t.abs().max()) for t in tree_leaves(expected))
 
 
-def _difference(expected: Any, got: Any) -> float:
+def _difference(expected: Any, got: Any) -> Difference:
     if isinstance(expected, Tensor):
         if expected.shape != got.shape:
             raise ValueError(f"outputs of shape {tuple(got.shape)}, not {tuple(expected.shape)}")
-        return float((expected - got).abs().max())
+        return _of_tensors(expected, got)
     if isinstance(expected, Mapping):
         return _difference(list(expected.values()), list(got.values()))
-    return float(
-        torch.tensor([_difference(*pair) for pair in zip(expected, got, strict=True)]).max()
-    )
+    parts = [_difference(*pair) for pair in zip(expected, got, strict=True)]
+    return Difference(max(p.absolute for p in parts), max(p.relative for p in parts))
+
+
+def _of_tensors(expected: Tensor, got: Tensor) -> Difference:
+    """Compare entries; infinite ones must be the same."""
+    apart = torch.where(expected == got, 0.0, (expected - got).abs()).nan_to_num_(nan=math.inf)
+    finite = expected[expected.isfinite()]
+    absolute = float(apart.max())
+    if not absolute or not len(finite):
+        return Difference(absolute, absolute)
+    floor = ROUNDING * float(finite.abs().max())
+    return Difference(absolute, absolute / max(float(finite.std(correction=0)), floor))
 
 
 def _describe(error: Exception) -> str:

@@ -1,0 +1,123 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from support.networks import randomise_
+from torch import nn
+
+from admm_exp.errors import ModelError, SurgeryError
+from admm_exp.pruning.surgery.find import find_groups
+from admm_exp.pruning.surgery.proof import _half
+from admm_exp.pruning.surgery.surgery import compare, max_abs_difference
+
+
+class Attention(nn.Module):
+    """Scaled dot products with 4 heads of width 8 and a bias on the logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(32, 32) for _ in range(4))
+
+    def forward(self, x, bias):
+        n, t, _ = x.shape
+        q, k, v = (f(x).view(n, t, -1, 8).transpose(1, 2) for f in (self.q, self.k, self.v))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.o(y.transpose(1, 2).reshape(n, t, -1))
+
+
+class SharedBias(nn.Module):
+    """Two attentions that add one learnt bias to their logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.bias, self.a, self.b = nn.Parameter(torch.randn(1, 4, 6, 6)), Attention(), Attention()
+        self.fc = nn.Linear(32, 10)
+
+    def forward(self, x):
+        x = x + self.a(x, self.bias)
+        return self.fc((x + self.b(x, self.bias)).mean(1))
+
+
+def groups_of(model, inputs):
+    return {group.name: group for group in find_groups(model, inputs).groups}
+
+
+def test_heads_of_attentions_that_share_a_bias_live_and_die_together():
+    group = groups_of(randomise_(SharedBias()), torch.randn(2, 6, 32))["a.q"]
+    assert {"a.q", "a.k", "a.v", "b.q", "b.k", "b.v"} <= set(group.producers)
+    assert ("bias", 1) in {(name, dim) for name, dim, _ in group.parts}
+    assert group.n_units == 4
+
+
+class FixedBias(SharedBias):
+    def __init__(self):
+        super().__init__()
+        del self.bias
+        self.register_buffer("bias", torch.randn(1, 4, 6, 6))
+
+
+def test_heads_with_a_fixed_bias_each_stay():
+    with pytest.raises(ModelError, match=r"a\.q: .*adds a constant of its own to every head"):
+        find_groups(FixedBias(), torch.randn(2, 6, 32))
+
+
+def test_groups_of_one_size_draw_units_of_their_own():
+    model = nn.Sequential(*(nn.Linear(32, 32) for _ in range(3)))
+    first, second = (_half(group) for group in find_groups(model, torch.randn(2, 32)).groups)
+    assert first.sum() == second.sum() == 16
+    assert not torch.equal(first, second)
+
+
+class Scaled(nn.Module):
+    def __init__(self, network, scale, shift=0.0):
+        super().__init__()
+        self.network, self.scale, self.shift = network, scale, shift
+
+    def forward(self, inputs):
+        outputs = self.network(inputs)
+        return self.scale * torch.cat([outputs[:, :1] + self.shift, outputs[:, 1:]], 1)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_difference_is_judged_by_the_spread_of_the_outputs(scale):
+    torch.manual_seed(0)
+    network, inputs = nn.Linear(4, 5), torch.randn(16, 4)
+    max_abs_difference(Scaled(network, scale), Scaled(network, scale, 1e-4), inputs)
+    with pytest.raises(SurgeryError, match="of the spread of the outputs"):
+        max_abs_difference(Scaled(network, scale), Scaled(network, scale, 1e-2), inputs)
+
+
+def test_relative_difference_is_the_largest_over_the_outputs_each_by_its_own_spread():
+    class Two(nn.Module):
+        def __init__(self, shift):
+            super().__init__()
+            self.shift = shift
+
+        def forward(self, x):
+            return 1e3 * x, 1e-3 * x + self.shift
+
+    found = compare(Two(0.0), Two(1e-3), torch.randn(1000))
+    assert found.absolute == pytest.approx(1e-3, rel=1e-3)
+    assert found.relative == pytest.approx(1.0, rel=0.1)
+
+
+def test_nan_outputs_of_the_network_itself_are_called_that():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[1].bias[0] = float("nan")
+    with pytest.raises(SurgeryError, match="NaN before anything is cut"):
+        max_abs_difference(model, model, torch.randn(3, 4))
+
+
+def test_infinite_outputs_must_be_infinite_in_both_networks():
+    class Blocked(nn.Module):
+        def __init__(self, column):
+            super().__init__()
+            self.column = column
+
+        def forward(self, x):
+            return x.index_fill(1, torch.tensor([self.column]), float("-inf"))
+
+    inputs = torch.randn(8, 4)
+    assert max_abs_difference(Blocked(1), Blocked(1), inputs) == 0.0
+    with pytest.raises(SurgeryError):
+        max_abs_difference(Blocked(1), Blocked(2), inputs)
