@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from admm_exp.errors import CheckpointError, ModelError
-from admm_exp.pruning.dependency.attention import fit_attention_
+from admm_exp.pruning.dependency.attention import fit_attention_, fit_encoders_
+from admm_exp.pruning.dependency.norms import COUNTED, count_channels_, counted_channels
 from admm_exp.training.checkpoint import load_tensors, save_tensors, write_atomically
 
 STRUCTURE, WEIGHTS, PROGRAM = "model.json", "model.safetensors", "model.pt2"
@@ -40,6 +41,7 @@ def save_model(
     structure = {
         "builder": dict(builder),
         "attributes": _changed_attributes(_rebuilt(builder, dense), small),
+        "counted_channels": counted_channels(small),
         "input_shape": list(example.shape[1:]),
     }
     save_tensors(folder / WEIGHTS, small.state_dict())
@@ -86,6 +88,7 @@ def load(run_dir: str | Path, model: nn.Module | None = None) -> nn.Module:
     network = copy.deepcopy(model) if model is not None else _build(builder)
     try:
         _resize_(network, attributes, tensors)
+        _count_(network, structure.get("counted_channels", {}))
         network.load_state_dict(tensors)
     except (AttributeError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()
@@ -164,6 +167,15 @@ def _resize_(
         elif leaf in module._buffers:
             module._buffers[leaf] = torch.empty_like(tensor)
     fit_attention_(network)
+
+
+def _count_(network: nn.Module, counted: Mapping[str, Mapping[str, int]]) -> None:
+    for name, counts in counted.items():
+        for key, n in counts.items():
+            if key.partition(" ")[0] not in COUNTED or type(n) is not int or n < 1:
+                raise AttributeError(f"{name} cannot count {key} = {n!r}")
+        count_channels_(network.get_submodule(name), counts)
+    fit_encoders_(network)
 
 
 def _exported(small: nn.Module, example: Tensor) -> bytes:

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import wrap_torch_function
 
+from admm_exp.pruning.dependency.norms import CountsChannels
+
 
 class PrunedAttention(nn.MultiheadAttention):
     """What is left of an `nn.MultiheadAttention` once heads, or the width around them, are gone.
@@ -142,6 +144,19 @@ def fit_attention_(network: nn.Module) -> None:
             isinstance(module, PrunedAttention) for module in encoder.modules()
         ):
             encoder.use_nested_tensor = False  # only torch's own attention reads nested tensors
+
+
+def fit_encoders_(network: nn.Module) -> None:
+    """Keep torch's fused encoder layer away from norms that count channels: it would not count.
+
+    Args:
+        network: Any network, changed in place; layers without such norms stay as they are.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.TransformerEncoderLayer) and any(
+            isinstance(norm, CountsChannels) for norm in (layer.norm1, layer.norm2)
+        ):
+            layer.activation_relu_or_gelu = 0  # what it asks before it takes the fused way
 
 
 def _fit_(attention: Any) -> None:

@@ -1,7 +1,7 @@
 """What is known of the channels of a network while it runs."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ class Rows:
         codes: (n,) code of every row.
         is_unit: Whether the rows belong to the units, and not only read their channels.
         n_blocks: Blocks of a grouped convolution; its columns are counted over all of them.
+        is_count: Whether these are no rows but what a norm or mean of that name counts.
     """
 
     layer: str
@@ -33,6 +34,7 @@ class Rows:
     codes: Tensor
     is_unit: bool
     n_blocks: int = 1
+    is_count: bool = False
 
     @property
     def name(self) -> str:
@@ -68,6 +70,7 @@ class Flow:
         self._codes = WeakTensorKeyDictionary()
         self._elements: dict[str, Tensor] = {}
         self._shifts: list[tuple[Tensor, str]] = []
+        self._looks: set[tuple[str, str, int]] = set()
         self._owner: dict[int, tuple[str, str]] = {}
         for name, module in model.named_modules():
             for key, parameter in module.named_parameters(recurse=False):
@@ -147,8 +150,38 @@ class Flow:
         known = self.rows.get(key)
         codes = self.labels.unite(known.codes, rows.codes) if known else rows.codes
         is_unit = rows.is_unit or (known is not None and known.is_unit)
-        self.rows[key] = Rows(rows.layer, rows.tensor, rows.dim, codes, is_unit, rows.n_blocks)
+        self.rows[key] = replace(rows, codes=codes, is_unit=is_unit)
         return self.labels.find(codes)
+
+    def counts(self, function: str, dim: int, codes: Tensor) -> None:
+        """Note that the running layer has to count removed channels in a norm or mean.
+
+        Args:
+            function: Name of the function, as torch calls it.
+            dim: Dimension of the channels, counted from the last.
+            codes: (n,) codes of the channels; once removed they are zero, or what the layer
+                itself made of zeros.
+        """
+        self.require_zero(codes, within=self.here)
+        known = self.rows.get((self.running[-1], function, dim))
+        if known is not None and len(known.codes) != len(codes):
+            both = torch.cat([known.codes, codes])
+            self.labels.keep(both, f"{self.here} takes the {function} over several widths")
+        else:
+            self.add_rows(Rows(self.running[-1], function, dim, codes & ~1, False, is_count=True))
+
+    def looks(self, function: str, dims: Iterable[int]) -> None:
+        """Note a norm or mean over dimensions that lose nothing, also for the layers around it."""
+        self._looks |= {(layer, function, dim) for layer in self.running for dim in dims}
+
+    def settle(self) -> None:
+        """Decide at the end of a run what was open: entries of parameters, ambiguous counts."""
+        self.element_rows()
+        for key in [key for key in self._looks if key in self.rows]:
+            codes = self.rows[key].codes
+            self.labels.keep(
+                codes, f"{key[0] or 'the network'} takes the {key[1]} of several things"
+            )
 
     def produces(self, weight: Tensor, dim: int, codes: Tensor) -> None:
         """Note that rows of this weight make channels."""
@@ -161,8 +194,13 @@ class Flow:
             self._shifts.append((codes[is_new].unique(), cause))
         return torch.where(self.labels.is_fixed(codes), codes, codes | 1)
 
-    def require_zero(self, codes: Tensor) -> None:
-        """Keep the units of shifted entries: whoever reads them would miss a constant."""
+    def require_zero(self, codes: Tensor, within: str | None = None) -> None:
+        """Keep the units of shifted entries: whoever reads them would miss a constant.
+
+        Args:
+            codes: Codes of the entries.
+            within: A layer whose own shifts are allowed for.
+        """
         shifted = codes[(codes & 1) == 1]
         if len(shifted):
             wanted = self.labels.find(shifted) >> 1
@@ -171,6 +209,8 @@ class Flow:
                 for labels, cause in self._shifts
                 if torch.isin(self.labels.find(labels) >> 1, wanted).any()
             ]
+            if within is not None and all(cause.endswith(f" in {within}") for cause in causes):
+                return
             cause = causes[0] if causes else self.here
             self.labels.keep(shifted, f"its channels are not zero behind {cause} once removed")
 

@@ -11,6 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from admm_exp.pruning.dependency.flow import Flow, tensors_in
+from admm_exp.pruning.dependency.norms import as_written
 
 Rule = Callable[..., Any]
 
@@ -73,6 +74,7 @@ def follow(
     try:
         with (
             _names_of_running_layers(flow),
+            as_written(),
             torch.no_grad(),
             _Operations(flow, operation_rule),
             _Layers(flow, layer_rules),

@@ -29,6 +29,7 @@ class Site:
         is_unit: Whether the rows are scalars of the units; otherwise they only read them.
         units: (n,) the unit of every row, -1 for rows of other groups.
         n_blocks: Blocks of a grouped convolution whose columns these are.
+        is_count: Whether these are no rows but the channels that the norm or mean `tensor` counts.
     """
 
     layer: str
@@ -37,6 +38,7 @@ class Site:
     is_unit: bool
     units: Tensor
     n_blocks: int
+    is_count: bool = False
 
     @property
     def name(self) -> str:
@@ -94,7 +96,7 @@ def trace_groups(model: nn.Module, example_input: Tensor) -> list[TracedGroup]:
             ) from error
         if any(name not in flow.met for name, _ in model.named_parameters()):
             _follow_training(flow, example_input)
-    flow.element_rows()
+    flow.settle()
     return _Groups(flow).describe()
 
 
@@ -180,7 +182,15 @@ class _Groups:
             for position in groups[groups != NOWHERE].unique().tolist():
                 own = torch.where(groups == position, units, NOWHERE)
                 sites[position].append(
-                    Site(rows.layer, rows.tensor, rows.dim, rows.is_unit, own, rows.n_blocks)
+                    Site(
+                        layer=rows.layer,
+                        tensor=rows.tensor,
+                        dim=rows.dim,
+                        is_unit=rows.is_unit,
+                        units=own,
+                        n_blocks=rows.n_blocks,
+                        is_count=rows.is_count,
+                    )
                 )
         return sites
 

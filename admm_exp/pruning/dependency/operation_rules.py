@@ -8,6 +8,8 @@ from torch import Tensor
 
 from admm_exp.pruning.dependency.flow import Flow, tensors_in
 from admm_exp.pruning.dependency.labels import compact
+from admm_exp.pruning.dependency.norm_rules import moment
+from admm_exp.pruning.dependency.norms import MOMENTS
 from admm_exp.pruning.dependency.pointwise_rules import pointwise
 from admm_exp.pruning.dependency.shape_rules import join, move, rectangular, tied_parts
 
@@ -86,20 +88,7 @@ SPATIAL = (
     "grid_sampler",
     "max_unpool",
 )
-REDUCTIONS = {
-    "mean",
-    "sum",
-    "amax",
-    "amin",
-    "max",
-    "min",
-    "var",
-    "std",
-    "var_mean",
-    "std_mean",
-    "linalg_vector_norm",
-    "norm",
-}
+REDUCTIONS = {"sum", "amax", "amin", "max", "min", "linalg_vector_norm", "norm"}
 WITHIN = {"_softmax", "_log_softmax", "cumsum", "cumprod", "sort", "topk"}
 
 
@@ -150,14 +139,13 @@ def _rule_of(name: str, func: Any) -> Callable[..., Any] | None:
         (name in MOVES, move),
         (name in ("cat", "stack"), join),
         (name in POINTWISE or torch.Tag.pointwise in func.tags, pointwise),
+        (name in MOMENTS, moment),
         (name in REDUCTIONS, _reduce),
         (name in WITHIN, _within),
         (name.startswith(SPATIAL), _spatial),
         (name == "as_strided_", _restride),
         (name in ("mm", "bmm", "addmm", "baddbmm"), _matrix_product),
         (name == "glu", _glu),
-        (name == "native_layer_norm", _layer_norm),
-        (name == "native_group_norm", _group_norm),
     )
     return next((rule for applies, rule in rules if applies), None)
 
@@ -191,7 +179,7 @@ def _reduce(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
     if codes is None or not isinstance(listed, list | tuple | None):
         return None
     if any(codes.shape[d] > 1 for d in reduced):
-        if name == "sum":
+        if name in ("sum", "linalg_vector_norm", "norm"):  # zeros add nothing
             flow.require_zero(codes)
         else:
             flow.labels.keep(codes, f"{flow.here} takes the {name} over its channels")
@@ -253,20 +241,3 @@ def _glu(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
         return codes
     half = args[0].shape[dim] // 2
     return tied_parts(flow, codes, dim % codes.dim(), half).narrow(dim, 0, half)
-
-
-def _layer_norm(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
-    codes = flow.codes(args[0])
-    if codes is not None:
-        if any(size > 1 for size in codes.shape[-len(args[1]) :]):
-            flow.labels.keep(codes, f"it passes through {flow.here}, which mixes channels")
-        else:
-            codes = flow.shift(codes, flow.here)
-    return [codes, None, None]
-
-
-def _group_norm(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
-    codes = flow.codes(args[0])
-    if codes is not None:
-        flow.labels.keep(codes, f"it passes through {flow.here}, which mixes channels")
-    return [codes, None, None]

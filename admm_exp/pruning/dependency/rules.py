@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from admm_exp.pruning.dependency import layer_rules as layers
+from admm_exp.pruning.dependency import norm_rules as norms
 from admm_exp.pruning.dependency import sequence_rules as sequences
 from admm_exp.pruning.dependency.attention import attend
 
@@ -16,6 +17,9 @@ LAYER_RULES: dict[Any, Any] = {
     torch._C._nn.linear: layers.linear,
     F.batch_norm: layers.batch_norm,
     F.instance_norm: layers.instance_norm,
+    **dict.fromkeys((F.layer_norm, torch.layer_norm), norms.layer_norm),
+    **dict.fromkeys((F.rms_norm, torch.rms_norm), norms.rms_norm),
+    **dict.fromkeys((F.group_norm, torch.group_norm), norms.group_norm),
     F.multi_head_attention_forward: sequences.multi_head_attention,
     attend: sequences.multi_head_attention,
     F.scaled_dot_product_attention: sequences.attention,

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from admm_exp.pruning.dependency.attention import fit_attention_
+from admm_exp.pruning.dependency.attention import fit_attention_, fit_encoders_
 from admm_exp.pruning.dependency.graph import NOWHERE, Site
+from admm_exp.pruning.dependency.norms import count_channels_
 from admm_exp.pruning.surgery.groups import PrunableGroup
 
 
@@ -22,25 +23,41 @@ def remove_channels_(
         groups: Prunable groups.
         support: (n_units,) bool per group, True = kept.
     """
-    kept: dict[tuple[str, str, int], tuple[Tensor, int]] = {}
+    kept: dict[tuple[str, str, int], tuple[Tensor, Site]] = {}
     for group, own in zip(groups, support, strict=True):
         for site in group.sites:
             key = (site.layer, site.tensor, site.dim)
-            rows, _ = kept.get(key, (torch.ones(len(site.units), dtype=torch.bool), 1))
-            kept[key] = rows & _kept_rows(site, own.cpu()), site.n_blocks
+            rows, _ = kept.get(key, (torch.ones(len(site.units), dtype=torch.bool), site))
+            kept[key] = rows & _kept_rows(site, own.cpu()), site
     holders = _holders(model)
-    for (layer, tensor, dim), (rows, n_blocks) in kept.items():
-        if not rows.all():
+    for (layer, tensor, dim), (rows, site) in kept.items():
+        if rows.all():
+            continue
+        if site.is_count:
+            _count_(model.get_submodule(layer), tensor, dim, rows)
+        else:
             module = model.get_submodule(layer)
             old = getattr(module, tensor)
             places = holders.pop(id(old), [(module, tensor)])
-            new = _without(old, dim, rows, n_blocks)
+            new = _without(old, dim, rows, site.n_blocks)
             for place, name in places:
                 setattr(place, name, new)
             holders[id(new)] = places
     for layer in dict.fromkeys(key[0] for key in kept):
         _resize_(model.get_submodule(layer))
     fit_attention_(model)
+    fit_encoders_(model)
+
+
+def _count_(module: Any, function: str, dim: int, rows: Tensor) -> None:
+    """Let a norm or mean of this module count the channels that are gone."""
+    key = f"{function} {dim}"
+    count_channels_(module, {key: getattr(module, "counted_channels", {}).get(key, len(rows))})
+    shape = getattr(module, "normalized_shape", None)
+    if function in ("layer_norm", "rms_norm") and isinstance(shape, tuple) and -dim <= len(shape):
+        sizes = [*shape]
+        sizes[dim] = int(rows.sum())
+        module.normalized_shape = tuple(sizes)
 
 
 def _kept_rows(site: Site, support: Tensor) -> Tensor:
@@ -88,6 +105,8 @@ def _resize_(module: Any) -> None:
     elif isinstance(module, nn.modules.batchnorm._NormBase):
         tensors = (module.weight, module.running_mean)
         module.num_features = next((len(t) for t in tensors if t is not None), module.num_features)
+    elif isinstance(module, nn.GroupNorm):
+        module.num_channels = len(module.weight) if module.affine else module.num_channels
     elif isinstance(module, nn.PReLU):
         module.num_parameters = len(module.weight)
     elif isinstance(module, nn.Embedding):

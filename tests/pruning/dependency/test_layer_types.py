@@ -187,7 +187,7 @@ NETWORKS = {
             nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 5)
         ),
         VECTORS,
-        {"2"},
+        {"0", "2"},
     ),
     "depthwise_multiplier": (
         lambda: between(nn.Conv2d(8, 16, 3, padding=1, groups=8), channels=16),
