@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from support.toy import batches, mlp
 
 from admm_exp.admm.metrics import L2Norm
-from admm_exp.app.build import build_materials
+from admm_exp.app.build import build_components
 from admm_exp.app.main import conf_dir
 from admm_exp.app.wording import explain
 from admm_exp.config.check import check_config, known_keys
@@ -28,7 +28,7 @@ from admm_exp.phases.observers import Observers
 from admm_exp.phases.snapshot import SUFFIX, read_newest
 from admm_exp.pruning.budget.layers_file import read_layers
 from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.results import EpochRecord, History
+from admm_exp.results import EpochRecord
 
 NAMES = sorted(path.stem for path in conf_dir().rglob("*.yaml"))
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
@@ -76,7 +76,7 @@ def test_overrides(work: Path, n: int) -> None:
         try:
             composed = compose("config", overrides=overrides)
             plain: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
-            build_materials(check_config(plain, overrides), History())
+            build_components(check_config(plain, overrides))
         except Exception as error:
             text = explain(error)
             assert text.startswith("error: "), (overrides, text)

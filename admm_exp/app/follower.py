@@ -2,12 +2,8 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from admm_exp.training.processes import READY, WORK, launched
-
-if TYPE_CHECKING:
-    pass
 
 
 def follow() -> None:
@@ -16,7 +12,7 @@ def follow() -> None:
     Raises:
         AdmmExpError: What goes wrong in all processes, or in this one alone.
     """
-    from admm_exp.app.build import build_materials
+    from admm_exp.app.build import build_components
     from admm_exp.config.check import check_config
     from admm_exp.results import History
     from admm_exp.training.distribution import joined, told
@@ -27,12 +23,15 @@ def follow() -> None:
     if work is None:  # the first process has said why
         return
     config = check_config(work["settings"])
-    materials = build_materials(config, History(), team)
+    components = build_components(config, team)
     team.store.set(f"{READY}/{team.rank}", "")
     patience = config.trainer.patience_seconds
-    with joined(team.rank, team.world, team.store, materials.device, patience):
+    with joined(team.rank, team.world, team.store, components.device, patience):
+        from admm_exp.experiment.artifacts import Folders
         from admm_exp.experiment.run import find_checkpoint, run_experiment
+        from admm_exp.tracking.tracker import NullTracker
 
-        run_dir = Path(work["run_dir"])
-        earlier = find_checkpoint(config, materials, run_dir) if work["is_resumed"] else None
-        run_experiment(config, materials, run_dir, Path(work["cache_dir"]), earlier)
+        folders = Folders(Path(work["run_dir"]), Path(work["cache_dir"]))
+        is_resumed = work["is_resumed"]
+        earlier = find_checkpoint(config, components, folders.run_dir) if is_resumed else None
+        run_experiment(config, components, folders, History(), NullTracker(), earlier=earlier)

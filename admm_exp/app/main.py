@@ -217,35 +217,39 @@ def _run_alone(
             settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
             # before torch is imported: a person waits for the answer
             config = check_config(settings, given)
-            from admm_exp.app.build import build_materials, open_tracking
+            from admm_exp.app.build import build_components, tracker_of
             from admm_exp.report.terminal import Terminal
             from admm_exp.sweep.job import JobObserver
 
             terminal = Terminal()
             observer = terminal if path is None else JobObserver(path)
             team = others.enter_context(leading(config.trainer.devices, job is not None))
-            materials = build_materials(config, observer, team)
+            components = build_components(config, team)
+            from admm_exp.experiment.artifacts import Folders
             from admm_exp.experiment.run import find_checkpoint, run_experiment
 
-            earlier = find_checkpoint(config, materials, run_dir) if is_resumed else None
-            materials = open_tracking(config, materials, run_dir, job, is_resumed)
+            earlier = find_checkpoint(config, components, run_dir) if is_resumed else None
+            tracker = tracker_of(config, components.previous, run_dir, job, is_resumed)
         except Exception:
             if job is None and not is_resumed:
                 _remove_unused(run_dir)
             raise
         from admm_exp.tracking.run_status import tracked
 
-        folders = {"run_dir": str(run_dir), "cache_dir": str(CACHE_DIR)}
-        work = {"settings": settings, "is_resumed": is_resumed} | folders
+        places = {"run_dir": str(run_dir), "cache_dir": str(CACHE_DIR)}
+        work = {"settings": settings, "is_resumed": is_resumed} | places
         try:
             with (
-                tracked(materials.tracker),
-                team.working(work, materials.device, config.trainer.patience_seconds),
+                tracked(tracker),
+                team.working(work, components.device, config.trainer.patience_seconds),
                 _room_in(run_dir),
             ):
                 if job is None:
                     terminal.started(config)
-                report = run_experiment(config, materials, run_dir, CACHE_DIR, earlier)
+                folders = Folders(run_dir, CACHE_DIR)
+                report = run_experiment(
+                    config, components, folders, observer, tracker, earlier=earlier
+                )
         finally:
             terminal.close()
     if job is None:

@@ -29,7 +29,7 @@ def _plan(composed: DictConfig) -> None:
     if path.exists():
         raise ConfigError(f"output={path} exists already: choose another name")
 
-    from admm_exp.app.build import build_materials
+    from admm_exp.app.build import build_components
     from admm_exp.config.check import check_config
     from admm_exp.experiment.preflight import planned_layers
     from admm_exp.pruning.budget.layers_file import layers_text
@@ -37,7 +37,7 @@ def _plan(composed: DictConfig) -> None:
 
     config = check_config(settings, HydraConfig.get().overrides.task)
     terminal = Terminal()
-    plan, layers, choice = planned_layers(config, build_materials(config, terminal))
+    plan, layers, choice = planned_layers(config, build_components(config))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("x") as file:
         file.write(layers_text(plan, layers))

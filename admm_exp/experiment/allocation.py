@@ -13,7 +13,7 @@ from admm_exp.admm.metrics import Metric
 from admm_exp.config.hashes import digest
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import CheckpointError, ConfigError
-from admm_exp.experiment.components import Materials
+from admm_exp.experiment.components import Components
 from admm_exp.experiment.environment import device_name
 from admm_exp.experiment.functions import CALIBRATION_BATCHES
 from admm_exp.phases.cached_measurement import DAMAGE, measured_once
@@ -127,30 +127,30 @@ def _asked_of_layers(config: ExperimentConfig) -> LayerSettings:
 
 
 def constrain(
-    config: ExperimentConfig, materials: Materials, model: nn.Module, layers: LayerSettings
+    config: ExperimentConfig, components: Components, model: nn.Module, layers: LayerSettings
 ) -> ConstrainedModel:
     """Put a network, on any device, under the constraints that the settings ask for."""
     device = next(model.parameters()).device
     return ConstrainedModel(
         model,
-        materials.example_input().to(device),
+        components.example_input().to(device),
         sparsity=layers.default,
-        granularity=materials.granularity,
-        metric=materials.metric,
+        granularity=components.granularity,
+        metric=components.metric,
         rho=1.0,
         by_layer=layers.by_layer,
         exclude=layers.exclude,
         channel_multiple=config.channel_multiple,
-        prunable=None if materials.planner is None else materials.planner.prunable,
+        prunable=None if components.planner is None else components.planner.prunable,
     )
 
 
-def latency_budget(config: ExperimentConfig, materials: Materials) -> LatencyBudget | None:
+def latency_budget(config: ExperimentConfig, components: Components) -> LatencyBudget | None:
     """Read the time that the network may take; None if the settings do not limit it."""
     budget = config.budget
     if budget.latency is None:
         return None
-    return LatencyBudget(budget.latency, materials.example_input(), budget.latency_batch)
+    return LatencyBudget(budget.latency, components.example_input(), budget.latency_batch)
 
 
 def sensitivity_curves(

@@ -1,14 +1,11 @@
-"""What a run works with, and what its stages have made so far."""
+"""What the stages of a run make, one record a stage."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from admm_exp.config.settings import ExperimentConfig
-from admm_exp.experiment.components import Materials
-from admm_exp.phases.parts import Parts
 from admm_exp.phases.prune import Cut
 from admm_exp.pruning.budget.latency_budget import LatencyChoice
 from admm_exp.pruning.budget.sensitivity import Curve
@@ -16,47 +13,83 @@ from admm_exp.pruning.constrained import ConstrainedModel
 
 
 @dataclass(frozen=True)
-class Run:
-    """What all stages of a run work with.
+class Folders:
+    """Where a run puts what it makes.
 
     Args:
-        config: The settings.
-        materials: Data, network, metric, tracker.
-        parts: Functions that train, validate and optimize, and the observer.
-        run_dir: Folder of the run.
-        cache_dir: Folder of dense networks shared by runs.
+        run_dir: Its own folder.
+        cache_dir: Dense networks shared by runs.
     """
 
-    config: ExperimentConfig
-    materials: Materials
-    parts: Parts
     run_dir: Path
     cache_dir: Path
 
 
-@dataclass
-class Artifacts:
-    """What the stages of a run have made so far; a field is set by the stage that makes it.
+@dataclass(frozen=True)
+class Dense:
+    """The network before any pruning.
 
     Args:
-        models: Accuracies and cost of dense, pruned (recalibrated) and finetuned network.
-        dense: The trained network (stage dense); no later stage changes it.
-        dense_key: Names all that the dense network depends on (stage dense); None if it is that
-            of the run before.
-        curves: What every group costs (stage sparsify), if the budget is shared by it.
-        latency: The sparsities chosen by measuring (stage sparsify), if the budget is a latency.
-        constrained: The network ready to be cut, and its groups (stage sparsify).
-        before_cut: Accuracies of that network, and what ended its training if that is a question.
-        cut: What the cut did (stage cut).
-        small: The small network (stage cut), trained in place by stage finetune.
+        network: The trained network; no later stage changes it.
+        key: Names all that it depends on; None if it is that of the run before.
+        measured: Its accuracies and cost.
     """
 
-    models: dict[str, dict[str, Any]] = field(default_factory=dict)
-    dense: nn.Module = field(init=False)
-    dense_key: str | None = None
-    curves: tuple[Curve, ...] = ()
-    latency: LatencyChoice | None = None
-    constrained: ConstrainedModel = field(init=False)
-    before_cut: dict[str, Any] = field(init=False)
-    cut: Cut = field(init=False)
-    small: nn.Module = field(init=False)
+    network: nn.Module
+    key: str | None
+    measured: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """A copy of the dense network that is ready to be cut.
+
+    Args:
+        constrained: The network, its groups and their support.
+        before_cut: Its accuracies, and what ended its training if that is a question.
+        curves: What every group costs, if the budget is shared by it.
+        latency: The sparsities chosen by measuring, if the budget is a latency.
+    """
+
+    constrained: ConstrainedModel
+    before_cut: dict[str, Any]
+    curves: tuple[Curve, ...]
+    latency: LatencyChoice | None
+
+
+@dataclass(frozen=True)
+class Small:
+    """The network without the removed units.
+
+    Args:
+        network: What the last training starts from, and trains in place.
+        cut: What the cut did.
+        is_fresh: Whether the network starts from random weights, not from those of the cut.
+        measured: Accuracies and cost right after the cut: pruned, and recalibrated if it was.
+    """
+
+    network: nn.Module
+    cut: Cut
+    is_fresh: bool
+    measured: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """What a run has made.
+
+    Args:
+        dense: The network before.
+        sparse: The network ready to be cut.
+        small: The network after, trained.
+        models: Accuracies and cost by name, in the order in which they came about.
+    """
+
+    dense: Dense
+    sparse: Sparse
+    small: Small
+    models: dict[str, dict[str, Any]]
+
+    def networks(self) -> dict[str, nn.Module]:
+        """Name the networks before and after."""
+        return {"dense": self.dense.network, "small": self.small.network}

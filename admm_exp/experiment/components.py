@@ -1,4 +1,4 @@
-"""What an experiment is made of."""
+"""What a run works with: built once, complete, and the same for all stages."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,15 +14,13 @@ from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.data.dataset import Dataset
 from admm_exp.experiment.previous import PreviousRun
 from admm_exp.methods.method import Method
-from admm_exp.phases.observers import Observer
 from admm_exp.pruning.budget.planner import Planner
-from admm_exp.tracking.tracker import Tracker
-from admm_exp.training.loop import EvaluateFn, TrainFn, evaluate
+from admm_exp.training.loop import EvaluateFn, TrainFn
 
 
 @dataclass(frozen=True)
-class Materials:
-    """Data, network, metric, method, device, and who watches.
+class Components:
+    """Data, network, granularity, metric, method, device, and the user's functions.
 
     Args:
         dataset: Data on the device.
@@ -30,14 +28,12 @@ class Materials:
             the run before.
         builder: What `build_model` calls: `_target_` and arguments.
         granularity: What the units are that are pruned.
+        planner: Channel groups of the network; None below the channel, where nothing is cut.
         metric: Score of the units.
         method: How the network gets small.
         rho_policy: Chooses rho of every ADMM iteration.
         device: Where training takes place.
-        tracker: Where parameters, curves and files go.
-        observers: Who else sees the run, such as the terminal.
-        planner: Channel groups of the network; None below the channel, where nothing is cut.
-        previous: The run that this one starts from.
+        previous: The run that this one starts from, if it starts from one.
         train_fn: The user's (model, optimizer, epoch) -> loss or None, in place of ours.
         evaluate_fn: (model, batches) -> accuracy in [0, 1] or Evaluation.
     """
@@ -46,17 +42,20 @@ class Materials:
     build_model: Callable[[], nn.Module]
     builder: Mapping[str, Any]
     granularity: Channel | Partition
+    planner: Planner | None
     metric: Metric
     method: Method
     rho_policy: RhoPolicy
     device: torch.device
-    tracker: Tracker
-    observers: tuple[Observer, ...] = ()
-    planner: Planner | None = None
-    previous: PreviousRun | None = None
-    train_fn: TrainFn | None = None
-    evaluate_fn: EvaluateFn = evaluate
+    previous: PreviousRun | None
+    train_fn: TrainFn | None
+    evaluate_fn: EvaluateFn
 
     def example_input(self) -> Tensor:
         """Make one blank sample, (1, C, H, W) on the device."""
-        return torch.zeros(1, *self.dataset.shape, device=self.device)
+        return example_input(self.dataset, self.device)
+
+
+def example_input(dataset: Dataset, device: torch.device) -> Tensor:
+    """Make one blank sample of a data set, (1, C, H, W) on a device."""
+    return torch.zeros(1, *dataset.shape, device=device)

@@ -9,8 +9,8 @@ from torch import nn
 
 from admm_exp.config.settings import DistillationSettings, ExperimentConfig, TrainerSettings
 from admm_exp.data.dataset import Dataset
-from admm_exp.experiment.components import Materials
-from admm_exp.phases.observers import Observer
+from admm_exp.experiment.components import Components
+from admm_exp.phases.checkpoints import Checkpoints
 from admm_exp.phases.parts import Parts
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.distillation import Distillation
@@ -23,9 +23,15 @@ CALIBRATION_BATCHES = 4
 """At most, in every ADMM iteration, to see what a cut would cost."""
 
 
-def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer) -> Parts:
-    """Build the functions that all phases train, validate and optimize with."""
-    dataset, settings = materials.dataset, config.schedule.optimizer
+def parts_of(config: ExperimentConfig, components: Components, checkpoints: Checkpoints) -> Parts:
+    """Build the functions that all phases train, validate and optimize with.
+
+    Args:
+        config: The settings.
+        components: Data set and the user's functions.
+        checkpoints: Keeps what the phases do, and tells who watches.
+    """
+    dataset, settings = components.dataset, config.schedule.optimizer
     n_batches = min(CALIBRATION_BATCHES, config.schedule.recalibration_batches)
 
     def recalibrate(model: nn.Module) -> None:
@@ -33,8 +39,8 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
         recalibrate_(model, islice(dataset.train, n_batches))
 
     return Parts(
-        train_fn=_own_train_fn(materials) or _train_fn(dataset, cross_entropy, config.trainer),
-        validate_fn=lambda model: materials.evaluate_fn(model, dataset.val),
+        train_fn=_own_train_fn(components) or _train_fn(dataset, cross_entropy, config.trainer),
+        validate_fn=lambda model: components.evaluate_fn(model, dataset.val),
         optimizer_fn=lambda parameters, lr: average_gradients(
             build_optimizer(
                 settings.name,
@@ -45,7 +51,8 @@ def parts_of(config: ExperimentConfig, materials: Materials, observer: Observer)
                 nesterov=settings.nesterov,
             )
         ),
-        observer=observer,
+        observer=checkpoints,
+        progress=checkpoints,
         recalibrate_fn=recalibrate if n_batches else None,
         steps_per_epoch=len(dataset.train),
     )
@@ -83,13 +90,13 @@ def _train_fn(dataset: Dataset, loss_fn: LossFn, trainer: TrainerSettings) -> Tr
     return train_fn
 
 
-def _own_train_fn(materials: Materials) -> TrainFn | None:
-    own = materials.train_fn
+def _own_train_fn(components: Components) -> TrainFn | None:
+    own = components.train_fn
     if own is None:
         return None
 
     def train_fn(model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> Any:
-        materials.dataset.set_epoch(epoch)
+        components.dataset.set_epoch(epoch)
         return own(model, optimizer, epoch)
 
     return train_fn

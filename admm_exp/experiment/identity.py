@@ -12,29 +12,29 @@ from torch import nn
 
 from admm_exp.config.hashes import config_hash, content_hash, dataset_settings, digest
 from admm_exp.config.settings import ExperimentConfig
-from admm_exp.experiment.components import Materials
+from admm_exp.experiment.components import Components
 from admm_exp.experiment.environment import package_version
 from admm_exp.training.distribution import world_size
 
 PACKAGES = ("admm-exp", "torch", "torchvision")
 
 
-def dense_key(config: ExperimentConfig, materials: Materials, model: nn.Module) -> str:
+def dense_key(config: ExperimentConfig, components: Components, model: nn.Module) -> str:
     """Hash what a dense network depends on.
 
     Args:
         config: The settings.
-        materials: Data and device.
+        components: Data and device.
         model: The network, untrained; its code counts, its weights follow from the seed.
     """
     return digest(
         {
-            "data": materials.dataset.fingerprint,
+            "data": components.dataset.fingerprint,
             "dataset": dataset_settings(config),
             "model": config.model,
-            "train_fn": config.train_fn and [config.train_fn, code_digest(materials.train_fn)],
+            "train_fn": config.train_fn and [config.train_fn, code_digest(components.train_fn)],
             "validate_fn": config.validate_fn
-            and [config.validate_fn, code_digest(materials.evaluate_fn)],  # of curves kept there
+            and [config.validate_fn, code_digest(components.evaluate_fn)],  # of curves kept there
             "pretrained": content_hash(config.pretrained),
             "code": source_digest(model),
             "versions": {name: package_version(name) for name in PACKAGES},
@@ -45,28 +45,28 @@ def dense_key(config: ExperimentConfig, materials: Materials, model: nn.Module) 
             "precision": config.trainer.precision,
             "compile": config.trainer.compile,
             "seed": config.seed,
-            "device": materials.device.type,
+            "device": components.device.type,
             "processes": world_size(),
         }
     )
 
 
-def origin_of(config: ExperimentConfig, materials: Materials) -> dict[str, str]:
+def origin_of(config: ExperimentConfig, components: Components) -> dict[str, str]:
     """Say what a run depends on."""
     return {
         "settings": config_hash(config),
-        "data": materials.dataset.fingerprint,
+        "data": components.dataset.fingerprint,
         "torch": torch.__version__,
-        "device": materials.device.type,
+        "device": components.device.type,
         "admm-exp": str(package_version("admm-exp")),
-        "code": _code_of(materials),
+        "code": _code_of(components),
     }
 
 
-def _code_of(materials: Materials) -> str:
+def _code_of(components: Components) -> str:
     """Hash the files that a user may have edited between a stop and a resume."""
-    builder = pkgutil.resolve_name(materials.builder["_target_"])
-    parts = (builder, materials.train_fn, materials.evaluate_fn, materials.metric)
+    builder = pkgutil.resolve_name(components.builder["_target_"])
+    parts = (builder, components.train_fn, components.evaluate_fn, components.metric)
     return digest([code_digest(part) for part in parts if part is not None])
 
 

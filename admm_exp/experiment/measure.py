@@ -7,43 +7,42 @@ from typing import Any
 import torch
 from torch import nn
 
-from admm_exp.config.settings import Inference
+from admm_exp.config.settings import ExperimentConfig, Inference
 from admm_exp.experiment.allocation import latency_budget
-from admm_exp.experiment.artifacts import Artifacts, Run
-from admm_exp.experiment.components import Materials
+from admm_exp.experiment.artifacts import Artifacts
+from admm_exp.experiment.components import Components
 from admm_exp.export.inference import engines_for, inference_entry, time_inference
+from admm_exp.phases.observers import Observer
 from admm_exp.pruning.cost.cost import count_cost
 from admm_exp.pruning.cost.latency import LatencyRatio, measure_latency_ms
 from admm_exp.pruning.cost.timing import take_turns
 from admm_exp.training.loop import as_evaluation
 
 LATENCY_BATCHES = (1, 32)
-
-
 LATENCY_SECONDS = 0.05
-
-
 INFERENCE_ROUNDS, INFERENCE_TURN_SECONDS = 9, 0.05
 
 
-def measure_latencies(made: Artifacts, run: Run) -> LatencyRatio | None:
+def measure_latencies(
+    made: Artifacts, config: ExperimentConfig, components: Components, observer: Observer
+) -> LatencyRatio | None:
     """Time the networks, of which the cut and the finetuned one share an architecture.
 
     Returns:
         What the small network takes of the dense one's time, if that has a budget.
     """
-    networks = {"dense": made.dense, "small": made.small}
-    budget, batches = latency_budget(run.config, run.materials), set(LATENCY_BATCHES)
+    networks = made.networks()
+    budget, batches = latency_budget(config, components), set(LATENCY_BATCHES)
     reached = None
     if budget is not None:
         batches.add(budget.batch_size)
-        reached = budget.measure(made.small, made.dense)
+        reached = budget.measure(networks["small"], networks["dense"])
         if budget.is_missed_by(reached):
-            run.parts.observer.warned(
+            observer.warned(
                 f"{budget} was met when the sparsities were chosen; now the cut network takes "
                 f"{reached.value:.3f} (+- {reached.spread:.3f}) of the dense one's time"
             )
-    sample = run.materials.example_input()
+    sample = components.example_input()
     times = measure_latency_ms(networks, sample, sorted(batches), LATENCY_SECONDS)
     for name, column in made.models.items():
         if name != "original":  # keeps what its own run measured
@@ -51,22 +50,24 @@ def measure_latencies(made: Artifacts, run: Run) -> LatencyRatio | None:
     return reached
 
 
-def time_engines(made: Artifacts, materials: Materials, asked: Inference) -> dict[str, Any] | None:
+def time_engines(
+    made: Artifacts, components: Components, asked: Inference
+) -> dict[str, Any] | None:
     """Time both networks in every engine, if that is asked for."""
     if asked == Inference.eager:
         return None
-    networks, example = {"dense": made.dense, "small": made.small}, materials.example_input()
+    networks, example = made.networks(), components.example_input()
     clock = partial(take_turns, rounds=INFERENCE_ROUNDS, turn_seconds=INFERENCE_TURN_SECONDS)
     timings = time_inference(networks, example, clock, engines_for(example))
     macs = [made.models[name]["macs"] for name in ("dense", "finetuned")]
     return inference_entry(timings, macs[0] / macs[1])
 
 
-def accuracies(model: nn.Module, materials: Materials) -> dict[str, Any]:
+def accuracies(model: nn.Module, components: Components) -> dict[str, Any]:
     """Evaluate a network on validation and test data."""
     val, test = (
-        as_evaluation(materials.evaluate_fn(model, batches))
-        for batches in (materials.dataset.val, materials.dataset.test)
+        as_evaluation(components.evaluate_fn(model, batches))
+        for batches in (components.dataset.val, components.dataset.test)
     )
     return {
         "val_accuracy": val.accuracy,
@@ -75,7 +76,7 @@ def accuracies(model: nn.Module, materials: Materials) -> dict[str, Any]:
     }
 
 
-def measured(model: nn.Module, materials: Materials) -> dict[str, Any]:
+def measured(model: nn.Module, components: Components) -> dict[str, Any]:
     """Evaluate a network and count what it costs."""
-    cost = count_cost(model, torch.zeros(1, *materials.dataset.shape))
-    return accuracies(model, materials) | asdict(cost)
+    cost = count_cost(model, torch.zeros(1, *components.dataset.shape))
+    return accuracies(model, components) | asdict(cost)

@@ -7,15 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from admm_exp.config.hashes import config_hash, group_hash
 from admm_exp.config.settings import BudgetSettings, ExperimentConfig, Export
-from admm_exp.experiment.components import Materials
+from admm_exp.data.dataset import Dataset
+from admm_exp.experiment.artifacts import Artifacts, Small
+from admm_exp.experiment.components import Components
 from admm_exp.experiment.environment import describe_environment
 from admm_exp.export.onnx import save_onnx
 from admm_exp.export.saved_model import save_model
-from admm_exp.phases.prune import Cut
 from admm_exp.pruning.budget.sensitivity import Curve
 from admm_exp.pruning.cost.latency import LatencyRatio
 from admm_exp.pruning.surgery.groups import KeptGroup
@@ -26,18 +25,18 @@ from admm_exp.results import History
 from admm_exp.tracking.address import without_password
 from admm_exp.tracking.curves import epoch_metrics
 from admm_exp.tracking.params import run_params
-from admm_exp.tracking.tracker import Baseline
+from admm_exp.tracking.tracker import Baseline, Tracker
 
 
-def log_settings(config: ExperimentConfig, materials: Materials, rho: float) -> None:
+def log_settings(config: ExperimentConfig, dataset: Dataset, tracker: Tracker, rho: float) -> None:
     """Log the parameters and the data set of a run.
 
     Args:
         config: The settings.
-        materials: Data set and tracker.
+        dataset: What is trained on.
+        tracker: Where they go.
         rho: Penalty parameter of the first iteration.
     """
-    dataset, tracker = materials.dataset, materials.tracker
     tracker.log_params(run_params(asdict(config), rho))
     sizes = {split: getattr(dataset, split).n_samples for split in ("train", "val", "test")}
     profile = {"samples": sizes, "classes": dataset.num_classes, "shape": list(dataset.shape)}
@@ -46,7 +45,7 @@ def log_settings(config: ExperimentConfig, materials: Materials, rho: float) -> 
 
 def share_baseline(
     config: ExperimentConfig,
-    materials: Materials,
+    tracker: Tracker,
     entry: Path,
     dense: Mapping[str, Any],
     history: History,
@@ -55,14 +54,14 @@ def share_baseline(
 
     Args:
         config: The settings.
-        materials: Data set and tracker.
+        tracker: Of the run.
         entry: Cache entry of the dense network; its name says all that it depends on.
         dense: Accuracies and cost of the dense network.
         history: Epochs of the dense phase.
     """
     names = {part: getattr(config, part)["name"] for part in ("dataset", "model")}
     schedule = {"dense": asdict(config.schedule.dense)}
-    materials.tracker.share_baseline(
+    tracker.share_baseline(
         Baseline(
             key=entry.name,
             lock=entry.with_suffix(".baseline.lock"),
@@ -74,14 +73,13 @@ def share_baseline(
     )
 
 
-def origin(config: ExperimentConfig, materials: Materials) -> dict[str, Any]:
+def describe(config: ExperimentConfig, components: Components, tracker: Tracker) -> dict[str, Any]:
     """Record where a run comes from: settings, environment, MLflow run; no password."""
-    tracker = materials.tracker
     uri = tracker.tracking_uri
-    environment = describe_environment(materials.device)
+    environment = describe_environment(components.device)
     command = [without_password(word) for word in environment["command"]]
     shown = asdict(config) | {"tracking_uri": without_password(config.tracking_uri)}
-    dataset, previous = materials.dataset, materials.previous
+    dataset, previous = components.dataset, components.previous
     return {
         "config_hash": config_hash(config),
         "group": group_hash(config),
@@ -100,9 +98,9 @@ def origin(config: ExperimentConfig, materials: Materials) -> dict[str, Any]:
 
 def deliver(
     report: dict[str, Any],
-    materials: Materials,
-    dense: nn.Module,
-    small: nn.Module,
+    components: Components,
+    tracker: Tracker,
+    made: Artifacts,
     run_dir: Path,
     *,
     export: Export,
@@ -111,23 +109,22 @@ def deliver(
 
     Args:
         report: The numbers.
-        materials: What the run was made of.
-        dense: The network before the pruning.
-        small: The finetuned network.
+        components: What the run was made of.
+        tracker: Where copies go.
+        made: The networks before and after.
         run_dir: Folder of the run.
         export: What else the small network is written as.
     """
-    tracker = materials.tracker
-    on_cpu = copy.deepcopy(small).cpu()
+    on_cpu = copy.deepcopy(made.small.network).cpu()
     files = save_model(
         on_cpu,
-        materials.previous.build_original() if materials.previous else dense,
-        materials.builder,
-        materials.example_input().cpu(),
+        components.previous.build_original() if components.previous else made.dense.network,
+        components.builder,
+        components.example_input().cpu(),
         run_dir,
     )
     if export == Export.onnx:
-        files += save_onnx(on_cpu, materials.example_input().cpu(), run_dir)
+        files += save_onnx(on_cpu, components.example_input().cpu(), run_dir)
     report["files"] = sorted(path.name for path in files)
     figures = draw_all(report, run_dir / "figures")
     tracker.log_metrics(
@@ -146,11 +143,10 @@ def deliver(
 def build_report(
     models: Mapping[str, Mapping[str, Any]],
     admm: Mapping[str, Any],
-    cut: Cut,
+    small: Small,
     kept: Sequence[KeptGroup],
     history: History,
     *,
-    is_fresh: bool,
     epochs_before: int = 0,
 ) -> dict[str, Any]:
     """Put the results of a run together, as they stand in report.json.
@@ -159,27 +155,26 @@ def build_report(
         models: Dense, pruned, finetuned and, where it was asked for, recalibrated, in a later
             round also the original dense network: accuracies, cost and latency of each.
         admm: Rho and the accuracy before the cut.
-        cut: What the cut did.
+        small: What the cut did, and what the last training started from.
         kept: Groups that stayed whole.
         history: Epochs, iterations and phases of the run.
-        is_fresh: Whether the small network's training started from random weights.
         epochs_before: Epochs of the runs before this one.
     """
     return {
         "status": "finished",
         "models": dict(models),
         "surgery": {
-            "max_abs_difference": cut.max_abs_difference,
-            "groups": len(cut.layers),
-            "is_cut": cut.is_cut,
+            "max_abs_difference": small.cut.max_abs_difference,
+            "groups": len(small.cut.layers),
+            "is_cut": small.cut.is_cut,
         },
         "admm": {
             **admm,
             "warnings": history.warnings,
             "iterations": [asdict(record) for record in history.iterations],
         },
-        "epochs": count_epochs(history, is_fresh, epochs_before),
-        "layers": [asdict(layer) for layer in cut.layers],
+        "epochs": count_epochs(history, small.is_fresh, epochs_before),
+        "layers": [asdict(layer) for layer in small.cut.layers],
         "kept_groups": [asdict(group) for group in kept],
         "phases": [asdict(phase) for phase in history.phases],
         "history": [asdict(record) for record in history.epochs],

@@ -1,16 +1,14 @@
 """What can be known of an experiment before anything is trained."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
-from admm_exp.admm.partitions.channel import Channel
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import ConfigError, ModelError
-from admm_exp.experiment.allocation import constrain, latency_budget, planner_of, settle_layers
-from admm_exp.experiment.components import Materials
+from admm_exp.experiment.allocation import constrain, latency_budget, settle_layers
+from admm_exp.experiment.components import Components
 from admm_exp.pruning.budget.budget import Counts
 from admm_exp.pruning.budget.latency_budget import LatencyChoice
 from admm_exp.pruning.budget.planner import Plan
@@ -20,31 +18,38 @@ from admm_exp.training.pretrained import load_pretrained
 from admm_exp.training.seeding import seed_everything
 
 
-def planned(config: ExperimentConfig, materials: Materials) -> Materials:
-    """Find the channel groups and check that the network can be pruned as asked.
+def untrained(config: ExperimentConfig, build_model: Callable[[], nn.Module]) -> nn.Module:
+    """Build the network that a run starts from, on the CPU.
+
+    Raises:
+        CheckpointError: If the pretrained weights do not fit the network.
+    """
+    seed_everything(config.seed)
+    model = build_model()
+    if config.pretrained is not None:
+        load_pretrained(model, config.pretrained)
+    return model
+
+
+def check_network(config: ExperimentConfig, components: Components, model: nn.Module) -> None:
+    """Check that a network can be pruned as asked.
 
     The untrained network is masked and cut on random inputs, so that what cannot be cut is known
     before ADMM has spent its epochs.
 
-    Returns:
-        The materials, with the planner.
+    Args:
+        config: The settings.
+        components: Data, granularity, channel groups and metric.
+        model: The untrained network, on the CPU.
 
     Raises:
-        ModelError: If nothing can be pruned or the network does not fit the data.
-        CheckpointError: If the pretrained weights do not fit the network.
-        ConfigError: If the layers file does not fit the network, or rho is too large for the step.
+        ModelError: If the network does not fit the data.
+        ConfigError: If the layers file does not fit the network.
         SurgeryError: If masked and cut network differ.
     """
-    dataset = materials.dataset
-    materials.method.check(config, materials.rho_policy, len(dataset.train))
-    seed_everything(config.seed)
-    model = materials.build_model()
-    if config.pretrained is not None:
-        load_pretrained(model, config.pretrained)
-    if isinstance(materials.granularity, Channel):
-        materials = replace(materials, planner=planner_of(config, model, materials.example_input()))
-    layers = settle_layers(config, materials.planner, model, materials.metric)
-    constrained = constrain(config, materials, model, layers)
+    dataset = components.dataset
+    layers = settle_layers(config, components.planner, model, components.metric)
+    constrained = constrain(config, components, model, layers)
     inputs = torch.randn(2, *dataset.shape)
     small, _ = constrained.finish(inputs)
     with torch.no_grad():
@@ -56,29 +61,28 @@ def planned(config: ExperimentConfig, materials: Materials) -> Materials:
             f"the model must return class scores of shape {expected} for 2 images of {dataset.name}"
             f", got {got}"
         )
-    return materials
 
 
-def check_latency(config: ExperimentConfig, materials: Materials) -> None:
+def check_latency(config: ExperimentConfig, components: Components) -> None:
     """Check, before anything is trained, that the smallest network is fast enough for the budget.
 
     Raises:
         ConfigError: If it is not.
     """
-    budget, planner = latency_budget(config, materials), materials.planner
+    budget, planner = latency_budget(config, components), components.planner
     if budget is None or planner is None:
         return
-    model = _on_device(materials)
+    model = _on_device(components)
 
     def by_latency(counts: Counts) -> Mapping[str, float]:
         budget.require_reachable(model, planner, counts)
         return planner.sparsities(counts(1.0))
 
-    settle_layers(config, planner, model, materials.metric, by_latency=by_latency)
+    settle_layers(config, planner, model, components.metric, by_latency=by_latency)
 
 
 def planned_layers(
-    config: ExperimentConfig, materials: Materials
+    config: ExperimentConfig, components: Components
 ) -> tuple[Plan, LayerSettings, LatencyChoice | None]:
     """Plan the cut of the untrained network.
 
@@ -94,13 +98,13 @@ def planned_layers(
             f"budget.allocation={config.budget.allocation} ranks the channels of a trained "
             f"network, which a plan has not: run admm-exp, which writes the layers file it used"
         )
-    planner = materials.planner
+    planner = components.planner
     if planner is None:
         raise ConfigError(
             f"admm-exp-plan plans the cut of whole channels: granularity must be channel, "
             f"got {config.granularity['name']}"
         )
-    model, budget = _on_device(materials), latency_budget(config, materials)
+    model, budget = _on_device(components), latency_budget(config, components)
     choice: LatencyChoice | None = None
 
     def by_latency(counts: Counts) -> Mapping[str, float]:
@@ -109,9 +113,9 @@ def planned_layers(
         choice = budget.choose(model, planner, counts)
         return choice.sparsities
 
-    layers = settle_layers(config, planner, model, materials.metric, by_latency=by_latency)
+    layers = settle_layers(config, planner, model, components.metric, by_latency=by_latency)
     return planner.plan(layers, config.channel_multiple), layers, choice
 
 
-def _on_device(materials: Materials) -> nn.Module:
-    return laid_out(materials.build_model().to(materials.device), materials.device)
+def _on_device(components: Components) -> nn.Module:
+    return laid_out(components.build_model().to(components.device), components.device)

@@ -1,14 +1,19 @@
-"""The stages of an experiment, in order; each reads what earlier ones made and adds its own."""
+"""The stages of an experiment, in order: each takes what it needs of those before, by name.
+
+Each seeds the random generators anew where it draws from them, so that a stage needs what it is
+given and nothing else.
+"""
 
 import copy
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import nn
 
-from admm_exp.config.settings import TrainingSettings
+from admm_exp.config.settings import ExperimentConfig, TrainingSettings
 from admm_exp.experiment.allocation import (
     choice_file,
     constrain,
@@ -18,7 +23,8 @@ from admm_exp.experiment.allocation import (
     settle_layers,
     settled_choice,
 )
-from admm_exp.experiment.artifacts import Artifacts, Run
+from admm_exp.experiment.artifacts import Dense, Folders, Small, Sparse
+from admm_exp.experiment.components import Components
 from admm_exp.experiment.functions import taught
 from admm_exp.experiment.identity import dense_key
 from admm_exp.experiment.measure import accuracies, measured
@@ -29,9 +35,12 @@ from admm_exp.phases.parts import Parts
 from admm_exp.phases.prune import prune
 from admm_exp.phases.train import train_plain
 from admm_exp.pruning.budget.budget import Counts
+from admm_exp.pruning.budget.latency_budget import LatencyChoice
 from admm_exp.pruning.budget.layers_file import layers_text, unit_layers_text
 from admm_exp.pruning.budget.planner import Planner
 from admm_exp.pruning.budget.sensitivity import Curve
+from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.pruning.surgery.sparsities import LayerSettings
 from admm_exp.results import PhaseResult
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.checkpoint import write_atomically
@@ -43,139 +52,178 @@ from admm_exp.training.seeding import seed_everything
 FRESH_SEED = 1_000_003
 
 
-def dense(made: Artifacts, run: Run) -> None:
+def make_dense(
+    config: ExperimentConfig, components: Components, parts: Parts, folders: Folders
+) -> Dense:
     """Train the dense network, or take it from a file, the cache or the run before."""
-    config, materials = run.config, run.materials
     seed_everything(config.seed)
-    model = laid_out(materials.build_model().to(materials.device), materials.device)
-    made.dense = model
-    if materials.previous:
-        made.models["original"] = materials.previous.original()
-        run.parts.observer.phase_started("dense", 0)
-        run.parts.observer.phase_finished(PhaseResult("dense", 0.0, 0, cached=True))
+    model = laid_out(components.build_model().to(components.device), components.device)
+    key = None
+    if components.previous:
+        parts.observer.phase_started("dense", 0)
+        parts.observer.phase_finished(PhaseResult("dense", 0.0, 0, cached=True))
     else:
-        made.dense_key = _train_or_reuse(model, run)
-    made.models["dense"] = measured(model, materials)
+        key = _train_or_reuse(model, config, components, parts, folders)
+    return Dense(model, key, measured(model, components))
 
 
-def sparsify(made: Artifacts, run: Run) -> None:
+def make_sparse(
+    config: ExperimentConfig,
+    components: Components,
+    parts: Parts,
+    folders: Folders,
+    dense: Dense,
+) -> Sparse:
     """Make a copy of the dense network sparse, by the method."""
-    config, materials = run.config, run.materials
     seed_everything(config.seed)
-    model = copy.deepcopy(made.dense)
-
-    planner = materials.planner
-    folder = run.cache_dir / made.dense_key if made.dense_key else run.run_dir
-
-    def curves(planner: Planner) -> tuple[Curve, ...]:
-        path = folder / curves_file(config, planner)
-        made.curves = sensitivity_curves(run.parts, path, planner, made.dense, materials.metric)
-        return made.curves
-
-    def by_latency(counts: Counts) -> Mapping[str, float]:
-        budget = latency_budget(config, materials)
-        assert budget is not None
-        assert planner is not None
-        path = folder / choice_file(config, materials.device, planner)
-        made.latency = settled_choice(
-            budget, run.parts, path, planner, lambda: budget.choose(made.dense, planner, counts)
-        )
-        return made.latency.sparsities
-
-    layers = settle_layers(
-        config, planner, model, materials.metric, curves=curves, by_latency=by_latency
-    )
-    constrained = constrain(config, materials, model, layers)
+    model = copy.deepcopy(dense.network)
+    layers, curves, latency = _settle(config, components, parts, folders, dense)
+    constrained = constrain(config, components, model, layers)
     if is_first():
-        text = (
-            unit_layers_text(
-                constrained.prunable, constrained.sparsities, layers, constrained.granularity.unit
-            )
-            if planner is None
-            else layers_text(planner.plan(layers, config.channel_multiple), layers)
-        )
-        write_atomically(run.run_dir / "layers.yaml", text.encode())
-    parts = taught(
-        run.parts, made.dense, config.schedule.admm_distillation, materials.dataset, config.trainer
+        text = _layers_text(config, components.planner, constrained, layers)
+        write_atomically(folders.run_dir / "layers.yaml", text.encode())
+    teaching = taught(
+        parts, dense.network, config.schedule.admm_distillation, components.dataset, config.trainer
     )
-    steps, offset = len(materials.dataset.train), config.schedule.dense.epochs
-    task = Task(config, materials.rho_policy, parts, steps, offset)
-    learn_gradients(constrained, run.parts, offset)
-    stopped = materials.method.sparsify(constrained, task)
-    made.constrained = constrained
-    made.before_cut = accuracies(constrained.model, materials)
+    steps, offset = len(components.dataset.train), config.schedule.dense.epochs
+    task = Task(config, components.rho_policy, teaching, steps, offset)
+    learn_gradients(constrained, parts, offset)
+    stopped = components.method.sparsify(constrained, task)
+    before_cut = accuracies(constrained.model, components)
     if stopped is not None:
-        made.before_cut["stopped"] = asdict(stopped)
+        before_cut["stopped"] = asdict(stopped)
+    return Sparse(constrained, before_cut, curves, latency)
 
 
-def cut(made: Artifacts, run: Run) -> None:
+def make_small(
+    config: ExperimentConfig, components: Components, parts: Parts, constrained: ConstrainedModel
+) -> Small:
     """Remove the channels and measure what is left before any finetuning."""
-    dataset, n_batches = run.materials.dataset, run.config.schedule.recalibration_batches
-    made.cut = prune(made.constrained, next(iter(dataset.val))[0], run.parts.observer)
-    cut_network = laid_out(made.cut.model, run.materials.device)
-    made.models["pruned"] = measured(cut_network, run.materials)
-    started = run.materials.method.start(cut_network, lambda: _fresh(made, run))
-    made.small = laid_out(started, run.materials.device)
-    if n_batches and made.small is cut_network:
-        dataset.set_epoch(run.materials.method.last_training(run.config.schedule).offset)
-        recalibrate_(made.small, islice(dataset.train, n_batches))
-        made.models["recalibrated"] = made.models["pruned"] | accuracies(made.small, run.materials)
+    dataset, method, device = components.dataset, components.method, components.device
+    cut = prune(constrained, next(iter(dataset.val))[0], parts.observer)
+    network = laid_out(cut.model, device)
+    columns = {"pruned": measured(network, components)}
+    if method.starts_fresh:
+        fresh = laid_out(_fresh(config, components, constrained), device)
+        return Small(fresh, cut, True, columns)
+    if n_batches := config.schedule.recalibration_batches:
+        dataset.set_epoch(method.last_training(config.schedule).offset)
+        recalibrate_(network, islice(dataset.train, n_batches))
+        columns["recalibrated"] = columns["pruned"] | accuracies(network, components)
+    return Small(network, cut, False, columns)
 
 
-def finetune(made: Artifacts, run: Run) -> None:
-    """Train the small network."""
-    seed_everything(run.config.seed)
-    last = run.materials.method.last_training(run.config.schedule)
-    parts = taught(
-        run.parts, made.dense, last.settings.distillation, run.materials.dataset, run.config.trainer
+def finetune(
+    config: ExperimentConfig,
+    components: Components,
+    parts: Parts,
+    *,
+    teacher: nn.Module,
+    constrained: ConstrainedModel,
+    small: Small,
+) -> dict[str, Any]:
+    """Train the small network in place; return its accuracies and cost."""
+    seed_everything(config.seed)
+    last = components.method.last_training(config.schedule)
+    teaching = taught(
+        parts, teacher, last.settings.distillation, components.dataset, config.trainer
     )
     train_plain(
-        made.small,
+        small.network,
         last.phase,
-        parts,
+        teaching,
         epochs=last.settings.epochs,
         lr=last.settings.lr,
         decay=last.settings.decay,
         warmup=last.settings.warmup,
-        lr_per=run.config.schedule.lr_per,
+        lr_per=config.schedule.lr_per,
         offset=last.offset,
-        around_epoch=lambda optimizer, _: made.constrained.finished_training(optimizer, made.small),
+        around_epoch=lambda optimizer, _: constrained.finished_training(optimizer, small.network),
     )
-    made.models["finetuned"] = measured(made.small, run.materials)
+    return measured(small.network, components)
 
 
-STAGES = (dense, sparsify, cut, finetune)
-"""In order. Each seeds the random generators anew where it draws from them, so that a stage needs
-the artifacts of those before it and nothing else."""
+def _settle(
+    config: ExperimentConfig,
+    components: Components,
+    parts: Parts,
+    folders: Folders,
+    dense: Dense,
+) -> tuple[LayerSettings, tuple[Curve, ...], LatencyChoice | None]:
+    """Settle what becomes of every layer, with what was measured for it."""
+    planner, metric = components.planner, components.metric
+    folder = folders.cache_dir / dense.key if dense.key else folders.run_dir
+    found: tuple[Curve, ...] = ()
+    latency: LatencyChoice | None = None
+
+    def curves(planner: Planner) -> tuple[Curve, ...]:
+        nonlocal found
+        path = folder / curves_file(config, planner)
+        found = sensitivity_curves(parts, path, planner, dense.network, metric)
+        return found
+
+    def by_latency(counts: Counts) -> Mapping[str, float]:
+        nonlocal latency
+        budget = latency_budget(config, components)
+        assert budget is not None
+        assert planner is not None
+        path = folder / choice_file(config, components.device, planner)
+        latency = settled_choice(
+            budget, parts, path, planner, lambda: budget.choose(dense.network, planner, counts)
+        )
+        return latency.sparsities
+
+    layers = settle_layers(
+        config, planner, dense.network, metric, curves=curves, by_latency=by_latency
+    )
+    return layers, found, latency
 
 
-def _train_or_reuse(model: nn.Module, run: Run) -> str:
+def _layers_text(
+    config: ExperimentConfig,
+    planner: Planner | None,
+    constrained: ConstrainedModel,
+    layers: LayerSettings,
+) -> str:
+    if planner is not None:
+        return layers_text(planner.plan(layers, config.channel_multiple), layers)
+    unit = constrained.granularity.unit
+    return unit_layers_text(constrained.prunable, constrained.sparsities, layers, unit)
+
+
+def _train_or_reuse(
+    model: nn.Module,
+    config: ExperimentConfig,
+    components: Components,
+    parts: Parts,
+    folders: Folders,
+) -> str:
     """Fill the dense network; return what names all that it depends on."""
-    config, materials = run.config, run.materials
     settings = config.schedule.dense
     if config.pretrained is not None:
         load_pretrained(model, config.pretrained)
         settings = replace(settings, epochs=0)
-    key = dense_key(config, materials, model)
+    key = dense_key(config, components, model)
     dense_network(
         model,
-        run.cache_dir / key,
-        run.parts,
+        folders.cache_dir / key,
+        parts,
         lambda watched: _train(model, settings, config.schedule.lr_per, watched),
     )
     return key
 
 
-def _fresh(made: Artifacts, run: Run) -> nn.Module:
+def _fresh(
+    config: ExperimentConfig, components: Components, constrained: ConstrainedModel
+) -> nn.Module:
     """Build the small architecture with random weights that the dense network never had.
 
     The cut chose channels by where the dense network's weights went from its seed. Weights of
     layers that lost inputs are scaled up, so that activations keep the size they start with.
     """
-    materials = run.materials
-    seed_everything((run.config.seed + FRESH_SEED) % 2**32)
-    wide = materials.build_model().to(materials.device)
-    small = made.constrained.shrink(wide)
+    seed_everything((config.seed + FRESH_SEED) % 2**32)
+    wide = components.build_model().to(components.device)
+    small = constrained.shrink(wide)
     before = dict(wide.named_parameters())
     with torch.no_grad():
         for name, parameter in small.named_parameters():

@@ -1,10 +1,7 @@
 """What a method decides: how a network gets sparse, and how the small one is trained."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
-
-from torch import nn
 
 from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.config.settings import ExperimentConfig, FinetuneSettings, Schedule
@@ -53,7 +50,11 @@ class Method(Protocol):
 
     With D dense epochs, A = admm_iterations * admm_epoch and F finetune epochs, every method
     spends D + A + F epochs on the weights it ends with, unless `schedule.stopping` ends ADMM early.
+
+    `starts_fresh` says whether the last training starts from random weights, not from the cut.
     """
+
+    starts_fresh: bool
 
     def check(self, config: ExperimentConfig, rho_policy: RhoPolicy, steps_per_epoch: int) -> None:
         """Refuse settings that cannot end well, before anything is trained.
@@ -69,14 +70,6 @@ class Method(Protocol):
             What ended the training, if that is more than its budget.
         """
 
-    def start(self, small: nn.Module, fresh: Callable[[], nn.Module]) -> nn.Module:
-        """Choose the weights that the small network's training starts from.
-
-        Args:
-            small: The network after the cut.
-            fresh: Builds a network of the same architecture with random weights.
-        """
-
     def last_training(self, schedule: Schedule) -> LastTraining:
         """Say how the small network is trained."""
 
@@ -84,12 +77,10 @@ class Method(Protocol):
 class Finetuned:
     """What methods share that train before the cut and finetune what it leaves."""
 
+    starts_fresh = False
+
     def check(self, config: ExperimentConfig, rho_policy: RhoPolicy, steps_per_epoch: int) -> None:
         """Refuse nothing."""
-
-    def start(self, small: nn.Module, fresh: Callable[[], nn.Module]) -> nn.Module:
-        """Go on with what the cut left."""
-        return small
 
     def last_training(self, schedule: Schedule) -> LastTraining:
         """Finetune for F epochs."""

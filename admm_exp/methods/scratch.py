@@ -1,9 +1,6 @@
 """The small architecture trained from random weights."""
 
-from collections.abc import Callable
 from dataclasses import replace
-
-from torch import nn
 
 from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.config.settings import ExperimentConfig, Schedule
@@ -19,6 +16,8 @@ class Scratch(Finetuned):
         Liu et al. 2019, Rethinking the value of network pruning, arXiv 1810.05270.
     """
 
+    starts_fresh = True
+
     def check(self, config: ExperimentConfig, rho_policy: RhoPolicy, steps_per_epoch: int) -> None:
         """Refuse to start from a run, whose small network has no random weights to start from."""
         if config.from_run is not None:
@@ -29,10 +28,6 @@ class Scratch(Finetuned):
 
     def sparsify(self, constrained: ConstrainedModel, task: Task) -> None:
         """Leave the network as it is: only its architecture is wanted."""
-
-    def start(self, small: nn.Module, fresh: Callable[[], nn.Module]) -> nn.Module:
-        """Start from random weights."""
-        return fresh()
 
     def last_training(self, schedule: Schedule) -> LastTraining:
         """Train for D + A + F epochs with the dense network's learning rates."""

@@ -4,12 +4,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from admm_exp.app.build import build_materials
+from admm_exp.app.build import build_components
 from admm_exp.app.main import conf_dir
 from admm_exp.config.check import check_config
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import ConfigError
-from admm_exp.results import History
 
 
 @pytest.mark.parametrize(
@@ -26,4 +25,4 @@ def test_what_needs_a_missing_package_is_refused_before_training(
     settings = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
     config = check_config(settings)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=f"^{override} needs no_such_package.* {instead}$"):
-        build_materials(config, History())
+        build_components(config)

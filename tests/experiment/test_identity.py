@@ -20,10 +20,10 @@ def key_of(
     *overrides: str, fingerprint: str = "a", device: str = "cpu", model: nn.Module | None = None
 ) -> str:
     dataset = SimpleNamespace(fingerprint=fingerprint)
-    materials: Any = SimpleNamespace(
+    components: Any = SimpleNamespace(
         dataset=dataset, device=torch.device(device), train_fn=key_of, evaluate_fn=key_of
     )
-    return dense_key(composed(*overrides), materials, model or nn.Linear(2, 2))
+    return dense_key(composed(*overrides), components, model or nn.Linear(2, 2))
 
 
 @pytest.mark.parametrize(

@@ -39,10 +39,10 @@ def test_resume_refuses_other_settings_and_data(resume, name):
 
 
 def test_code_is_that_of_the_users_parts(monkeypatch):
-    materials = SimpleNamespace(
+    components = SimpleNamespace(
         builder={"_target_": "torch.nn.Linear"}, train_fn=None, evaluate_fn=print, metric=nn.ReLU()
     )
-    before = identity._code_of(materials)
-    assert identity._code_of(materials) == before
-    materials.train_fn = test_code_is_that_of_the_users_parts
-    assert identity._code_of(materials) != before
+    before = identity._code_of(components)
+    assert identity._code_of(components) == before
+    components.train_fn = test_code_is_that_of_the_users_parts
+    assert identity._code_of(components) != before

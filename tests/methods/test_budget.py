@@ -24,7 +24,7 @@ def test_all_epochs_together_are_dense_admm_and_finetune(method):
 
     method.sparsify(constrained_of(), task_of("rho=0.1", train_fn=count))
     last = method.last_training(config_of().schedule)
-    is_fresh = method.start(None, lambda: "fresh") == "fresh"
+    is_fresh = method.starts_fresh
     before = 0 if is_fresh else D + len(trained)
     assert before + last.settings.epochs == D + A + F
     assert last.offset == before
