@@ -8,7 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from admm_exp.pruning.dependency.labels import Labels, compact, varying
+from admm_exp.pruning.dependency.labels import (
+    Labels,
+    compact,
+    is_shifted,
+    label_of,
+    shifted,
+    varying,
+    zeroed,
+)
 
 MAX_ELEMENTS = 1_000_000
 """Largest parameter whose single entries are followed."""
@@ -136,13 +144,13 @@ class Flow:
         known = self.rows.get((layer, tensor, dim))
         if codes is None:
             codes = known.codes if known else self.labels.fresh(parameter.shape[dim])
-        return self.add_rows(Rows(layer, tensor, dim, codes & ~1, True, n_blocks))
+        return self.add_rows(Rows(layer, tensor, dim, zeroed(codes), True, n_blocks))
 
     def columns(self, parameter: Tensor, dim: int, codes: Tensor, n_blocks: int = 1) -> None:
         """Tie the columns of a parameter to the channels that they read."""
         self.require_zero(codes)
         layer, tensor = self._owner[id(parameter)]
-        self.add_rows(Rows(layer, tensor, dim, codes & ~1, False, n_blocks))
+        self.add_rows(Rows(layer, tensor, dim, zeroed(codes), False, n_blocks))
 
     def add_rows(self, rows: Rows) -> Tensor:
         """Note rows of a parameter or buffer; rows that are used twice are tied."""
@@ -168,7 +176,9 @@ class Flow:
             both = torch.cat([known.codes, codes])
             self.labels.keep(both, f"{self.here} takes the {function} over several widths")
         else:
-            self.add_rows(Rows(self.running[-1], function, dim, codes & ~1, False, is_count=True))
+            self.add_rows(
+                Rows(self.running[-1], function, dim, zeroed(codes), False, is_count=True)
+            )
 
     def looks(self, function: str, dims: Iterable[int]) -> None:
         """Note a norm or mean over dimensions that lose nothing, also for the layers around it."""
@@ -189,10 +199,10 @@ class Flow:
 
     def shift(self, codes: Tensor, cause: str) -> Tensor:
         """Note that these entries are not zero where their units are set to zero."""
-        is_new = ((codes & 1) == 0) & ~self.labels.is_fixed(codes)
+        is_new = ~is_shifted(codes) & ~self.labels.is_fixed(codes)
         if is_new.any():
             self._shifts.append((codes[is_new].unique(), cause))
-        return torch.where(self.labels.is_fixed(codes), codes, codes | 1)
+        return torch.where(self.labels.is_fixed(codes), codes, shifted(codes))
 
     def require_zero(self, codes: Tensor, within: str | None = None) -> None:
         """Keep the units of shifted entries: whoever reads them would miss a constant.
@@ -201,18 +211,18 @@ class Flow:
             codes: Codes of the entries.
             within: A layer whose own shifts are allowed for.
         """
-        shifted = codes[(codes & 1) == 1]
-        if len(shifted):
-            wanted = self.labels.find(shifted) >> 1
+        wrong = codes[is_shifted(codes)]
+        if len(wrong):
+            wanted = label_of(self.labels.find(wrong))
             causes = [
                 cause
                 for labels, cause in self._shifts
-                if torch.isin(self.labels.find(labels) >> 1, wanted).any()
+                if torch.isin(label_of(self.labels.find(labels)), wanted).any()
             ]
             if within is not None and all(cause.endswith(f" in {within}") for cause in causes):
                 return
             cause = causes[0] if causes else self.here
-            self.labels.keep(shifted, f"its channels are not zero behind {cause} once removed")
+            self.labels.keep(wrong, f"its channels are not zero behind {cause} once removed")
 
     def tie_but(self, codes: Tensor, dim: int) -> Tensor:
         """Tie entries so that they differ along one dimension alone.
@@ -244,7 +254,7 @@ class Flow:
             layer, _, tensor = name.rpartition(".")
             dims = varying(codes)
             if len(dims) == 1:
-                self.add_rows(Rows(layer, tensor, dims[0], codes.flatten() & ~1, True))
+                self.add_rows(Rows(layer, tensor, dims[0], zeroed(codes.flatten()), True))
             else:
                 self.labels.keep(codes, f"its channels are scattered over {name}")
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from admm_exp.errors import AdmmExpError, ModelError
 from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.forward import follow
+from admm_exp.pruning.dependency.labels import label_of
 from admm_exp.pruning.dependency.operation_rules import operation
 from admm_exp.pruning.dependency.rules import LAYER_RULES
 
@@ -116,9 +117,9 @@ class _Groups:
         self.reasons = flow.labels.reasons()
         order = {name: i for i, (name, _) in enumerate(flow.model.named_modules())}
         self.makers = sorted(flow.makers, key=lambda maker: order[maker[0]])
-        self.roots = {key: flow.labels.find(r.codes) >> 1 for key, r in flow.rows.items()}
+        self.roots = {key: label_of(flow.labels.find(r.codes)) for key, r in flow.rows.items()}
         self.groups = self._tied_makers()
-        size = (int(flow.labels.fresh(1)) >> 1) + 1
+        size = int(label_of(flow.labels.fresh(1))) + 1
         self.group_of = torch.full((size,), NOWHERE)
         self.unit_of = torch.full((size,), NOWHERE)
         for position, makers in enumerate(self.groups):
@@ -197,7 +198,7 @@ class _Groups:
     def _splits(self) -> list[list[str]]:
         splits: list[list[str]] = [[] for _ in self.groups]
         for codes, where in self.flow.splits:
-            groups = self.group_of[self.flow.labels.find(codes) >> 1]
+            groups = self.group_of[label_of(self.flow.labels.find(codes))]
             for position in groups[groups != NOWHERE].unique().tolist():
                 if where not in splits[position]:
                     splits[position].append(where)
@@ -216,7 +217,7 @@ class _Groups:
     def _blocks(self, position: int, n_units: int) -> tuple[int, str | None]:
         n_blocks = 1
         for codes, count, layer in self.flow.blocks:
-            labels = self.flow.labels.find(codes) >> 1
+            labels = label_of(self.flow.labels.find(codes))
             is_own = self.group_of[labels] == position
             if is_own.any():
                 units = self.unit_of[labels]

@@ -7,6 +7,30 @@ FIXED = 0
 """Code of entries that nobody removes, for no reason that has to be told."""
 
 
+def label_of(codes: Tensor) -> Tensor:
+    """Read the labels of codes."""
+    return codes >> 1
+
+
+def is_shifted(codes: Tensor) -> Tensor:
+    """Tell which entries are not zero where their units are set to zero."""
+    return (codes & 1).bool()
+
+
+def shifted(codes: Tensor) -> Tensor:
+    """Say of entries that they are not zero where their units are set to zero."""
+    return codes | 1
+
+
+def zeroed(codes: Tensor) -> Tensor:
+    """Say of entries that they are zero where their units are set to zero."""
+    return codes & ~1
+
+
+def _code_of(labels: Tensor) -> Tensor:
+    return labels << 1
+
+
 class Labels:
     """A union-find structure on numbers, for whole tensors at once.
 
@@ -32,7 +56,7 @@ class Labels:
         new = torch.arange(start, start + count)
         self._parent = torch.cat([self._parent, new])
         self._is_fixed = torch.cat([self._is_fixed, torch.zeros(count, dtype=torch.bool)])
-        return new << 1
+        return _code_of(new)
 
     def fixed(self, reason: str) -> Tensor:
         """Make a label that keeps whatever it meets.
@@ -42,16 +66,17 @@ class Labels:
         """
         code = self.fresh(1)
         self._is_fixed[-1] = True
-        self._fixed[int(code) >> 1] = reason
+        self._fixed[int(label_of(code))] = reason
         return code
 
     def find(self, codes: Tensor) -> Tensor:
         """Replace every label by the one that stands for all it was united with."""
-        return (self._parent[codes >> 1] << 1) | (codes & 1)
+        found = _code_of(self._parent[label_of(codes)])
+        return torch.where(is_shifted(codes), shifted(found), found)
 
     def is_fixed(self, codes: Tensor) -> Tensor:
         """Tell which entries nobody can remove."""
-        return self._is_fixed[self._parent[codes >> 1]]
+        return self._is_fixed[self._parent[label_of(codes)]]
 
     def unite(self, a: Tensor, b: Tensor) -> Tensor:
         """Tie the entries of two broadcastable tensors of codes together.
@@ -60,22 +85,23 @@ class Labels:
             Codes of the result; an entry is shifted where one of the two is.
         """
         a, b = torch.broadcast_tensors(self.find(a), self.find(b))
-        fixed_a, fixed_b = self._is_fixed[a >> 1], self._is_fixed[b >> 1]
+        fixed_a, fixed_b = self._is_fixed[label_of(a)], self._is_fixed[label_of(b)]
         self._keep_by_fixed(b[fixed_a & ~fixed_b], a[fixed_a & ~fixed_b])
         self._keep_by_fixed(a[fixed_b & ~fixed_a], b[fixed_b & ~fixed_a])
         is_free = ~fixed_a & ~fixed_b
-        self._unite(a[is_free] >> 1, b[is_free] >> 1)
-        return self.find(torch.where(fixed_a, b, a)) | ((a | b) & 1)
+        self._unite(label_of(a[is_free]), label_of(b[is_free]))
+        united = zeroed(self.find(torch.where(fixed_a, b, a)))
+        return torch.where(is_shifted(a) | is_shifted(b), shifted(united), united)
 
     def keep(self, codes: Tensor, reason: str) -> None:
         """Note that the units of these entries cannot be removed."""
         free = codes[~self.is_fixed(codes)]
         if len(free):
-            self._kept.append(((free >> 1).unique(), reason))
+            self._kept.append((label_of(free).unique(), reason))
 
     def reason_of(self, codes: Tensor) -> str:
         """Say why the first fixed entry cannot be removed."""
-        return self._fixed[int(codes[self.is_fixed(codes)][0]) >> 1]
+        return self._fixed[int(label_of(codes[self.is_fixed(codes)][0]))]
 
     def reasons(self) -> dict[int, str]:
         """List the labels whose units cannot be removed, each with its first reason."""
@@ -86,8 +112,8 @@ class Labels:
         return found
 
     def _keep_by_fixed(self, codes: Tensor, fixed: Tensor) -> None:
-        for label in (fixed >> 1).unique().tolist():
-            self.keep(codes[fixed >> 1 == label], self._fixed[label])
+        for label in label_of(fixed).unique().tolist():
+            self.keep(codes[label_of(fixed) == label], self._fixed[label])
 
     def _unite(self, a: Tensor, b: Tensor) -> None:
         while True:

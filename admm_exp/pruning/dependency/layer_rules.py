@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from admm_exp.pruning.dependency.flow import Flow, Rows
-from admm_exp.pruning.dependency.labels import FIXED
+from admm_exp.pruning.dependency.labels import FIXED, zeroed
 
 
 def linear(
@@ -142,13 +142,13 @@ def _channel_norm(
     module: Any = flow.model.get_submodule(layer)
     for key in ("running_mean", "running_var"):
         if has_statistics and getattr(module, key, None) is not None:
-            flow.add_rows(Rows(layer, key, 0, codes & ~1, False))
+            flow.add_rows(Rows(layer, key, 0, zeroed(codes), False))
     if weight is None and has_statistics:
         flow.labels.keep(codes, f"{layer} has no gamma and beta that could be zero")
     elif weight is not None:
-        codes = codes & ~1
+        codes = zeroed(codes)
     if not has_statistics and weight is None and hasattr(module, "num_features"):
-        flow.add_rows(Rows(layer, "num_features", 0, codes & ~1, False))
+        flow.add_rows(Rows(layer, "num_features", 0, zeroed(codes), False))
     flow.mark(outputs, codes.view([1, -1] + [1] * (outputs.dim() - 2)))
     return outputs
 

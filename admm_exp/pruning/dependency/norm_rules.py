@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from admm_exp.pruning.dependency.flow import Flow, Rows, tensors_in
+from admm_exp.pruning.dependency.labels import zeroed
 from admm_exp.pruning.dependency.norms import normalised_dims
 
 
@@ -64,7 +65,7 @@ def group_norm(
     layer = flow.running[-1]
     if num_groups == input.shape[1]:
         if hasattr(flow.model.get_submodule(layer), "num_groups"):
-            flow.add_rows(Rows(layer, "num_groups", 0, channels & ~1, False))
+            flow.add_rows(Rows(layer, "num_groups", 0, zeroed(channels), False))
     else:
         flow.counts("group_norm", 1 - input.dim(), channels)
         if num_groups > 1:
@@ -136,5 +137,5 @@ def _scaled(
             flow.keep_all([parameter], f"{flow.here} scales by it")
             flow.labels.keep(channels, f"{flow.here} scales by a constant of its width")
     if affine or keeps_zero:
-        return channels & ~1
+        return zeroed(channels)
     return flow.shift(torch.as_tensor(channels), flow.here)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from admm_exp.pruning.dependency.flow import Flow, tensors_in
-from admm_exp.pruning.dependency.labels import compact
+from admm_exp.pruning.dependency.labels import compact, is_shifted, shifted, zeroed
 from admm_exp.pruning.dependency.norm_rules import moment
 from admm_exp.pruning.dependency.norms import MOMENTS
 from admm_exp.pruning.dependency.pointwise_rules import pointwise
@@ -124,12 +124,15 @@ def contract(flow: Flow, a: Tensor | None, b: Tensor | None) -> Tensor | None:
             flow.labels.keep(keep, f"{flow.here} multiplies it with a constant")
             return None
         first, second = flow.tie_but(a, -1).flatten(), flow.tie_but(b, -2).flatten()
-        inner = flow.labels.unite(first & ~1, second & ~1)
-        flow.require_zero(inner | (first & second & 1))
+        inner = flow.labels.unite(zeroed(first), zeroed(second))
+        is_moved = is_shifted(first) & is_shifted(second)
+        flow.require_zero(torch.where(is_moved, shifted(inner), inner))
         return None
     if a is None or b is None:
         return a if b is None else b
-    return rectangular(flow, compact(flow.labels.unite(a & ~1, b & ~1) | (a & b & 1)))
+    outer = flow.labels.unite(zeroed(a), zeroed(b))
+    outer = torch.where(is_shifted(a) & is_shifted(b), shifted(outer), outer)
+    return rectangular(flow, compact(outer))
 
 
 def _rule_of(name: str, func: Any) -> Callable[..., Any] | None:
@@ -160,7 +163,7 @@ def _mark(flow: Flow, outputs: Any, codes: Any) -> None:
 def _same(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
     codes = flow.codes(args[0])
     is_zero = func._overloadpacket.__name__ in ("zero_", "zeros_like")
-    return codes if codes is None or not is_zero else codes & ~1
+    return codes if codes is None or not is_zero else zeroed(codes)
 
 
 def _like(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from admm_exp.pruning.dependency.flow import Flow, tensors_in
-from admm_exp.pruning.dependency.labels import compact, varying
+from admm_exp.pruning.dependency.labels import compact, is_shifted, varying, zeroed
 
 SAMPLES = (0.7, -1.3, 2.0)
 """What stands for the unknown entries when an operation is asked whether it keeps zeros."""
@@ -26,8 +26,8 @@ def pointwise(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> An
     flags: Tensor = torch.zeros((1,) * out.dim(), dtype=torch.int64)
     joined: Tensor | None = None
     for position, (_, own) in enumerate(padded.items()):
-        flags = flags + ((own & 1) << position)
-        joined = own & ~1 if joined is None else flow.labels.unite(joined, own & ~1)
+        flags = flags + (is_shifted(own).long() << position)
+        joined = zeroed(own) if joined is None else flow.labels.unite(joined, zeroed(own))
     assert joined is not None
     joined = compact(flow.labels.find(joined))
     for i, operand in enumerate(operands):
