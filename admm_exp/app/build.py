@@ -7,6 +7,7 @@ from torch import nn
 from admm_exp.admm.partitions.channel import Channel
 from admm_exp.app.instantiate import build, build_function, taken_by
 from admm_exp.app.rerun import JOURNAL
+from admm_exp.app.trust import require_plain_folder
 from admm_exp.config.hashes import config_hash, group_hash
 from admm_exp.config.settings import ExperimentConfig, Export, Inference, amounts
 from admm_exp.experiment.allocation import planner_of
@@ -55,6 +56,7 @@ def build_components(config: ExperimentConfig, team: Team | None = None) -> Comp
 
     previous = None
     if config.from_run is not None:
+        require_plain_folder(Path(config.from_run))
         previous = read_previous(config.from_run, dataset, config.model["name"], build_original)
     build_model = previous.network if previous else build_original
     train_fn = build_function("train_fn", config.train_fn, dataset.train)

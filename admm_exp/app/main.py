@@ -5,7 +5,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +15,27 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app.follower import follow
+from admm_exp.app.parts_here import look_for_confirmed_parts, look_for_parts_here
 from admm_exp.app.rerun import (
     REPEAT,
     RESUME,
     alone_in,
     asked_for,
     is_finished,
+    keep_settings,
     new_folder_like,
     require_finished,
     settings_of,
 )
+from admm_exp.app.run_folder import remove_unused, room_in
 from admm_exp.app.wording import explain, sentence
 from admm_exp.config.settings import ExperimentConfig
-from admm_exp.errors import StoppedError, StorageError
+from admm_exp.errors import StoppedError
 from admm_exp.sweep.job import begin_job, end_job, find_job, job_path, read_job
 from admm_exp.training.processes import is_follower, leading
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 ERROR = "error.txt"
-NO_ROOM = {ENOSPC, EDQUOT}
 WANTS_TRACEBACK = "ADMM_EXP_TRACEBACK"
 CACHE_DIR = Path("outputs/cache/dense")
 PLUGINS = str(Path(__file__).parent / "_plugins")
@@ -69,8 +70,12 @@ def _follow() -> None:
     """Take part in a run that another process leads."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault(WANTS_TRACEBACK, os.environ.get(FULL_ERROR, "0"))
-    _look_for_parts_here()
     with one_sentence():
+        asked = asked_for(RESUME, sys.argv[1:]) or asked_for(REPEAT, sys.argv[1:])
+        if asked:
+            look_for_confirmed_parts(*asked)
+        else:
+            look_for_parts_here()
         follow()
 
 
@@ -92,10 +97,10 @@ def run_command(
     wants_traceback = os.environ.setdefault(WANTS_TRACEBACK, os.environ.get(FULL_ERROR, "0"))
     os.environ[FULL_ERROR] = "1"
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other
-    _look_for_parts_here()
     ConfigStore.instance().store(name="schema", node=schema)
     try:
         if not shortcut(sys.argv[1:]):
+            look_for_parts_here()
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
                 task
             )()
@@ -127,14 +132,9 @@ def _task(composed: DictConfig) -> float:
             return _run(composed, run_dir, given=hydra_config.overrides.task)
     start = Path(hydra_config.runtime.cwd)
     os.chdir(start)  # a cluster's process begins elsewhere, and relative paths mean the user's
-    _look_for_parts_here()
+    look_for_parts_here()
     sweep_dir = start / hydra_config.sweep.dir
     return _run(composed, run_dir, job_path(sweep_dir, hydra_config.job.num))
-
-
-def _look_for_parts_here() -> None:
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # a user's own parts by _target_ from the current folder
 
 
 @contextmanager
@@ -166,9 +166,15 @@ def _earlier(arguments: list[str]) -> bool:
     return asked is not None
 
 
+def _settings_of(run_dir: Path, word: str, changes: list[str]) -> DictConfig:
+    look_for_confirmed_parts(run_dir, changes)
+    own_store: Any = OmegaConf.load(conf_dir() / "address.yaml")
+    return settings_of(run_dir, word, changes, own_store)
+
+
 def _repeat(run_dir: Path, changes: list[str]) -> None:
     """Run the settings of a run again and compare the results."""
-    settings = settings_of(run_dir, REPEAT, changes)
+    settings = _settings_of(run_dir, REPEAT, changes)
     require_finished(run_dir)
     again = new_folder_like(run_dir)
     _run(settings, again)
@@ -179,7 +185,7 @@ def _repeat(run_dir: Path, changes: list[str]) -> None:
 
 def _resume(run_dir: Path, changes: list[str]) -> None:
     """Go on where a run stopped."""
-    settings = settings_of(run_dir, RESUME, changes)
+    settings = _settings_of(run_dir, RESUME, changes)
     if is_finished(run_dir):
         print(f"{run_dir} is finished: its results are in {run_dir / 'report.md'}")
     else:
@@ -229,10 +235,12 @@ def _run_alone(
             from admm_exp.experiment.run import find_checkpoint, run_experiment
 
             earlier = find_checkpoint(config, components, run_dir) if is_resumed else None
+            if not is_resumed:
+                keep_settings(settings, run_dir)
             tracker = tracker_of(config, components.previous, run_dir, job, is_resumed)
         except Exception:
             if job is None and not is_resumed:
-                _remove_unused(run_dir)
+                remove_unused(run_dir)
             raise
         from admm_exp.tracking.run_status import tracked
 
@@ -242,7 +250,7 @@ def _run_alone(
             with (
                 tracked(tracker),
                 team.working(work, components.device, config.trainer.patience_seconds),
-                _room_in(run_dir),
+                room_in(run_dir),
             ):
                 if job is None:
                     terminal.started(config)
@@ -255,34 +263,6 @@ def _run_alone(
     if job is None:
         terminal.finished(report, _short(run_dir))
     return float(report["models"]["finetuned"]["val_accuracy"])
-
-
-@contextmanager
-def _room_in(run_dir: Path) -> Iterator[None]:
-    """Say how to go on if the disk is full.
-
-    Raises:
-        StorageError: If it is.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        raise StorageError(
-            f"the disk of {run_dir} is full: make room and go on with resume={run_dir}"
-        ) from error
-
-
-def _remove_unused(run_dir: Path) -> None:
-    """Take back what Hydra wrote for a run that was refused before it began, and nothing else."""
-    for name in ("config.yaml", "hydra.yaml", "overrides.yaml", "lock"):
-        (run_dir / ".hydra" / name).unlink(missing_ok=True)
-    for folder in (run_dir / ".hydra", run_dir, run_dir.parent, run_dir.parent.parent):
-        try:
-            folder.rmdir()
-        except OSError:  # it holds something else
-            return
 
 
 def _short(path: Path) -> Path:

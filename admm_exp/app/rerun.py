@@ -8,17 +8,27 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf import DictConfig, OmegaConf
 
+from admm_exp.app.trust import (
+    TARGET,
+    is_plain,
+    read_settings,
+    require_own_code,
+    require_plain_folder,
+    require_plain_values,
+    targets,
+)
 from admm_exp.errors import ConfigError
+from admm_exp.tracking.address import without_password
+from admm_exp.tracking.journal import origin_of, read_entries
+from admm_exp.tracking.own_store import chosen_address
 
 RESUME = "resume"
 REPEAT = "repeat"
 JOURNAL = "metrics.jsonl"
 ALLOWED = ("tracking_uri", "device", "trainer.devices")
-OWN_PARTS = "admm_exp."
+ADDRESS = "tracking_uri"
 
 
 def asked_for(word: str, arguments: Sequence[str]) -> tuple[Path, list[str]] | None:
@@ -45,45 +55,84 @@ def asked_for(word: str, arguments: Sequence[str]) -> tuple[Path, list[str]] | N
     return run_dir, [a for a in arguments if a not in given]
 
 
-def settings_of(run_dir: Path, word: str, changes: Sequence[str]) -> DictConfig:
+def settings_of(
+    run_dir: Path, word: str, changes: Sequence[str], own_store: DictConfig
+) -> DictConfig:
     """Read the settings of a run, with the few changes that leave its result alone.
+
+    The folder may be someone else's: its settings are plain values, the code that they name is this
+    package's or confirmed, and the run is told of at the user's own address.
 
     Args:
         run_dir: Folder of the run.
         word: What is to be done with the run.
         changes: KEY=VALUE.
+        own_store: Where the user's own settings keep runs, as conf/address.yaml says it.
 
     Raises:
-        ConfigError: If a change is not allowed, the settings are damaged, or they name code that is
-            neither this package's nor confirmed.
+        ConfigError: If a change is not allowed, the settings are damaged or no plain values, they
+            name code that is neither this package's nor confirmed, or a link leads out of the
+            folder.
+        TrackingError: If the run was told of elsewhere, which the user has not confirmed.
     """
-    path = run_dir / ".hydra" / "config.yaml"
-    try:
-        settings = OmegaConf.load(path)
-    except (OSError, ValueError, OmegaConfBaseException, YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path} is damaged ({reason}): start a new run") from error
-    if not isinstance(settings, DictConfig):
-        raise ConfigError(f"{path} is damaged (it holds no settings): start a new run")
-    plain = OmegaConf.to_container(settings, resolve=False)
-    confirmed = set()
+    require_plain_folder(run_dir)
+    plain = read_settings(run_dir / ".hydra" / "config.yaml")
+    written_once = OmegaConf.to_container(own_store, resolve=False)
+    if isinstance(written_once, dict) and plain.get(ADDRESS) == written_once[ADDRESS]:
+        plain[ADDRESS] = own_store[ADDRESS]  # of a run that kept the default as conf/ words it
+    require_plain_values(plain, run_dir)
+    named = targets(plain)
+    confirmed, given = set(), {}
     for change in changes:
         key, is_set, value = change.partition("=")
-        if is_set and key.endswith("._target_") and dict(_targets(plain)).get(key) == value:
-            confirmed.add(key)
+        if is_set and key.endswith(f".{TARGET}") and (key, value) in named:
+            confirmed.add((key, value))
         elif is_set and key in ALLOWED:
-            OmegaConf.update(settings, key, value)
+            given[key] = value
         else:
             raise ConfigError(
                 f"{word}={run_dir} takes its settings from that run and allows only "
                 f"{', '.join(ALLOWED)} beside it, got {change}"
             )
-    for key, target in _targets(plain):
-        if not target.startswith(OWN_PARTS) and key not in confirmed:
-            raise ConfigError(
-                f"{run_dir} names code that is not this package's: confirm it with {key}={target}"
-            )
+    require_own_code(plain, run_dir, confirmed)
+    if ADDRESS not in given and not _is_untracked(plain):
+        plain[ADDRESS] = _own_address(run_dir, plain, own_store[ADDRESS])
+    settings = OmegaConf.create(plain)
+    for key, value in given.items():
+        OmegaConf.update(settings, key, value)
     return settings
+
+
+def keep_settings(settings: Mapping[str, Any], run_dir: Path) -> None:
+    """Store the settings of a run as plain values, without a password: what Hydra stored is worked
+    out anew, and perhaps otherwise, when it is read.
+
+    Args:
+        settings: Of the run.
+        run_dir: Its folder, in which Hydra has stored them.
+    """
+    from admm_exp.training.checkpoint import write_atomically
+
+    path = run_dir / ".hydra" / "config.yaml"
+    if path.is_file() and is_plain(settings):
+        kept = dict(settings) | {ADDRESS: without_password(str(settings[ADDRESS]))}
+        write_atomically(path, OmegaConf.to_yaml(OmegaConf.create(kept)).encode())
+
+
+def names_code(changes: Sequence[str]) -> bool:
+    """Tell whether the command line confirms code of the user's."""
+    return any(change.partition("=")[0].endswith(f".{TARGET}") for change in changes)
+
+
+def _is_untracked(settings: dict[str, Any]) -> bool:
+    tracking = settings.get("tracking")
+    return isinstance(tracking, dict) and tracking.get("name") == "none"
+
+
+def _own_address(run_dir: Path, settings: dict[str, Any], own: str) -> str:
+    origin = origin_of(read_entries(run_dir / JOURNAL))
+    stored = str(settings.get(ADDRESS, own))
+    return chosen_address(run_dir, stored, own, None if origin is None else origin[1])
 
 
 def is_finished(run_dir: Path) -> bool:
@@ -93,20 +142,9 @@ def is_finished(run_dir: Path) -> bool:
         has_report = json.loads((run_dir / "report.json").read_text())["status"] == "finished"
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return has_report and (not journal.exists() or '"status": "FINISHED"' in journal.read_text())
-
-
-def _targets(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    items: Any = ()
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, list | ListConfig):
-        items = enumerate(value)
-    for key, item in items:
-        if key == "_target_":
-            yield f"{prefix}{key}", str(item)
-        else:
-            yield from _targets(item, f"{prefix}{key}.")
+    return has_report and (
+        not journal.exists() or '"status": "FINISHED"' in journal.read_text(errors="replace")
+    )
 
 
 def require_finished(run_dir: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import MinLen
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app.main import one_sentence, run_command
@@ -17,7 +18,7 @@ class SyncSettings:
     """Which runs, and where they are kept."""
 
     runs: Annotated[str, MinLen(1)]
-    tracking_uri: str | None
+    tracking_uri: Annotated[str, MinLen(1)]
 
 
 def main() -> None:
@@ -31,16 +32,20 @@ def _task(composed: DictConfig) -> None:
     settings: Any = OmegaConf.to_container(composed, resolve=True)
     with one_sentence(SyncSettings):
         checked = check_settings(settings, SyncSettings)
-        if not sync(Path(checked.runs), checked.tracking_uri):
+        given = HydraConfig.get().overrides.task
+        is_chosen = any(override.lstrip("+").startswith("tracking_uri=") for override in given)
+        if not sync(Path(checked.runs), checked.tracking_uri, is_chosen=is_chosen):
             sys.exit(1)
 
 
-def sync(runs: Path, tracking_uri: str | None) -> bool:
+def sync(runs: Path, tracking_uri: str, *, is_chosen: bool = True) -> bool:
     """Deliver the journal files of all runs in a folder, and say what became of each.
 
     Args:
         runs: Folder of runs, at any depth.
-        tracking_uri: Where the runs are kept; None for what each run says.
+        tracking_uri: Where the runs are kept.
+        is_chosen: The user has named that store for these runs; otherwise those that were tracked
+            elsewhere are left alone.
 
     Returns:
         Whether nothing is left to deliver, runs that still go on left out.
@@ -55,7 +60,7 @@ def sync(runs: Path, tracking_uri: str | None) -> bool:
     is_complete = True
     for path in sorted(runs.rglob("metrics.jsonl")):
         try:
-            print(f"{path.parent}: {deliver_journal(path, tracking_uri)}")
+            print(f"{path.parent}: {deliver_journal(path, tracking_uri, is_chosen=is_chosen)}")
         except AdmmExpError as error:
             print(f"{path.parent}: {error}", file=sys.stderr)
             is_complete = False

@@ -11,12 +11,23 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from admm_exp.errors import TrackingError
-from admm_exp.tracking.tracker import Baseline
+from admm_exp.tracking.tracker import Baseline, RunStatus
 
 DELIVERED = "delivered"
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+TEXTS = {
+    "run": ("tracking_uri", "run_id"),
+    "tags": (),
+    "params": (),
+    "metrics": (),
+    "artifact": ("path",),
+    "dataset": ("name", "digest", "context"),
+    "baseline": ("key", "lock", "name"),
+}
+"""What is a mapping in an entry, and which texts it must hold."""
 
 logger = logging.getLogger(__name__)
 
@@ -106,16 +117,37 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
+    if not path.is_file():
+        raise TrackingError(f"{path} is no file: remove it to go on without it")
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
     try:
         entries = [json.loads(line) for line in lines]
-    except ValueError as error:
+        for number, entry in enumerate(entries, start=1):
+            _require_entry(number, entry)
+    except DAMAGE as error:
         raise TrackingError(f"{path} is damaged ({error}): delete it to go on without it") from None
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise TrackingError(
-            f"{path} is damaged (a line is no entry): delete it to go on without it"
-        )
     return entries
+
+
+def _require_entry(number: int, entry: Any) -> None:
+    """Check that a line has the form of what this module and the tracker write.
+
+    Raises:
+        ValueError: It has not; other errors of a wrong type may come first.
+    """
+    if not isinstance(entry, dict):
+        raise ValueError(f"line {number} is no entry")
+    for key, names in TEXTS.items():
+        if key in entry and not (
+            isinstance(entry[key], dict)
+            and all(isinstance(entry[key].get(name), str) for name in names)
+        ):
+            raise ValueError(f"{key} in line {number} is no mapping with {', '.join(names)}")
+    if entry.get("status", "FINISHED") not in get_args(RunStatus):
+        raise ValueError(f"the status in line {number} is none")
+    list(metrics_of([entry]))
+    if "baseline" in entry:
+        baseline_of(entry)
 
 
 def metrics_of(entries: list[dict[str, Any]]) -> Iterator[tuple[str, float, int, int]]:

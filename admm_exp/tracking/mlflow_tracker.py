@@ -22,6 +22,7 @@ from admm_exp.tracking.journal import (
     origin_entry,
     read_entries,
 )
+from admm_exp.tracking.own_store import require_own_artifacts
 from admm_exp.tracking.owner import owner_tags
 from admm_exp.tracking.queries import close_lost
 from admm_exp.tracking.sender import Sender
@@ -107,6 +108,7 @@ class MlflowTracker:
         journal: Journal,
         stored: Iterable[tuple[str, int]] = (),
     ) -> None:
+        require_own_artifacts(tracking_uri, run.info.run_id, run.info.artifact_uri)
         self.journal = journal
         self.run_id: str | None = run.info.run_id
         self.experiment_id: str | None = run.info.experiment_id

@@ -23,7 +23,7 @@ def has_died(tags: Mapping[str, str]) -> bool:
     pid = int(tags["pid"])
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return True
     except PermissionError:  # it lives and is another user's
         return False

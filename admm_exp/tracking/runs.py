@@ -19,6 +19,7 @@ from admm_exp.tracking.address import (
     sqlite_file,
     without_password,
 )
+from admm_exp.tracking.own_store import require_own_artifacts
 from admm_exp.tracking.store import brief_requests, opened
 from admm_exp.tracking.stored_runs import StoredRun, stored_runs
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 DOWNLOADS_AT_ONCE = 8
 REPORT = "report.json"
 FINAL = (
@@ -207,32 +209,28 @@ def _add_details(client: "MlflowClient", rows: Rows, places: Mapping[str, str]) 
 
         def read(row: dict[str, Any]) -> dict[str, Any] | None:
             place = Path(folder, row["run_id"])
-            return _report(client, places[row["run_id"]], place)
+            return _details(client, places[row["run_id"]], place)
 
-        for row, report in zip(rows, pool.map(read, rows), strict=True):
-            if report is None:
-                missing += 1
-                continue
-            dense = report["models"].get("original", report["models"]["dense"])
-            row["iterations"] = report["admm"]["iterations"]
-            row["layers"] = report["layers"]
-            row["dense_macs"], row["dense_accuracy"] = dense["macs"], dense["test_accuracy"]
+        for row, details in zip(rows, pool.map(read, rows), strict=True):
+            missing += details is None
+            row.update(details or {})
     return missing
 
 
-def _report(client: "MlflowClient", artifact_uri: str, place: Path) -> dict[str, Any] | None:
-    """Read a run's report.json; None if this machine cannot reach it.
+def _details(client: "MlflowClient", artifact_uri: str, place: Path) -> dict[str, Any] | None:
+    """Read what a run's report.json adds; None if it is damaged or out of reach from here.
 
     Args:
         client: Client of the store.
         artifact_uri: Where the run's files are; a folder of this machine is read as it is, since
             MLflow asks the store twice for every file.
-        place: Folder for a download, not there yet.
+        place: Folder for a download, not there yet, with the name of the run's id.
     """
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    with suppress(MlflowException, OSError, ValueError):
+    with suppress(MlflowException, TrackingError, OSError, *DAMAGE):
+        require_own_artifacts(client.tracking_uri, place.name, artifact_uri)
         parts = urlsplit(artifact_uri)
         if parts.scheme in ("", "file"):
             path = Path(url2pathname(parts.path) if parts.scheme else artifact_uri, REPORT)
@@ -240,9 +238,23 @@ def _report(client: "MlflowClient", artifact_uri: str, place: Path) -> dict[str,
             place.mkdir()
             files = get_artifact_repository(artifact_uri, tracking_uri=client.tracking_uri)
             path = Path(files.download_artifacts(REPORT, str(place)))
-        report: dict[str, Any] = json.loads(path.read_text())
-        return report
+        return _read_details(path)
     return None
+
+
+def _read_details(path: Path) -> dict[str, Any]:
+    if not path.is_file():  # a pipe or a device would be read without an end
+        raise FileNotFoundError(path)
+    report: dict[str, Any] = json.loads(path.read_text())
+    dense = report["models"].get("original", report["models"]["dense"])
+    if not all(isinstance(dense[name], int | float) for name in ("macs", "test_accuracy")):
+        raise TypeError("macs and test_accuracy must be numbers")
+    return {
+        "iterations": [dict(row) for row in report["admm"]["iterations"]],
+        "layers": [dict(row) for row in report["layers"]],
+        "dense_macs": dense["macs"],
+        "dense_accuracy": dense["test_accuracy"],
+    }
 
 
 def _unfinished(run: StoredRun) -> dict[str, str]:

@@ -1,33 +1,50 @@
 """Delivering what a run could not tell MLflow while it lasted."""
 
 import logging
+import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from admm_exp.errors import TrackingError
-from admm_exp.tracking.address import absolute_uri, require_reachable
-from admm_exp.tracking.journal import DELIVERED, Journal, baseline_of, origin_of, read_entries
+from admm_exp.tracking.address import absolute_uri, require_reachable, without_password
+from admm_exp.tracking.journal import (
+    DAMAGE,
+    DELIVERED,
+    Journal,
+    baseline_of,
+    origin_of,
+    read_entries,
+)
 from admm_exp.tracking.mlflow_tracker import MlflowTracker
+from admm_exp.tracking.own_store import is_same_store
 from admm_exp.tracking.owner import has_died
 from admm_exp.tracking.store import opened
+from admm_exp.tracking.tracker import Baseline
 
 Outcome = Literal["delivered", "nothing to deliver", "still running"]
 
 logger = logging.getLogger(__name__)
 
 
-def deliver_journal(path: Path, tracking_uri: str | None = None) -> Outcome:
+def deliver_journal(path: Path, tracking_uri: str, *, is_chosen: bool = True) -> Outcome:
     """Send MLflow all entries of a journal file, in order; those it has already change nothing.
 
-    A run whose process died without a word is marked as KILLED.
+    The file may come from someone else: files are sent only if they lie in its folder, and only to
+    the address that the user names. A run whose process died without a word is marked as KILLED.
 
     Args:
-        path: The journal file of a run.
-        tracking_uri: Where the run is kept; None for what the file says.
+        path: the journal file of a run.
+        tracking_uri: the user's own store.
+        is_chosen: the user has named it for these runs; otherwise a run that was tracked elsewhere
+            is refused.
 
     Raises:
-        TrackingError: The store cannot be reached or used, or does not take all entries.
+        TrackingError: the file is damaged or was tracked elsewhere; or the store cannot be reached
+            or used, or does not take all entries.
     """
+    if path.is_symlink():
+        raise TrackingError(f"{path} is a link, and nothing outside {path.parent} is sent")
     recorded = read_entries(path)
     origin = origin_of(recorded)
     if origin is None or DELIVERED in recorded[-1]:
@@ -36,38 +53,82 @@ def deliver_journal(path: Path, tracking_uri: str | None = None) -> Outcome:
     status = None
     for entry in recorded:
         if "pid" in entry.get("tags", {}):  # a process that began or went on with the run
-            tags, status = entry["tags"], None
+            tags, status = {key: str(value) for key, value in entry["tags"].items()}, None
         status = entry.get("status", status)
     if status is None and not has_died(tags):
         return "still running"
-    uri = absolute_uri(tracking_uri or origin[0])
+    if not (is_chosen or is_same_store(origin[0], tracking_uri)):
+        raise TrackingError(
+            f"it was tracked at {origin[0]}, which your settings do not name, and nothing is sent "
+            f"where a folder says: confirm it with tracking_uri={origin[0]}"
+        )
+    uri = absolute_uri(tracking_uri)
     require_reachable(uri)
     with opened(uri, path.parent) as client:
         run = client.get_run(origin[1])
     journal = Journal(path)
     tracker = MlflowTracker(client, run, uri, journal)
     journal.is_muted = True
-    for entry in recorded:
-        if "params" in entry:
-            tracker.log_params(entry["params"])
-        if "tags" in entry:
-            tracker.set_tags(entry["tags"])
-        if "baseline" in entry:
-            tracker.share_baseline(baseline_of(entry))
-        if "dataset" in entry:
-            tracker.log_dataset(**entry["dataset"])
-        if "artifact" in entry:
-            _log_artifact(tracker, Path(entry["artifact"]["path"]), entry["artifact"]["folder"])
-    tracker.take_metrics(recorded)
+    try:
+        for entry in recorded:
+            _tell(tracker, entry, path.parent, Path(tags.get("run_dir", path.parent)))
+        tracker.take_metrics(recorded)
+    except DAMAGE as error:
+        raise TrackingError(f"{path} is damaged ({error}): delete it to go on without it") from None
     journal.is_muted = False
     tracker.finish(status or "KILLED")
     if DELIVERED not in read_entries(path)[-1]:
-        raise TrackingError(f"MLflow did not take all of {path}: try again later")
+        raise TrackingError(
+            f"MLflow at {without_password(uri)} did not take all of {path}: try again later"
+        )
     return "delivered"
 
 
-def _log_artifact(tracker: MlflowTracker, path: Path, folder: str | None) -> None:
-    if path.exists():
-        tracker.log_artifact(path, folder)
-    else:
+def _tell(tracker: MlflowTracker, entry: dict[str, Any], folder: Path, former: Path) -> None:
+    """Tell a tracker what one entry keeps.
+
+    Args:
+        tracker: of the run.
+        entry: as it stands in the file.
+        folder: of the run, where its files are.
+        former: where that folder was when the run told of its files.
+    """
+    if "params" in entry:
+        tracker.log_params(entry["params"])
+    if "tags" in entry:
+        tracker.set_tags(entry["tags"])
+    if "baseline" in entry:
+        tracker.share_baseline(_with_own_lock(baseline_of(entry), folder))
+    if "dataset" in entry:
+        tracker.log_dataset(**entry["dataset"])
+    if "artifact" in entry:
+        kept = entry["artifact"]
+        _log_artifact(tracker, Path(kept["path"]), kept.get("folder"), folder, former)
+
+
+def _log_artifact(
+    tracker: MlflowTracker, path: Path, place: str | None, folder: Path, former: Path
+) -> None:
+    """Send a file of the run's own folder, which may have been moved since."""
+    if path.is_relative_to(former):
+        path = folder / path.relative_to(former)
+    root = folder.resolve()
+    if not path.exists():
         logger.warning("%s is gone and cannot be delivered", path)
+    elif not (path.is_file() and path.resolve().is_relative_to(root)):
+        logger.warning("%s is not sent: it is no file of %s", path, folder)
+    elif place is not None and not re.fullmatch(r"\w+", place):
+        logger.warning("%s is not sent: %r is no folder for it", path, place)
+    else:
+        tracker.log_artifact(path, place)
+
+
+def _with_own_lock(baseline: Baseline, folder: Path) -> Baseline:
+    """Take the lock that a run names only if it is one of the dense networks of this folder."""
+    here = Path.cwd().resolve()
+    is_own = baseline.lock.name == f"{baseline.key}.baseline.lock"
+    if not re.fullmatch(r"\w+", baseline.key):
+        raise ValueError(f"{baseline.key!r} names no dense network")
+    if is_own and baseline.lock.resolve().is_relative_to(here):
+        return baseline
+    return replace(baseline, lock=folder / "baseline.lock")

@@ -87,6 +87,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         CheckpointError: If the file is missing or damaged.
     """
     try:
+        if not path.is_file():  # a pipe or a device would be read without an end
+            raise FileNotFoundError("there is no such file")
         return unpacked(path.read_bytes())[0]
     except (OSError, ValueError) as error:
         raise CheckpointError(

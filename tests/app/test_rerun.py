@@ -6,18 +6,25 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app.rerun import RESUME, alone_in, asked_for, is_finished, settings_of
 from admm_exp.errors import ConfigError
 from admm_exp.experiment.repeat import compare_runs
 from admm_exp.sweep.job import Job, job_path, read_job, write_job
 
+NET = "admm_exp.models.lenet.lenet5"
+OWN_STORE = OmegaConf.create({"tracking_uri": "sqlite:///outputs/mlflow.db"})
+
+
+def settings(run_dir: Path, changes: list[str]) -> DictConfig:
+    return settings_of(run_dir, RESUME, changes, OWN_STORE)
+
 
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
-    write_config(folder, {"seed": 3, "device": "cpu", "model": {"_target_": "admm_exp.models.x.y"}})
+    write_config(folder, {"seed": 3, "device": "cpu", "model": {"_target_": NET}})
     return folder
 
 
@@ -38,42 +45,42 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_device_and_store_may_change(run_dir: Path) -> None:
-    settings = settings_of(run_dir, RESUME, ["device=cuda:1", "tracking_uri=sqlite:///x.db"])
-    assert (settings.seed, settings.device) == (3, "cuda:1")
+    changed = settings(run_dir, ["device=cuda:1", "tracking_uri=sqlite:///x.db"])
+    assert (changed.seed, changed.device) == (3, "cuda:1")
 
 
 @pytest.mark.parametrize("change", ["seed=4", "rho", "+rho=1", "model._target_=os.system", "-m"])
 def test_other_changes_are_refused(run_dir: Path, change: str) -> None:
     allowed = "tracking_uri, device, trainer.devices beside it"
     with pytest.raises(ConfigError, match=f"{allowed}, got {re.escape(change)}$"):
-        settings_of(run_dir, RESUME, [change])
+        settings(run_dir, [change])
 
 
 @pytest.mark.parametrize(
     "part",
     [
         {"model": {"_target_": "os.system", "command": "touch owned"}},
-        {"model": {"_target_": "admm_exp.models.x.y", "a": [{"_target_": "os.system"}]}},
+        {"model": {"_target_": NET, "a": [{"_target_": "os.system"}]}},
         {"model": {"_target_": "admm_expose.run"}},
     ],
 )
 def test_a_run_folder_cannot_name_code_to_run(run_dir: Path, part: dict[str, object]) -> None:
     write_config(run_dir, part)
     with pytest.raises(ConfigError, match="names code that is not this package's: confirm it with"):
-        settings_of(run_dir, RESUME, [])
+        settings(run_dir, [])
 
 
 def test_own_code_is_run_once_it_is_confirmed(run_dir: Path) -> None:
     write_config(run_dir, {"model": {"_target_": "mynets.net"}})
-    settings = settings_of(run_dir, RESUME, ["model._target_=mynets.net"])
-    assert settings.model["_target_"] == "mynets.net"
+    confirmed = settings(run_dir, ["model._target_=mynets.net"])
+    assert confirmed.model["_target_"] == "mynets.net"
 
 
 @pytest.mark.parametrize("text", ["a: [", "- a list", "!!python/object/apply:os.system [ls]"])
 def test_damaged_settings_are_refused(run_dir: Path, text: str) -> None:
     (run_dir / ".hydra" / "config.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"config.yaml is damaged"):
-        settings_of(run_dir, RESUME, [])
+        settings(run_dir, [])
 
 
 def test_a_run_is_finished_when_its_tracker_knows(run_dir: Path) -> None:

@@ -17,7 +17,7 @@ from admm_exp.tracking.tracker import Baseline
 
 def tell(tracker, folder):
     """Tell a tracker all that a run tells."""
-    path = folder / "report.md"
+    path = folder / "run" / "report.md"
     path.write_text("x", encoding="utf-8")
     tracker.log_params({"rho": 0.1})
     tracker.log_dataset("digits", "abc", "train", {"samples": 3})
@@ -46,7 +46,7 @@ def test_all_that_a_dead_server_missed_is_delivered_once(folder, monkeypatch):
     monkeypatch.undo()
     assert stored(tracker).info.status == "RUNNING"
     journal = folder / "run" / "metrics.jsonl"
-    assert deliver_journal(journal) == "delivered"
+    assert deliver_journal(journal, tracker.tracking_uri) == "delivered"
     run = stored(tracker)
     assert (run.info.status, run.data.params["rho"]) == ("FAILED", "0.1")
     assert run.data.tags["error"] == "out of memory"
@@ -58,7 +58,7 @@ def test_all_that_a_dead_server_missed_is_delivered_once(folder, monkeypatch):
     assert baseline.data.metrics == {"dense/val_loss": 0.5, "final/macs": 9.0}
     files = folder / "artifacts" / tracker.run_id / "artifacts"
     assert (files / "report.md").read_text(encoding="utf-8") == "x"
-    assert deliver_journal(journal) == "nothing to deliver"
+    assert deliver_journal(journal, tracker.tracking_uri) == "nothing to deliver"
 
 
 def test_half_delivered_curves_are_completed_without_duplicates(folder, monkeypatch):
@@ -69,13 +69,15 @@ def test_half_delivered_curves_are_completed_without_duplicates(folder, monkeypa
     tracker.log_metrics({"loss": 1.0}, 1)
     tracker.finish("FINISHED")
     monkeypatch.undo()
-    assert deliver_journal(folder / "run" / "metrics.jsonl") == "delivered"
+    assert deliver_journal(folder / "run" / "metrics.jsonl", tracker.tracking_uri) == "delivered"
     assert curve(tracker, "loss") == [(0, 0.0), (1, 1.0)]
 
 
 def test_a_run_that_goes_on_is_left_alone(folder):
     tracker = open_in(folder)
-    assert deliver_journal(folder / "run" / "metrics.jsonl") == "still running"
+    assert (
+        deliver_journal(folder / "run" / "metrics.jsonl", tracker.tracking_uri) == "still running"
+    )
     assert stored(tracker).info.status == "RUNNING"
 
 
@@ -88,7 +90,7 @@ def test_a_run_whose_process_died_is_delivered_as_killed(folder):
     process.wait()
     journal.write_text(journal.read_text().replace(f'"pid": "{pid}"', f'"pid": "{process.pid}"'))
     journal.write_text(journal.read_text() + '{"step": 2, "timesta')  # died in the middle of a line
-    assert deliver_journal(journal) == "delivered"
+    assert deliver_journal(journal, tracker.tracking_uri) == "delivered"
     assert stored(tracker).info.status == "KILLED"
     assert curve(tracker, "loss") == [(1, 1.0)]
 
@@ -119,13 +121,14 @@ def test_the_command_names_what_it_cannot_deliver_and_goes_on(folder, capsys):
     broken = folder / "a" / "metrics.jsonl"
     broken.parent.mkdir()
     broken.write_text("no json\n", encoding="utf-8")
-    open_in(folder).finish("FINISHED")
-    assert not sync(folder, None)
+    tracker = open_in(folder)
+    tracker.finish("FINISHED")
+    assert not sync(folder, tracker.tracking_uri)
     out, err = capsys.readouterr()
     assert f"{folder / 'run'}: nothing to deliver" in out
     assert f"{broken} is damaged" in err
     with pytest.raises(ConfigError, match="runs must be a folder"):
-        sync(folder / "nowhere", None)
+        sync(folder / "nowhere", tracker.tracking_uri)
 
 
 def test_a_disk_that_is_full_stops_no_run_and_is_told_once(folder, monkeypatch, caplog):

@@ -1,0 +1,88 @@
+"""Whom a run is told of: the address that the user's own settings name, not that of its folder."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+from admm_exp.errors import TrackingError
+from admm_exp.tracking.address import absolute_uri, sqlite_file, without_password
+
+
+def chosen_address(run_dir: Path, stored: str, own: str, run_id: str | None) -> str:
+    """Choose where a run goes on that an earlier process told of.
+
+    Args:
+        run_dir: Folder of the run, which may be someone else's.
+        stored: The address that the folder names, without a password.
+        own: The address that the user's settings name.
+        run_id: The run, as the folder names it; None if it was told nowhere.
+
+    Returns:
+        The user's own address, or that of the folder if it is a database under the current folder
+        that holds the run already.
+
+    Raises:
+        TrackingError: If the folder names another address, with how to confirm it.
+    """
+    if is_same_store(stored, own):
+        return own
+    if run_id is not None and _holds(sqlite_file(stored), run_id, run_dir):
+        return stored
+    raise TrackingError(
+        f"{run_dir} was tracked at {stored}, which your settings do not name, and nothing is sent "
+        f"where a folder says: confirm it with tracking_uri={stored}, or name your own store"
+    )
+
+
+def is_same_store(stored: str, own: str) -> bool:
+    """Tell whether two addresses are one, whatever their passwords."""
+    return _plain(stored) == _plain(own)
+
+
+def require_own_artifacts(tracking_uri: str, run_id: str, artifact_uri: str) -> None:
+    """Check that a database keeps the files of a run in a folder of this machine made for them.
+
+    A server answers for its own; a database file may be someone else's, and whatever it names would
+    be written to, with the user's credentials.
+
+    Args:
+        tracking_uri: absolute tracking URI.
+        run_id: the run.
+        artifact_uri: where the store says that its files are.
+
+    Raises:
+        TrackingError: If they are elsewhere.
+    """
+    if sqlite_file(tracking_uri) is None:
+        return
+    parts = urlsplit(artifact_uri)
+    place = unquote(parts.path).rstrip("/").split("/")
+    is_local = parts.scheme in ("", "file") and parts.netloc in ("", "localhost")
+    if not (is_local and place[-2:] == [run_id, "artifacts"] and ".." not in place):
+        raise TrackingError(
+            f"{tracking_uri} keeps the files of run {run_id} at {artifact_uri}, and nothing is "
+            f"sent where a database says: set another experiment_name or tracking_uri"
+        )
+
+
+def _plain(uri: str) -> str:
+    try:
+        return without_password(absolute_uri(uri)).rstrip("/")
+    except TrackingError:
+        return uri
+
+
+def _holds(database: Path | None, run_id: str, run_dir: Path) -> bool:
+    """Tell whether a database of the current folder's, and not of the run's, holds a run."""
+    if database is None or not database.is_file():
+        return False
+    place = database.resolve()
+    if place.is_relative_to(run_dir.resolve()) or not place.is_relative_to(Path.cwd().resolve()):
+        return False
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(place))}?mode=ro", uri=True)) as store:
+            found = store.execute("SELECT 1 FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()
+    except sqlite3.Error:
+        return False
+    return found is not None
