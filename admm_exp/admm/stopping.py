@@ -50,3 +50,37 @@ def is_support_flipping(past: Sequence[Residuals]) -> bool:
     return len(last) == FLIPPING_ITERATIONS and all(
         r.support_change > FLIPPING_CHANGE and r.dead_energy > FLIPPING_ENERGY for r in last
     )
+
+
+def flipping_complaint(
+    past: Sequence[Residuals], w_step: str, auto_rho: float | None = None, n_ramped: int = 0
+) -> str | None:
+    """Say that a support flips and what to try, or None if it does not.
+
+    Args:
+        past: Residuals of the iterations so far.
+        w_step: Form of the W-step.
+        auto_rho: rho that pulls a unit which nothing holds to zero; None if it is not known.
+        n_ramped: Iterations at the start that did not remove all units yet.
+    """
+    if not is_support_flipping(past[n_ramped:]):
+        return None
+    last = past[-1]
+    found = (
+        f"{last.support_change:.0%} of the support was exchanged in iteration {len(past)} and "
+        f"{last.dead_energy:.0%} of the energy is still to be cut (|U|/|W| {last.dual_ratio:.2f}, "
+        f"rho {last.rho:.3g}, w_step={w_step})"
+    )
+    if auto_rho is not None and last.rho < auto_rho:
+        return f"rho is too small: {found}: try rho={auto_rho:.2g}"
+    if w_step != "proximal":
+        return (
+            f"w_step={w_step} does not bring the units to be removed to zero: {found}: take "
+            f"w_step=proximal, whose pull does not pass through the optimizer"
+        )
+    if auto_rho is None:
+        return f"rho is too small: {found}: try rho={10.0 * last.rho:.2g}"
+    return (
+        f"the task moves the units to be removed faster than rho pulls them: {found}: lower the "
+        f"learning rate or give it more iterations"
+    )

@@ -105,7 +105,13 @@ def add_target_gradient_(
 
 
 @torch.no_grad()
-def pull_(weights: Sequence[Tensor], targets: Sequence[Tensor], rho: float, step: float) -> None:
+def pull_(
+    weights: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    rho: float,
+    step: float,
+    shares: Sequence[Tensor] | None = None,
+) -> None:
     """Take a proximal step on rho/2 * ||W - T||^2, in place; it is stable for every rho.
 
         W = (W + step * rho * T) / (1 + step * rho)
@@ -115,13 +121,18 @@ def pull_(weights: Sequence[Tensor], targets: Sequence[Tensor], rho: float, step
         targets: T = Z - U.
         rho: Penalty parameter.
         step: Step size, >= 0.
+        shares: One tensor of 0 and 1 shaped like each weight: the step is taken where it is 1;
+            None for everywhere.
 
     References:
         Parikh and Boyd 2014, doi 10.1561/2400000003, section 6.1.1 (quadratic functions).
     """
     share = step * rho / (1.0 + step * rho)
     same_type = [t.to(w.dtype) for w, t in zip(weights, targets, strict=True)]
-    torch._foreach_lerp_(list(weights), same_type, share)
+    if shares is None:
+        torch._foreach_lerp_(list(weights), same_type, share)
+    else:
+        torch._foreach_lerp_(list(weights), same_type, torch._foreach_mul(list(shares), share))
 
 
 def _pieces(*lists: Sequence[Tensor]) -> Iterator[list[list[Tensor]]]:

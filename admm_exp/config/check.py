@@ -185,10 +185,10 @@ def _check_together(config: ExperimentConfig) -> Iterator[str]:
     optimizer = config.schedule.optimizer
     w_step = config.schedule.w_step
     if optimizer.name == OptimizerName.adamw:
-        if config.rho == "auto" and w_step in (WStep.gradient, WStep.reduced):
+        if w_step == WStep.gradient:
             yield (
-                "rho=auto is derived for sgd and means nothing to adamw, which rescales the "
-                "penalty: take schedule.w_step=proximal or give rho a number"
+                "schedule.w_step=gradient pulls through the gradients, which adamw rescales, so "
+                "that rho would do nothing: take schedule.w_step=proximal or reduced"
             )
         if w_step == WStep.folded:
             yield (

@@ -45,7 +45,7 @@ def train_admm(
     log = parts.begin("admm", constrained.model, optimizer, constrained)
     past = [_residuals(record) for record in log.iterations]
     n_trained, n_steps = len(log.epochs), log.steps_per_epoch or parts.steps_per_epoch
-    reason = plan.stop_reason(past)
+    reason, unmoved = plan.stop_reason(past), None
     rounds = range(len(past))
     capped = _first(plan.cap_notice(first_rho, past[:i], momentum) for i in rounds)
     complaint = _first(plan.complaint(past[: i + 1], n_steps or 1, momentum) for i in rounds)
@@ -56,7 +56,7 @@ def train_admm(
         epochs = plan.epochs_of(iteration)
         left = range(max(n_trained, epochs.start), epochs.stop)
         if left:  # none are left if the run stopped just before the update
-            with constrained.penalty(optimizer, plan.w_step):
+            with constrained.penalty(optimizer, plan.w_step) as steps:
                 n_steps = run_epochs(
                     constrained.model,
                     optimizer,
@@ -69,6 +69,7 @@ def train_admm(
                     steps_per_epoch=n_steps,
                     offset=offset,
                 )
+            unmoved = unmoved or steps.warning()
         past.append(_update(constrained, plan, past))
         parts.observer.iteration_finished(
             IterationRecord(
@@ -79,7 +80,7 @@ def train_admm(
             )
         )
         complaint = complaint or plan.complaint(past, n_steps or 1, momentum)
-        for message in (capped, complaint):
+        for message in (capped, complaint, unmoved):
             if message and message not in seen.warnings:  # once each
                 parts.observer.warned(message)
         reason = plan.stop_reason(past)

@@ -7,7 +7,7 @@ from admm_exp.admm.ramp import count_ramped, ramped_share
 from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.rho import Momentum, auto_rho, largest_stable_rho
 from admm_exp.admm.rho_policy import RhoPolicy
-from admm_exp.admm.stopping import is_support_flipping, is_support_stable, stop_reason
+from admm_exp.admm.stopping import flipping_complaint, is_support_stable, stop_reason
 from admm_exp.config.settings import Stopping, WStep
 from admm_exp.errors import ConfigError
 from admm_exp.training.learning_rate import LearningRates
@@ -152,15 +152,9 @@ class AdmmPlan:
             steps_per_epoch: Optimizer steps of an epoch, which the rho to try comes from.
             momentum: Of the optimizer; None for Adam-like ones.
         """
-        if not is_support_flipping(self._settled(past)):
-            return None
-        last, auto = past[-1], self.auto_rho(steps_per_epoch, momentum)
-        try_rho = auto if last.rho < auto else 10.0 * last.rho
-        return (
-            f"rho is too small: {last.support_change:.0%} of the support was exchanged in "
-            f"iteration {len(past)} and {last.dead_energy:.0%} of the energy is still to be cut "
-            f"(|U|/|W| {last.dual_ratio:.2f}, rho {last.rho:.3g}): try rho={try_rho:.2g}"
-        )
+        n_ramped = count_ramped(self.admm_iterations, self.sparsity_ramp)
+        auto = self.auto_rho(steps_per_epoch, momentum)
+        return flipping_complaint(past, self.w_step, auto, n_ramped)
 
     def _settled(self, past: Sequence[Residuals]) -> Sequence[Residuals]:
         return past[count_ramped(self.admm_iterations, self.sparsity_ramp) :]

@@ -2,10 +2,13 @@
 
 from math import inf
 
+from torch.optim import SGD, Optimizer
+
 from admm_exp.admm.metrics import Metric
 from admm_exp.admm.rho import Momentum
 from admm_exp.errors import ConfigError, require
 from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.pruning.w_step import RESCALING, W_STEPS
 from admm_exp.training.learning_rate import LearningRates, admm_lrs, training_lrs
 
 UNKNOWN_RHO = 1.0
@@ -34,16 +37,38 @@ def auto_rho(plan: AdmmPlan, steps_per_epoch: int | None, momentum: Momentum | N
         momentum: Of the optimizer; None if it is Adam-like.
 
     Raises:
-        ConfigError: If the steps are not known or the optimizer rescales the penalty.
+        ConfigError: If the steps are not known.
     """
     if steps_per_epoch is None:
         raise ConfigError("rho=auto needs to know the optimizer steps: give steps_per_epoch")
-    if momentum is None and plan.w_step != "proximal":
-        raise ConfigError(
-            "rho=auto is derived for sgd and means nothing to Adam-like optimizers, which "
-            "rescale the penalty: take w_step='proximal' or give rho a number"
-        )
     return plan.auto_rho(steps_per_epoch, momentum)
+
+
+def chosen_w_step(w_step: str | None, optimizer: Optimizer) -> str:
+    """Choose a form of the W-step that suits an optimizer.
+
+    Args:
+        w_step: As asked for; None for "gradient" with SGD and "proximal" with all others.
+        optimizer: Optimizer of the ADMM phase.
+
+    Raises:
+        ConfigError: If there is no such form, or it does not suit the optimizer.
+    """
+    if w_step is None:
+        return "gradient" if isinstance(optimizer, SGD) else "proximal"
+    require("w_step", w_step, w_step in W_STEPS, f"one of {', '.join(W_STEPS)}")
+    kind = type(optimizer).__name__
+    if w_step == "gradient" and isinstance(optimizer, RESCALING):
+        raise ConfigError(
+            f"w_step='gradient' pulls through the gradients, which {kind} rescales, so that rho "
+            f"would do nothing: take w_step='proximal' or 'reduced'"
+        )
+    if w_step == "folded" and not isinstance(optimizer, SGD):
+        raise ConfigError(
+            f"w_step='folded' needs torch.optim.SGD, whose weight decay is a gradient, got {kind}: "
+            f"take w_step='proximal' or 'reduced'"
+        )
+    return w_step
 
 
 def checked_lrs(

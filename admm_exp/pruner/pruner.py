@@ -26,12 +26,13 @@ from admm_exp.pruner.checks import (
     check_finetuning,
     checked_lrs,
     checked_rho,
+    chosen_w_step,
     require_learned,
 )
+from admm_exp.pruner.own_loop import OwnLoop
 from admm_exp.pruner.result import PruningResult
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.penalty import StepCount
-from admm_exp.pruning.w_step import W_STEPS
 from admm_exp.results import Announcing, History
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.loop import Batch, TrainFn, ValidateFn, as_evaluation
@@ -91,7 +92,6 @@ class ADMMPruner:
         self._validate_fn = validate_fn
         self._optimizer_fn = optimizer_fn or _sgd
         self._is_auto = rho == "auto"
-        self._w_step = "gradient"
         by_layer = {} if isinstance(sparsity, int | float) else dict(sparsity)
         default = (
             float(sparsity) if isinstance(sparsity, int | float) else by_layer.pop("default", 0.0)
@@ -107,6 +107,7 @@ class ADMMPruner:
             exclude=exclude,
             channel_multiple=channel_multiple,
         )
+        self._loop = OwnLoop(self._constrained)
 
     @property
     def state(self) -> State:
@@ -114,19 +115,19 @@ class ADMMPruner:
         return self._constrained.state
 
     def penalty(
-        self, optimizer: Optimizer, w_step: str = "gradient"
+        self, optimizer: Optimizer, w_step: str | None = None
     ) -> AbstractContextManager[StepCount]:
         """Pull W towards Z - U at every step of the optimizer, inside the `with` block.
 
         Args:
             optimizer: Optimizer of all parameters of the model.
             w_step: "gradient", "folded" (the same by the weight decay of SGD), "proximal" (after
-                the step, stable for every rho, right for Adam-like optimizers) or "reduced" (as
-                gradient, on the units to be removed alone; the kept ones train freely).
+                the step, for any optimizer and rho) or "reduced" (on the units to be removed alone;
+                the kept ones train freely); None: "gradient" with SGD, "proximal" with others.
 
         Raises:
             ConfigError: If rho is "auto" or the metric reads gradients, which needs `prune`, or
-                there is no such form.
+                there is no such form, or it does not suit the optimizer.
             TrainingError: On leaving the block, if the optimizer was never stepped.
         """
         if self._is_auto:
@@ -134,14 +135,12 @@ class ADMMPruner:
                 "rho=auto needs the learning rates of the whole ADMM phase: "
                 "give ADMMPruner a number, for example from admm_exp.admm.rho.auto_rho"
             )
-        require("w_step", w_step, w_step in W_STEPS, f"one of {', '.join(W_STEPS)}")
         require_learned(self._constrained.constraint.metric)
-        self._w_step = w_step
-        return self._constrained.penalty(optimizer, w_step)
+        return self._loop.pulling(optimizer, chosen_w_step(w_step, optimizer))
 
     def update(self, relaxation: float = 1.0) -> Residuals:
-        """Do the Z- and U-step of one ADMM iteration and return its residuals."""
-        return self._constrained.update(relaxation, w_step=self._w_step)
+        """Do the Z- and U-step of one ADMM iteration; warn once if the support flips."""
+        return self._loop.update(relaxation)
 
     def finished_training(
         self, optimizer: Optimizer, network: nn.Module
@@ -172,7 +171,7 @@ class ADMMPruner:
         admm_warmup: float = 0.0,
         lr_per: str = "step",
         rho_policy: RhoPolicy | None = None,
-        w_step: str = "gradient",
+        w_step: str | None = None,
         relaxation: float = 1.0,
         sparsity_ramp: float = 0.0,
         stopping: str = "budget",
@@ -225,10 +224,12 @@ class ADMMPruner:
         if steps_per_epoch is not None:
             require("steps_per_epoch", steps_per_epoch, steps_per_epoch >= 1, "at least 1")
         check_finetuning(finetune_epochs, finetune_lr, finetune_decay, finetune_warmup)
+        lrs = checked_lrs(
+            admm_decay, admm_lr, admm_iterations, admm_epoch, warmup=admm_warmup, lr_per=lr_per
+        )
+        optimizer = self._optimizer_fn(self._constrained.model.parameters(), lrs.base)
         plan = AdmmPlan(
-            checked_lrs(
-                admm_decay, admm_lr, admm_iterations, admm_epoch, warmup=admm_warmup, lr_per=lr_per
-            ),
+            lrs,
             admm_iterations,
             rho_policy or Constant(),
             relaxation,
@@ -236,9 +237,8 @@ class ADMMPruner:
             stopping,
             stable_iterations,
             freeze_support,
-            w_step,
+            chosen_w_step(w_step, optimizer),
         )
-        optimizer = self._optimizer_fn(self._constrained.model.parameters(), plan.lrs.base)
         momentum = momentum_of(optimizer)
         if self._is_auto:
             self._constrained.rho = auto_rho(plan, steps_per_epoch, momentum)

@@ -14,6 +14,15 @@ from admm_exp.errors import TrainingError
 from admm_exp.pruning.surgery.groups import Slice
 
 ParamGroup = dict[str, Any]
+RESCALING = tuple(
+    getattr(torch.optim, name)
+    for name in (
+        *("Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam"),
+        *("RAdam", "RMSprop", "Rprop", "SparseAdam"),
+    )
+    if hasattr(torch.optim, name)
+)
+"""Optimizers whose steps hardly depend on the size of a gradient, and so not on rho in it."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +91,12 @@ class GradientStep:
 
     def __init__(self, constrained: Constrained, optimizer: Optimizer) -> None:
         self._held = constrained
+        self._direction = _direction(optimizer, constrained.parameters)
 
     def before(self, optimizer: Optimizer, scale: float) -> None:
         """Add the penalty's gradient."""
         held = self._held
-        factor = held.rho() * scale
+        factor = held.rho() * scale * self._direction
         add_penalty_gradient_(held.gradients(), held.views(), held.targets(), factor)
 
     def after(self, optimizer: Optimizer) -> None:
@@ -94,7 +104,10 @@ class GradientStep:
 
 
 class ReducedStep:
-    """Add rho * (W - T) to the gradients of the units outside the support alone.
+    """Pull the units outside the support alone.
+
+    SGD gets rho * (W - T) in the gradients of those units; other optimizers, which may rescale it,
+    step on the task alone, and the units are pulled after the step as in `ProximalStep`.
 
     Z of the kept units follows W at every step, so that W moves as if Z had been minimised out of
     f(W) + rho/2 ||W - Z + U||^2 for this support. The kept units train freely; the other forms hold
@@ -108,22 +121,35 @@ class ReducedStep:
 
     def __init__(self, constrained: Constrained, optimizer: Optimizer) -> None:
         self._held = constrained
+        self._follows_gradients = isinstance(optimizer, SGD)
+        self._direction = (
+            _direction(optimizer, constrained.parameters) if self._follows_gradients else 1.0
+        )
         self._targets: Sequence[Tensor] = ()
         self._shares: list[Tensor] = []
 
     def before(self, optimizer: Optimizer, scale: float) -> None:
         """Add the gradient of the penalty on the units that are to be removed."""
+        if not self._follows_gradients:
+            return
         held = self._held
-        views, targets = held.views(), held.targets()
-        if targets is not self._targets:  # after an update of Z and U
-            pairs = zip(held.kept(), views, strict=True)
-            self._shares = [_share_of(~kept, view) for kept, view in pairs]
-            self._targets = targets
-        factor = held.rho() * scale
-        add_penalty_gradient_(held.gradients(), views, targets, factor, self._shares)
+        views, targets, shares = held.views(), held.targets(), self._shares_now()
+        factor = held.rho() * scale * self._direction
+        add_penalty_gradient_(held.gradients(), views, targets, factor, shares)
 
     def after(self, optimizer: Optimizer) -> None:
-        """Leave the weights as the optimizer left them."""
+        """Pull the units that are to be removed, unless the gradients did."""
+        if not self._follows_gradients:
+            _pull_all_(self._held, optimizer, self._shares_now())
+
+    def _shares_now(self) -> list[Tensor]:
+        """Spread 1 over what is pulled; made anew after an update of Z and U."""
+        held = self._held
+        if held.targets() is not self._targets:
+            pairs = zip(held.kept(), held.views(), strict=True)
+            self._shares = [_share_of(~kept, view) for kept, view in pairs]
+            self._targets = held.targets()
+        return self._shares
 
 
 class FoldedStep:
@@ -146,12 +172,14 @@ class FoldedStep:
         # A slice of a parameter has no weight decay of its own.
         self._parts = GradientStep(constrained.only(lambda part: not part.is_whole), optimizer)
         self._folded = {id(parameter) for parameter in self._whole.parameters}
+        self._direction = _direction(optimizer, constrained.parameters)
         self._groups: list[ParamGroup] = []
 
     def before(self, optimizer: Optimizer, scale: float) -> None:
         """Subtract rho * T and raise the weight decay of the constrained parameters by rho."""
         whole, rho = self._whole, self._whole.rho()
-        add_target_gradient_(whole.gradients(), whole.targets(), rho * scale)
+        # torch turns the gradients of a group that maximizes around, and then adds the decay
+        add_target_gradient_(whole.gradients(), whole.targets(), rho * scale * self._direction)
         self._parts.before(optimizer, scale)
         self._groups = optimizer.param_groups
         optimizer.param_groups = [
@@ -182,14 +210,7 @@ class ProximalStep:
 
     def after(self, optimizer: Optimizer) -> None:
         """Pull the weights towards T."""
-        held = self._held
-        views, targets = held.views(), held.targets()
-        for group in optimizer.param_groups:
-            members = {id(p) for p in group["params"]}
-            mine = [i for i, p in enumerate(held.parameters) if id(p) in members]
-            if mine:
-                step = float(group["lr"]) * _lengthening(group)
-                pull_([views[i] for i in mine], [targets[i] for i in mine], held.rho(), step)
+        _pull_all_(self._held, optimizer)
 
 
 W_STEPS: Mapping[str, Callable[[Constrained, Optimizer], WStep]] = {
@@ -198,6 +219,40 @@ W_STEPS: Mapping[str, Callable[[Constrained, Optimizer], WStep]] = {
     "proximal": ProximalStep,
     "reduced": ReducedStep,
 }
+
+
+def _pull_all_(
+    held: Constrained, optimizer: Optimizer, shares: Sequence[Tensor] | None = None
+) -> None:
+    """Pull the weights of every parameter group by the length of its own step."""
+    views, targets = held.views(), held.targets()
+    for group in optimizer.param_groups:
+        members = {id(p) for p in group["params"]}
+        mine = [i for i, p in enumerate(held.parameters) if id(p) in members]
+        if mine:
+            step = float(group["lr"]) * _lengthening(group)
+            own = None if shares is None else [shares[i] for i in mine]
+            pull_([views[i] for i in mine], [targets[i] for i in mine], held.rho(), step, own)
+
+
+def _direction(optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> float:
+    """Give 1 where a step follows the negative gradient, -1 where it maximizes.
+
+    Raises:
+        TrainingError: If constrained parameters are both minimized and maximized.
+    """
+    held = {id(parameter) for parameter in parameters}
+    found = {
+        bool(group.get("maximize", False))
+        for group in optimizer.param_groups
+        if any(id(p) in held for p in group["params"])
+    }
+    if len(found) > 1:
+        raise TrainingError(
+            "parameter groups with maximize=True and others hold weights that are to be pruned: "
+            "take w_step=proximal, whose pull does not pass through the gradients"
+        )
+    return -1.0 if found == {True} else 1.0
 
 
 def _split(group: ParamGroup, folded: set[int], rho: float) -> list[ParamGroup]:

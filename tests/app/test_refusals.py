@@ -51,7 +51,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "model._target_=own.sigmoid_net ~model.width": "not zero behind sigmoid in 1 (Sigmoid)",
         "model._target_=own.Two ~model.width": "the model must return class scores of shape",
         "model._target_=own.wrong_head ~model.width": "of shape (2, 10)",
-        "schedule.optimizer.name=adamw": "rho=auto is derived for sgd",
+        "schedule.optimizer.name=adamw schedule.w_step=gradient rho=1": "take schedule.w_step=prox",
         "schedule.optimizer.name=adamw schedule.w_step=folded rho=1": "w_step=folded needs",
         "rho_policy.growth=0.9": "rho_policy.Ramp: growth must be at least 1, got 0.9",
         "schedule.sparsity_ramp=1.5": "schedule.sparsity_ramp must be at most 1.0, got 1.5",

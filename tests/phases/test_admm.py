@@ -376,6 +376,38 @@ def test_flipping_support_is_told_once_with_the_numbers_and_a_rho_to_try():
     assert message.endswith(f"try rho={9.2 * (1 - 0.9) / (6 * 0.01):.2g}")
 
 
+def test_a_support_that_flips_in_spite_of_rho_is_told_another_form_and_no_larger_rho():
+    def swings(model, optimizer, epoch):
+        optimizer.step()
+        with torch.no_grad():
+            model[0].weight.copy_(torch.eye(5, 6).roll(2 * epoch, 0) * 9.0 + 3.0)
+
+    for w_step, advice in (
+        ("gradient", "take w_step=proximal"),
+        ("proximal", "lower the learning"),
+    ):
+        _, history, _ = run(
+            lrs=(0.01,) * 6,
+            rho=50.0,
+            admm_iterations=6,
+            w_step=w_step,
+            parts=parts_of(train_fn=swings),
+        )
+        (message,) = history.warnings
+        assert advice in message
+        assert "try rho" not in message
+
+
+def test_a_parameter_group_with_learning_rate_0_is_told_once():
+    def frozen_stem(parameters, lr):
+        first, *others = list(parameters)
+        return torch.optim.SGD([{"params": [first], "lr": 0.0}, {"params": others}], lr)
+
+    _, history, _ = run(lrs=(0.05,) * 4, rho=0.3, parts=parts_of(optimizer_fn=frozen_stem))
+    assert [w for w in history.warnings if "0.weight was 0 in every step" in w] == history.warnings
+    assert len(history.warnings) == 1
+
+
 def test_calm_phase_warns_of_nothing():
     _, history, _ = run(lrs=(0.05,) * 40, rho=0.3, admm_iterations=10)
     assert history.warnings == []

@@ -1,5 +1,7 @@
 import copy
 import math
+import re
+import warnings
 from itertools import pairwise
 
 import pytest
@@ -296,15 +298,29 @@ def test_auto_rho_takes_an_optimizer_without_momentum_for_what_it_is():
     assert result.iterations[0].rho == pytest.approx(9.2 / (3 * 2 * (0.01 + 0.001 + 0.0001)))
 
 
-def test_auto_rho_is_refused_for_adam_like_optimizers():
-    pruner = pruner_of(rho="auto", optimizer_fn=torch.optim.AdamW, train_fn=pytest.fail)
-    with pytest.raises(ConfigError, match="rho=auto is derived for sgd"):
-        pruner.prune(3, 2, 0.01, steps_per_epoch=3)
+RESCALING = [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.optim.Adagrad]
 
 
-def test_auto_rho_suits_adam_like_optimizers_in_the_proximal_form():
+@pytest.mark.parametrize("rho", ["auto", 0.5])
+@pytest.mark.parametrize("optimizer_fn", RESCALING)
+def test_a_pull_through_rescaled_gradients_is_refused(optimizer_fn, rho):
+    pruner = pruner_of(rho=rho, optimizer_fn=optimizer_fn, train_fn=pytest.fail)
+    with pytest.raises(ConfigError, match=r"gradients, which \w+ rescales, .*w_step='proximal'"):
+        pruner.prune(3, 2, 0.01, steps_per_epoch=3, w_step="gradient")
+
+
+@pytest.mark.parametrize("w_step", [None, "proximal", "reduced"])
+@pytest.mark.parametrize("optimizer_fn", RESCALING)
+def test_a_number_for_rho_pulls_as_far_with_rescaling_optimizers(optimizer_fn, w_step):
+    pruner = pruner_of(rho=20.0, optimizer_fn=optimizer_fn)
+    strong = pruner.prune(3, 2, 0.01, w_step=w_step).iterations[-1].dead_energy
+    weak = pruner_of(rho=1e-3, optimizer_fn=optimizer_fn).prune(3, 2, 0.01, w_step=w_step)
+    assert strong < 0.1 < weak.iterations[-1].dead_energy
+
+
+def test_auto_rho_suits_adam_like_optimizers():
     pruner = pruner_of(rho="auto", optimizer_fn=torch.optim.AdamW)
-    result = pruner.prune(3, 2, 0.01, steps_per_epoch=3, w_step="proximal")
+    result = pruner.prune(3, 2, 0.01, steps_per_epoch=3)
     assert result.iterations[0].rho == pytest.approx(9.2 / (6 * 3 * 0.01))
     assert result.iterations[-1].dead_energy < 0.02
 
@@ -341,6 +357,63 @@ def test_own_loop_in_the_reduced_form_lets_kept_units_go():
     assert not torch.allclose(model[0].weight[~kept], before["0.weight"][~kept] + 2.0, atol=0.1)
     assert torch.equal(pruner.state.support[0], kept)
     assert residuals.dual_residual == 0.0  # Z followed W, no unit came or went
+
+
+def test_own_loop_pulls_after_the_step_of_a_rescaling_optimizer():
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), 1.0, weight_decay=0.0)
+    pruner, before = pruner_of(model), weights_of(model)
+    with pruner.penalty(optimizer):
+        optimizer.step()  # no gradient: AdamW leaves the weights, the pull does not
+    expected = (before["0.weight"] + 0.3 * pruner.state.targets[0]) / 1.3
+    assert torch.allclose(model[0].weight, expected)
+
+
+@pytest.mark.parametrize(
+    ("rho", "w_step", "message"),
+    [
+        (0.1, "gradient", r"^rho is too small: .* w_step=gradient\): try rho=2.3$"),
+        (5.0, "gradient", r"^w_step=gradient does not bring .* take w_step=proximal"),
+        (5.0, "proximal", r"faster than rho pulls them: .* lower the learning rate"),
+    ],
+)
+def test_own_loop_is_told_once_of_a_support_that_flips(rho, w_step, message):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    pruner, told = pruner_of(model, rho=rho), []
+    for iteration in range(5):
+        with pruner.penalty(optimizer, w_step=w_step):
+            for _ in range(10):
+                optimizer.step()
+        with torch.no_grad():
+            model[0].weight.copy_(torch.eye(6, 18).roll(2 * iteration, 0).view(6, 2, 3, 3) * 99 + 9)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            pruner.update()
+        told += [str(warning.message) for warning in caught]
+    assert len(told) == 1
+    assert re.search(message, told[0])
+
+
+def test_own_loop_is_told_of_constrained_weights_with_learning_rate_0():
+    model = network()
+    groups = [{"params": model[0].parameters(), "lr": 0.0}, {"params": model[1:].parameters()}]
+    optimizer = torch.optim.SGD(groups, 0.1)
+    with (
+        pytest.warns(UserWarning, match=r"learning rate of 0\.weight and 1 more was 0 in every"),
+        pruner_of(model).penalty(optimizer),
+    ):
+        optimizer.step()
+
+
+def test_own_loop_whose_learning_rate_starts_at_0_is_not_told():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    with pruner_of(model).penalty(optimizer) as steps:
+        optimizer.step()
+        optimizer.param_groups[0]["lr"] = 0.1
+        optimizer.step()
+    assert (steps.n, steps.still) == (2, ())
 
 
 def test_a_form_that_does_not_exist_is_refused():

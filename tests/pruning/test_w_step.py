@@ -94,6 +94,47 @@ def test_adam_shrinks_the_pull_of_the_gradient_form_and_not_of_the_proximal():
     assert torch.allclose(W["proximal"], torch.full_like(T, 4.0))
 
 
+@pytest.mark.parametrize("optimizer_fn", [torch.optim.AdamW, torch.optim.RMSprop])
+def test_reduced_form_pulls_after_the_step_of_other_optimizers(optimizer_fn):
+    parameter = nn.Parameter(8.0 + T)
+    optimizer = optimizer_fn([parameter], 0.1, weight_decay=0.0)
+    with penalty_hook(optimizer, constrained_of(parameter, 10.0), "reduced"):
+        optimizer.step()
+    expected = T + torch.where(KEPT, 8.0, 4.0)
+    assert torch.allclose(parameter.detach(), expected)
+
+
+@pytest.mark.parametrize("w_step", ["gradient", "folded", "proximal", "reduced"])
+@pytest.mark.parametrize("settings", [{"lr": 0.1}, {"lr": 0.02, "momentum": 0.9, "nesterov": True}])
+def test_maximizing_pulls_as_minimizing_the_negative_does(settings, w_step):
+    W = []
+    for sign in (1.0, -1.0):
+        parameter = nn.Parameter(torch.zeros(3).double())
+        optimizer = torch.optim.SGD([parameter], maximize=sign < 0, weight_decay=0.01, **settings)
+        with penalty_hook(optimizer, constrained_of(parameter, 2.0), w_step):
+            for _ in range(400):
+                optimizer.zero_grad()
+                (sign * 0.5 * (parameter - B).square().sum()).backward()
+                optimizer.step()
+        W.append(parameter.detach())
+    assert torch.allclose(W[0], W[1])
+    pulled = torch.where(KEPT, torch.tensor(0.0), 2.0).double() if w_step == "reduced" else 2.0
+    assert torch.allclose(W[0], (B + pulled * T) / (1.01 + pulled), atol=2e-2)
+
+
+def test_groups_of_which_one_maximizes_are_refused():
+    weights = [nn.Parameter(torch.zeros(3).double()) for _ in range(2)]
+    groups = [{"params": weights[0], "maximize": True}, {"params": weights[1]}]
+    parts = [Slice(name, 0, 0, 3, True) for name in "ab"]
+    held = Constrained(parts, weights, lambda: [T, T], lambda: 1.0, lambda: [KEPT, KEPT])
+    optimizer = torch.optim.SGD(groups, 0.1)
+    for w_step in ("gradient", "folded", "reduced"):
+        with pytest.raises(TrainingError, match=r"maximize=True and others .*w_step=proximal"):
+            penalty_hook(optimizer, held, w_step).__enter__()
+    with penalty_hook(optimizer, held, "proximal"):
+        optimizer.step()
+
+
 def test_pull_is_the_minimiser_of_the_proximal_objective():
     w = B.clone()
     pull_([w], [T], rho=0.7, step=0.3)
