@@ -1,6 +1,7 @@
 """How a unit is scored: from the unit matrix of its group to one number a unit."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,10 +13,37 @@ class Metric(Protocol):
     """Scores units; the units with the highest scores are kept.
 
     A metric is called with theta, (n_units, p) float32, and the group it belongs to, and returns
-    (n_units,) scores. It must be a pure function of both.
+    (n_units,) scores. It must be a pure function of both. Any function of that form will do; what
+    else it may say of itself is read by the functions below.
     """
 
     def __call__(self, theta: Tensor, group: Units) -> Tensor: ...  # noqa: D102
+
+
+@runtime_checkable
+class GradientMetric(Metric, Protocol):
+    """A metric that scores by gradients of the task.
+
+    Attributes:
+        batches: Training batches that the gradients are averaged over, >= 1.
+        gradients: What `learn` was given; empty before.
+    """
+
+    batches: int
+    gradients: tuple[Tensor, ...]
+
+    def learn(self, gradients: Sequence[Tensor]) -> None:
+        """Take the mean absolute gradients: (n_units, p) of every group, in their order."""
+
+
+def needs_scales(metric: Metric) -> bool:
+    """Whether a metric reads the scales of norm layers: its attribute `needs_scales`, or False."""
+    return bool(getattr(metric, "needs_scales", False))
+
+
+def compares_units(metric: Metric) -> bool:
+    """Whether it measures distances between units: its attribute `compares_units`, or False."""
+    return bool(getattr(metric, "compares_units", False))
 
 
 class L2Norm:

@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 from torch import Tensor
 
 from admm_exp.admm.groups import check_counts
-from admm_exp.admm.metrics import Metric
+from admm_exp.admm.metrics import Metric, compares_units
 from admm_exp.admm.projection import keep_best
 
 
@@ -89,8 +89,7 @@ class PartitionConstraint:
     metric: Metric
 
     def __post_init__(self) -> None:
-        compares = getattr(self.metric, "compares_units", False)
-        if compares and not self.partition.has_comparable_units:
+        if compares_units(self.metric) and not self.partition.has_comparable_units:
             name = type(self.metric).__name__.lower()
             raise ValueError(
                 f"metric {name} ranks units by their distances, which says nothing about the "

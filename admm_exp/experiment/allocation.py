@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from admm_exp.admm.metrics import Metric
+from admm_exp.admm.metrics import GradientMetric, Metric
 from admm_exp.config.hashes import digest
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import CheckpointError, ConfigError
@@ -102,7 +102,7 @@ def _counts(
 ) -> Counts:
     """Share a budget among the groups: from a strength in [0, 1] to channels kept per group."""
     allocation, multiple = config.budget.allocation, config.channel_multiple
-    if allocation != "uniform" and hasattr(metric, "learn"):
+    if allocation != "uniform" and isinstance(metric, GradientMetric):
         raise ConfigError(
             f"budget.allocation={allocation} ranks channels before gradients are known: "
             f"take another metric than {config.metric['name']}, or another allocation"

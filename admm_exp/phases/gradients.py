@@ -1,12 +1,12 @@
 """Gradients of the task, for metrics that score by them."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
+from admm_exp.admm.metrics import GradientMetric
 from admm_exp.errors import TrainingError
 from admm_exp.phases.parts import Parts
 from admm_exp.pruning.constrained import ConstrainedModel
@@ -32,10 +32,9 @@ def learn_gradients(constrained: ConstrainedModel, parts: Parts, epoch: int = 0)
     Raises:
         TrainingError: If the train function never steps the optimizer.
     """
-    learn: Callable[..., None] | None = getattr(constrained.constraint.metric, "learn", None)
-    if learn is None:
+    metric = constrained.constraint.metric
+    if not isinstance(metric, GradientMetric):
         return
-    wanted: int = constrained.constraint.metric.batches  # type: ignore[attr-defined]
     generators, probe = rng_state(), copy.deepcopy(constrained)
     optimizer = parts.optimizer_fn(probe.model.parameters(), 0.0)
     sums = [torch.zeros_like(weight) for weight in probe.weights()]
@@ -46,7 +45,7 @@ def learn_gradients(constrained: ConstrainedModel, parts: Parts, epoch: int = 0)
         for total, gradient in zip(sums, probe.gradients(), strict=True):
             total.add_(gradient.abs())
         seen += 1
-        if seen == wanted:
+        if seen == metric.batches:
             raise _EnoughError
 
     hook = optimizer.register_step_pre_hook(note)
@@ -62,5 +61,5 @@ def learn_gradients(constrained: ConstrainedModel, parts: Parts, epoch: int = 0)
             "the train function never stepped the optimizer it was given: "
             "call step() on that optimizer"
         )
-    learn(tuple(constrained.constraint.unit_matrices([total / seen for total in sums])))
+    metric.learn(tuple(constrained.constraint.unit_matrices([total / seen for total in sums])))
     constrained.loosen(1.0)

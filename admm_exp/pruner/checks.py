@@ -4,7 +4,7 @@ from math import inf
 
 from torch.optim import SGD, Optimizer
 
-from admm_exp.admm.metrics import Metric
+from admm_exp.admm.metrics import GradientMetric, Metric
 from admm_exp.admm.rho import Momentum
 from admm_exp.errors import ConfigError, require
 from admm_exp.phases.admm_plan import AdmmPlan
@@ -114,7 +114,7 @@ def require_learned(metric: Metric) -> None:
     Raises:
         ConfigError: With what shows them to it.
     """
-    if hasattr(metric, "learn") and not getattr(metric, "gradients", ()):
+    if isinstance(metric, GradientMetric) and not metric.gradients:
         raise ConfigError(
             f"metric {type(metric).__name__} scores by gradients that it has not seen: "
             f"call prune(), or its learn() with the mean absolute gradients of every group"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from admm_exp.admm.groups import ChannelGroup, Member, Units, count_kept
-from admm_exp.admm.metrics import Metric
+from admm_exp.admm.metrics import Metric, needs_scales
 from admm_exp.admm.partition import Layer, Partition, PartitionConstraint
 from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.projection import ChannelConstraint
@@ -285,7 +285,7 @@ def require_scales(metric: Metric, groups: Sequence[Units]) -> None:
         ConfigError: With the first such group.
     """
     bare = [group.name for group in groups if not group.scale_columns]
-    if getattr(metric, "needs_scales", False) and bare:
+    if needs_scales(metric) and bare:
         raise ConfigError(
             f"metric {type(metric).__name__} ranks channels by the scales of norm layers, which "
             f"{bare[0]} has not: add it to exclude in a layers file, or take another metric"

@@ -4,8 +4,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.oracles import tied_groups, tied_weights
 
+from admm_exp.admm.bn_scale import BNScale
 from admm_exp.admm.groups import ChannelGroup, Member, unit_matrix
-from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Random
+from admm_exp.admm.metrics import (
+    FPGM,
+    GradientMetric,
+    L1Norm,
+    L2Norm,
+    Random,
+    compares_units,
+    needs_scales,
+)
+from admm_exp.admm.taylor import Taylor
 
 GROUP = ChannelGroup("conv", 5, 2, (Member(0, 0),))
 
@@ -79,3 +89,18 @@ def test_random_differs_between_seeds_and_groups():
         tuple(Random(seed)(theta_of(0), group).tolist()) for seed in range(3) for group in groups
     }
     assert len(drawn) == 9
+
+
+def test_a_plain_function_is_a_metric_that_asks_for_nothing():
+    def metric(theta, group):
+        return theta[:, 0]
+
+    assert not needs_scales(metric)
+    assert not compares_units(metric)
+    assert not isinstance(metric, GradientMetric)
+
+
+def test_metrics_say_what_they_ask_for():
+    assert needs_scales(BNScale())
+    assert compares_units(FPGM())
+    assert isinstance(Taylor(batches=2), GradientMetric)
