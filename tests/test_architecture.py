@@ -28,11 +28,11 @@ STANDARD_ONLY = (
     "errors.py",
     "statistics.py",
 )
-CHAMBERS = {"dependency", "surgery", "cost", "budget"}
+CHAMBERS = {"network", "dependency", "surgery", "cost", "budget"}
 # A room may import what stands on a line above its own, and itself.
 FLOORS = (
-    {"errors", "results", "statistics", "admm", "pruning.cost"},
-    {"config", "training", "data", "models", "tracking", "pruning.dependency"},
+    {"errors", "results", "statistics", "admm", "pruning.network"},
+    {"config", "training", "data", "models", "tracking", "pruning.cost", "pruning.dependency"},
     {"pruning.surgery", "export"},
     {"pruning.budget", "pruning"},
     {"phases", "report"},

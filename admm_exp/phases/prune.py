@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from admm_exp.phases.observers import Observer
 from admm_exp.pruning.constrained import ConstrainedModel
@@ -27,12 +28,12 @@ class Cut:
     is_cut: bool
 
 
-def prune(constrained: ConstrainedModel, inputs: Tensor, observer: Observer) -> Cut:
+def prune(constrained: ConstrainedModel, inputs: Any, observer: Observer) -> Cut:
     """Remove the channels outside the support of Z and prove that nothing was lost.
 
     Args:
         constrained: The network after ADMM; left as it is.
-        inputs: (B, ...) real inputs on which masked and cut network are compared.
+        inputs: Real inputs on which masked and cut network are compared.
         observer: Sees the phase.
 
     Raises:

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from admm_exp.admm.metrics import L2Norm, Metric
@@ -50,8 +51,8 @@ class ADMMPruner:
 
     Args:
         model: The trained network; ADMM trains it in place, the small network is a copy.
-        example_input: (B, ...) input on the model's device; real samples make the check of the
-            cut meaningful.
+        example_input: What the network takes, on its device: a tensor, a tuple or dict of
+            arguments, or anything else; real samples make the check of the cut meaningful.
         train_fn: (model, optimizer, epoch) -> loss or None; trains one epoch and steps the
             optimizer it is given. Needed by `prune` only.
         validate_fn: (model) -> accuracy in [0, 1]. Needed by `prune` only.
@@ -75,7 +76,7 @@ class ADMMPruner:
     def __init__(
         self,
         model: nn.Module,
-        example_input: Tensor,
+        example_input: Any,
         *,
         train_fn: TrainFn | None = None,
         validate_fn: ValidateFn | None = None,

@@ -1,8 +1,8 @@
 """A network whose units are constrained: what ADMM knows of it, step by step."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from admm_exp.admm.state import State, following, initial_state, with_rho
 from admm_exp.admm.update import update
 from admm_exp.errors import ConfigError
 from admm_exp.pruning.masked import masked
+from admm_exp.pruning.network.copying import copied
 from admm_exp.pruning.penalty import StepCount, penalty_hook
 from admm_exp.pruning.surgery.groups import Prunable, PrunableGroup, Slice, scale_columns, slices_of
 from admm_exp.pruning.surgery.layers import find_units
@@ -33,7 +34,7 @@ class ConstrainedModel:
 
     Args:
         model: The network; trained in place.
-        example_input: (B, ...) input that the network accepts.
+        example_input: Inputs that the network accepts.
         sparsity: Fraction of units that every group loses, in [0, 1).
         metric: Score of the units.
         rho: Penalty parameter, > 0.
@@ -53,7 +54,7 @@ class ConstrainedModel:
     def __init__(
         self,
         model: nn.Module,
-        example_input: Tensor,
+        example_input: Any,
         *,
         sparsity: float,
         metric: Metric,
@@ -182,23 +183,23 @@ class ConstrainedModel:
 
     def masked(self) -> nn.Module:
         """Copy the network with every removed unit set to zero."""
-        copied = copy.deepcopy(self.model)
-        mask_(copied, self.slices, self._masks())
-        return copied
+        twin = copied(self.model)
+        mask_(twin, self.slices, self._masks())
+        return twin
 
     def shrink(self, network: nn.Module) -> nn.Module:
         """Copy another network of the same architecture without the removed units."""
         if self.is_cut:
             return cut(network, self.groups, self.state.support)
-        copied = copy.deepcopy(network)
-        mask_(copied, self.slices, self._masks())
-        return copied
+        twin = copied(network)
+        mask_(twin, self.slices, self._masks())
+        return twin
 
-    def finish(self, inputs: Tensor) -> tuple[nn.Module, float]:
+    def finish(self, inputs: Any) -> tuple[nn.Module, float]:
         """Cut the removed channels out, or mask the removed units of a finer granularity.
 
         Args:
-            inputs: (B, ...) real inputs on which masked and cut network are compared.
+            inputs: Real inputs on which masked and cut network are compared.
 
         Returns:
             The network without the removed units, and the largest absolute difference to the masked
@@ -209,11 +210,11 @@ class ConstrainedModel:
         """
         return self.cut(inputs) if self.is_cut else (self.masked(), 0.0)
 
-    def cut(self, inputs: Tensor) -> tuple[nn.Module, float]:
+    def cut(self, inputs: Any) -> tuple[nn.Module, float]:
         """Remove the channels outside the support of Z and prove that nothing was lost.
 
         Args:
-            inputs: (B, ...) real inputs on which masked and cut network are compared.
+            inputs: Real inputs on which masked and cut network are compared.
 
         Returns:
             The smaller network and the largest absolute difference between the two.

@@ -1,13 +1,15 @@
 """What a pruning would leave: channels, parameters and operations, before anything is trained."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from admm_exp.pruning.cost.cost import Cost, count_cost, macs_by_layer
+from admm_exp.pruning.cost.cost import Cost, count_cost, macs_by_layer, without_numbers
+from admm_exp.pruning.network.copying import copied
+from admm_exp.pruning.network.inputs import call, first_sample, to_device
 from admm_exp.pruning.surgery.find import find_groups
 from admm_exp.pruning.surgery.groups import KeptGroup, Prunable, PrunableGroup
 from admm_exp.pruning.surgery.sparsities import (
@@ -69,7 +71,7 @@ class Planner:
 
     Args:
         model: The network; left as it is.
-        example_input: (B, ...) input that the network accepts, on any device.
+        example_input: Inputs that the network accepts, on any device.
         exclude: Layers to keep whole: names, wildcards or types.
 
     Raises:
@@ -77,13 +79,11 @@ class Planner:
         ConfigError: If `exclude` names unknown layers.
     """
 
-    def __init__(
-        self, model: nn.Module, example_input: Tensor, exclude: Sequence[str] = ()
-    ) -> None:
-        example_input = example_input.to(next(model.parameters()).device)
+    def __init__(self, model: nn.Module, example_input: Any, exclude: Sequence[str] = ()) -> None:
+        example_input = to_device(example_input, next(model.parameters()).device)
         found = find_groups(model, example_input)
         self.prunable: Prunable = without_excluded(found, model, exclude)
-        self.model, self.example_input = _without_numbers(model, example_input[:1])
+        self.model, self.example_input = _without_numbers(model, example_input)
         self.dense = count_cost(self.model, self.example_input)
 
     def cut(self, kept: Sequence[int], model: nn.Module | None = None) -> nn.Module:
@@ -162,23 +162,16 @@ def _unrounded(group: PrunableGroup, sparsity: float, n_kept: int) -> float:
     return sparsity if is_enough else sparsity_of(group.n_units, n_kept)
 
 
-def _without_numbers(model: nn.Module, example_input: Tensor) -> tuple[nn.Module, Tensor]:
+def _without_numbers(model: nn.Module, example_input: Any) -> tuple[nn.Module, Any]:
     """Copy network and input to the meta device, or as they are where that cannot run."""
-    tensors = [*model.parameters(), *model.buffers()]
     try:
-        # `.to("meta")` would give every place of a shared parameter one of its own
-        on_meta = copy.deepcopy(model, {id(tensor): _blank(tensor) for tensor in tensors}).eval()
-        blank = example_input.to("meta")
+        on_meta = without_numbers(model).eval()
+        blank = to_device(first_sample(example_input), "meta")
         with torch.no_grad():
-            on_meta(blank)
+            call(on_meta, blank)
     except Exception:  # what is wrong with the model itself is said where it runs with numbers
-        return copy.deepcopy(model), example_input
+        return copied(model), example_input
     return on_meta, blank
-
-
-def _blank(tensor: Tensor) -> Tensor:
-    blank = torch.empty_like(tensor, device="meta")
-    return nn.Parameter(blank, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else blank
 
 
 def _first_of_each_block(group: PrunableGroup, n_kept: int) -> Tensor:

@@ -1,15 +1,18 @@
 """What a network costs: parameters, multiply-accumulates, bytes."""
 
-import copy
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from admm_exp.pruning.network.copying import copied
+from admm_exp.pruning.network.inputs import call, first_sample, to_device
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Cost:
     size_bytes: int
 
 
-def count_cost(model: nn.Module, example_input: Tensor) -> Cost:
+def count_cost(model: nn.Module, example_input: Any) -> Cost:
     """Count parameters, and the operations of one sample's forward pass in eval mode.
 
     The pass runs on a meta copy, which computes shapes and no numbers; a model that cannot
@@ -39,7 +42,8 @@ def count_cost(model: nn.Module, example_input: Tensor) -> Cost:
 
     Args:
         model: On any device; left as it is.
-        example_input: (N, ...) on any device; only the first sample is used.
+        example_input: Inputs that the network accepts, on any device; of a batch, only the first
+            sample is used.
 
     Raises:
         Exception: Whatever the model itself raises on this input.
@@ -50,7 +54,7 @@ def count_cost(model: nn.Module, example_input: Tensor) -> Cost:
         for tensor in model.state_dict(keep_vars=True).values()
         if isinstance(tensor, Tensor)
     }
-    macs = _counted(model, example_input[:1]).get_total_flops() // 2
+    macs = _counted(model, example_input).get_total_flops() // 2
     return Cost(
         params=sum(parameter.numel() for parameter in parameters),
         nonzero_params=sum(_count_nonzero(parameter) for parameter in parameters),
@@ -60,14 +64,15 @@ def count_cost(model: nn.Module, example_input: Tensor) -> Cost:
     )
 
 
-def macs_by_layer(model: nn.Module, example_input: Tensor) -> dict[str, int]:
+def macs_by_layer(model: nn.Module, example_input: Any) -> dict[str, int]:
     """Count the multiply-accumulates of one sample inside every layer, by the layer's name.
 
     Args:
         model: On any device; left as it is.
-        example_input: (N, ...) on any device; only the first sample is used.
+        example_input: Inputs that the network accepts, on any device; of a batch, only the first
+            sample is used.
     """
-    counts = _counted(model, example_input[:1]).get_flop_counts()
+    counts = _counted(model, example_input).get_flop_counts()
     return {
         name: sum(counts.get(f"{type(model).__name__}.{name}", {}).values()) // 2
         for name, _ in model.named_modules()
@@ -87,22 +92,46 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _counted(model: nn.Module, sample: Tensor) -> FlopCounterMode:
-    try:
-        return _run_counted(copy.deepcopy(model).to("meta"), sample.to("meta"))
-    except Exception:  # what is wrong with the model itself is raised by the second run
-        device = next((parameter.device for parameter in model.parameters()), sample.device)
-        return _run_counted(model, sample.to(device))
+def _counted(model: nn.Module, inputs: Any) -> FlopCounterMode:
+    sample = first_sample(inputs)
+    with suppress(Exception):  # what is wrong with the model itself is raised by the last run
+        return _run_counted(without_numbers(model), to_device(sample, "meta"))
+    # The counter hooks gradients, which expanded parameters have none of
+    twin = copied(model).requires_grad_(requires_grad=False)
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    if not isinstance(inputs, Tensor):  # where the batch is may have been guessed wrong
+        with suppress(Exception):
+            return _run_counted(twin, to_device(sample, device))
+        sample = inputs
+    return _run_counted(twin, to_device(sample, device))
 
 
-def _run_counted(model: nn.Module, sample: Tensor) -> FlopCounterMode:
+def without_numbers(model: nn.Module) -> nn.Module:
+    """Copy a network to the meta device, where tensors have shapes and no numbers.
+
+    Parameters that lie in several places, which `.to("meta")` would part, stay one.
+
+    Returns:
+        The copy; its parameters ask for no gradient.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    return copied(model, {id(tensor): _blank(tensor) for tensor in tensors})
+
+
+def _blank(tensor: Tensor) -> Tensor:
+    blank = torch.empty_like(tensor, device="meta", requires_grad=False)
+    is_parameter = isinstance(tensor, nn.Parameter)
+    return nn.Parameter(blank, requires_grad=False) if is_parameter else blank
+
+
+def _run_counted(model: nn.Module, sample: Any) -> FlopCounterMode:
     with (
         evaluating(model),
         _unfused_attention(),
         torch.no_grad(),
         FlopCounterMode(display=False) as counter,
     ):
-        model(sample)
+        call(model, sample)
     return counter
 
 

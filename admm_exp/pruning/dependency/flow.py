@@ -1,6 +1,6 @@
 """What is known of the channels of a network while it runs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -268,14 +268,3 @@ class Flow:
             else:
                 self._elements[name] = self.labels.fresh(parameter.numel()).view(parameter.shape)
         return self._elements[name]
-
-
-def tensors_in(item: Any) -> list[Tensor]:
-    """List the tensors among arguments or results, also those in lists, tuples and mappings."""
-    if isinstance(item, Tensor):
-        return [item]
-    if isinstance(item, Mapping):
-        item = item.values()
-    elif not isinstance(item, list | tuple):
-        return []
-    return [tensor for part in item for tensor in tensors_in(part)]

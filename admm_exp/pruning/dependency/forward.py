@@ -6,12 +6,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from admm_exp.pruning.dependency.flow import Flow, tensors_in
+from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.norms import as_written
+from admm_exp.pruning.network.inputs import accepted_form, arguments
+from admm_exp.pruning.network.structures import tensors_in
 
 Rule = Callable[..., Any]
 
@@ -56,21 +57,22 @@ class _Operations(TorchDispatchMode):
 
 
 def follow(
-    flow: Flow, example_input: Tensor, layer_rules: dict[Any, Rule], operation_rule: Rule
+    flow: Flow, example_input: Any, layer_rules: dict[Any, Rule], operation_rule: Rule
 ) -> None:
     """Run the network once, in the mode it is in, with its labels beside it.
 
     Args:
         flow: Where everything is noted.
-        example_input: (B, ...) input that the network accepts.
+        example_input: Inputs that the network accepts.
         layer_rules: Function -> (flow, function, its arguments) -> its result.
         operation_rule: (flow, operation, args, kwargs) -> its result.
     """
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    inputs = example_input.detach().clone()
+    args, kwargs = arguments(example_input, accepted_form(flow.model, example_input))
     fixed = flow.labels.fixed("its channels are tied to the input of the network")
-    flow.mark(inputs, fixed.view([1] * inputs.dim()))
+    for tensor in tensors_in([args, kwargs]):
+        flow.mark(tensor, fixed.view([1] * tensor.dim()))
     try:
         with (
             _names_of_running_layers(flow),
@@ -79,7 +81,7 @@ def follow(
             _Operations(flow, operation_rule),
             _Layers(flow, layer_rules),
         ):
-            outputs = flow.model(inputs)
+            outputs = flow.model(*args, **kwargs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
     for output in tensors_in(outputs):

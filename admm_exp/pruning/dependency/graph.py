@@ -5,16 +5,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import lcm
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from admm_exp.errors import AdmmExpError, ModelError
+from admm_exp.pruning.dependency.checks import first_line, not_accepted
 from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.forward import follow
 from admm_exp.pruning.dependency.labels import label_of
 from admm_exp.pruning.dependency.operation_rules import operation
 from admm_exp.pruning.dependency.rules import LAYER_RULES
+from admm_exp.pruning.network.inputs import call
 
 NOWHERE = -1
 
@@ -70,7 +73,7 @@ class TracedGroup:
     reason: str | None = None
 
 
-def trace_groups(model: nn.Module, example_input: Tensor) -> list[TracedGroup]:
+def trace_groups(model: nn.Module, example_input: Any) -> list[TracedGroup]:
     """Find the channel groups of a network.
 
     Labels run beside the numbers, one per channel that a layer makes: operations that move
@@ -79,7 +82,7 @@ def trace_groups(model: nn.Module, example_input: Tensor) -> list[TracedGroup]:
 
     Args:
         model: The network; left in the mode and with the buffers it had.
-        example_input: (B, ...) input that the network accepts.
+        example_input: Inputs that the network accepts.
 
     Raises:
         ModelError: If the network does not accept the example input or cannot be followed.
@@ -93,7 +96,7 @@ def trace_groups(model: nn.Module, example_input: Tensor) -> list[TracedGroup]:
             _check_forward(model, example_input)
             raise ModelError(
                 f"the channels of the model cannot be followed "
-                f"({type(error).__name__}: {_first_line(error)})"
+                f"({type(error).__name__}: {first_line(error)})"
             ) from error
         if any(name not in flow.met for name, _ in model.named_parameters()):
             _follow_training(flow, example_input)
@@ -101,7 +104,7 @@ def trace_groups(model: nn.Module, example_input: Tensor) -> list[TracedGroup]:
     return _Groups(flow).describe()
 
 
-def _follow_training(flow: Flow, example_input: Tensor) -> None:
+def _follow_training(flow: Flow, example_input: Any) -> None:
     flow.model.train()
     try:
         follow(flow, example_input, LAYER_RULES, operation)
@@ -242,31 +245,37 @@ def _uneven(sites: list[Site], n_units: int) -> str | None:
 @contextmanager
 def _untouched(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
     model.eval()
     try:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(buffers[name])
+        for module, name, buffer, content in buffers:
+            module._buffers[name] = buffer
+            if not torch.equal(buffer, content) and not _shares_memory(buffer):
+                with torch.inference_mode(buffer.is_inference()), torch.no_grad():
+                    buffer.copy_(content)
         for module, mode in modes.items():
             module.training = mode
 
 
-def _check_forward(model: nn.Module, example_input: Tensor) -> None:
+def _shares_memory(tensor: Tensor) -> bool:
+    """Whether entries of a tensor are one number in memory, which nothing can write to."""
+    return any(
+        size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+    )
+
+
+def _check_forward(model: nn.Module, example_input: Any) -> None:
     try:
         with torch.no_grad():
-            model(example_input)
+            call(model, example_input)
     except AdmmExpError:
         raise
     except Exception as error:
-        raise ModelError(
-            f"the model does not accept an example input of shape {tuple(example_input.shape)}: "
-            f"{_first_line(error)}"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise not_accepted(example_input, error) from error

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from admm_exp.pruning.dependency.flow import Flow, tensors_in
+from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.labels import compact, is_shifted, shifted, zeroed
 from admm_exp.pruning.dependency.norm_rules import moment
 from admm_exp.pruning.dependency.norms import MOMENTS
 from admm_exp.pruning.dependency.pointwise_rules import pointwise
 from admm_exp.pruning.dependency.shape_rules import join, move, rectangular, tied_parts
+from admm_exp.pruning.network.structures import tensors_in
 
 SAME = {"clone", "detach", "alias", "_to_copy", "lift_fresh", "contiguous", "zero_", "zeros_like"}
 LIKE = {

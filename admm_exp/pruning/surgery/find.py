@@ -1,12 +1,15 @@
 """Find what can be pruned, and prove it on random numbers."""
 
-import copy
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from admm_exp.errors import ModelError
+from admm_exp.pruning.dependency.checks import check_kind, initialise_
 from admm_exp.pruning.dependency.graph import NOWHERE, Site, TracedGroup, trace_groups
+from admm_exp.pruning.network.copying import copied
+from admm_exp.pruning.network.inputs import device_of, to_device
 from admm_exp.pruning.surgery.groups import (
     KeptGroup,
     Prunable,
@@ -17,7 +20,7 @@ from admm_exp.pruning.surgery.groups import (
 from admm_exp.pruning.surgery.proof import unprovable
 
 
-def find_groups(model: nn.Module, example_input: Tensor) -> Prunable:
+def find_groups(model: nn.Module, example_input: Any) -> Prunable:
     """Find the channel groups of a network and the scalars of their units.
 
     Every group is proven: half of it is cut from a copy with random numbers, and where the
@@ -25,14 +28,17 @@ def find_groups(model: nn.Module, example_input: Tensor) -> Prunable:
 
     Args:
         model: The network.
-        example_input: (B, ...) input that the network accepts, on the network's device. A network
-            on another device than the CPU is followed as a copy on the CPU, where labels live.
+        example_input: What the network accepts, on its device: a tensor, a tuple of positional
+            arguments, a dict of keyword arguments, or anything else as one argument. A network on
+            another device than the CPU is followed as a copy on the CPU, where labels live.
 
     Raises:
         ModelError: If nothing can be pruned or the example input does not fit.
     """
-    if example_input.device.type not in {"cpu", "meta"}:
-        model, example_input = copy.deepcopy(model).cpu(), example_input.cpu()
+    check_kind(model)
+    initialise_(model, example_input)
+    if device_of(example_input).type not in {"cpu", "meta"}:
+        model, example_input = copied(model).cpu(), to_device(example_input, "cpu")
     traced = trace_groups(model, example_input)
     reasons = {group.name: group.reason or _obstacle(model, group) for group in traced}
     groups = [_prunable(group) for group in traced if reasons[group.name] is None]

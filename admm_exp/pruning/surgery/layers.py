@@ -2,14 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from admm_exp.admm.partition import Partition
 from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.partitions.filter import Filter
 from admm_exp.errors import AdmmExpError, ModelError
+from admm_exp.pruning.dependency.checks import not_accepted
+from admm_exp.pruning.network.inputs import call
 from admm_exp.pruning.surgery.find import find_groups
 from admm_exp.pruning.surgery.groups import KeptGroup, Prunable, PrunableGroup
 from admm_exp.pruning.surgery.sparsities import without_excluded
@@ -20,7 +23,7 @@ Weighted = nn.modules.conv._ConvNd | nn.Linear
 
 def find_units(
     model: nn.Module,
-    example_input: Tensor,
+    example_input: Any,
     granularity: Channel | Partition,
     exclude: Sequence[str] = (),
 ) -> Prunable:
@@ -28,7 +31,7 @@ def find_units(
 
     Args:
         model: The network.
-        example_input: (B, ...) input that the network accepts.
+        example_input: Inputs that the network accepts.
         granularity: What the units are.
         exclude: Layers to keep whole: names, wildcards or types.
 
@@ -44,7 +47,7 @@ def find_units(
     return without_excluded(found, model, exclude)
 
 
-def find_layers(model: nn.Module, example_input: Tensor, partition: Partition) -> Prunable:
+def find_layers(model: nn.Module, example_input: Any, partition: Partition) -> Prunable:
     """Find the weights that a partition divides, each as a group of its own.
 
     The weights of all convolutions and linear layers that run count, the first and the last
@@ -53,7 +56,7 @@ def find_layers(model: nn.Module, example_input: Tensor, partition: Partition) -
 
     Args:
         model: The network.
-        example_input: (B, ...) input that the network accepts.
+        example_input: Inputs that the network accepts.
         partition: How a weight is divided.
 
     Raises:
@@ -117,7 +120,7 @@ def _outputs(layer: Weighted) -> int:
     return int(layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels)
 
 
-def _order_of_calls(model: nn.Module, example_input: Tensor) -> list[nn.Module]:
+def _order_of_calls(model: nn.Module, example_input: Any) -> list[nn.Module]:
     """List the layers in the order in which one forward pass runs them, repeats included."""
     order: list[nn.Module] = []
     layers = [module for module in model.modules() if isinstance(module, LAYERS)]
@@ -125,15 +128,11 @@ def _order_of_calls(model: nn.Module, example_input: Tensor) -> list[nn.Module]:
     modes = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():
-            model.eval()(example_input)
+            call(model.eval(), example_input)
     except AdmmExpError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"the model does not accept an example input of shape {tuple(example_input.shape)}: "
-            f"{reason}"
-        ) from error
+        raise not_accepted(example_input, error) from error
     finally:
         for handle in handles:
             handle.remove()

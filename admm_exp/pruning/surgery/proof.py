@@ -1,6 +1,5 @@
 """The proof of a group: cut from a copy with random numbers, nothing may change."""
 
-import copy
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from admm_exp.errors import SurgeryError
+from admm_exp.errors import ModelError, SurgeryError
+from admm_exp.pruning.dependency.checks import random_place
+from admm_exp.pruning.network.copying import copied
+from admm_exp.pruning.network.inputs import call
+from admm_exp.pruning.network.structures import map_tensors
 from admm_exp.pruning.surgery.groups import PrunableGroup
 from admm_exp.pruning.surgery.surgery import compare, cut, zero_
 
@@ -18,7 +21,7 @@ TOLERANCE = 1e-4
 
 def unprovable(
     model: nn.Module,
-    example_input: Tensor,
+    example_input: Any,
     groups: Sequence[PrunableGroup],
     splits: Mapping[str, Sequence[str]],
 ) -> dict[str, str]:
@@ -30,29 +33,30 @@ def unprovable(
 
     Args:
         model: The network; left as it is.
-        example_input: (B, ...) input that the network accepts.
+        example_input: Inputs that the network accepts.
         groups: Groups to be proven.
         splits: Per group, the layers that take its channels apart.
 
     Returns:
         Reason by group name.
+
+    Raises:
+        ModelError: If the network itself gives two outputs for one input.
     """
     return _Probe(model, example_input).culprits(groups, splits)
 
 
 class _Probe:
-    def __init__(self, model: nn.Module, example_input: Tensor) -> None:
-        self.network = copy.deepcopy(model).eval()
-        self.inputs = example_input
-        if example_input.is_floating_point():
-            values = torch.randn(example_input.shape, generator=torch.Generator().manual_seed(0))
-            self.inputs = values.to(example_input)
+    def __init__(self, model: nn.Module, example_input: Any) -> None:
+        self.network = copied(model).eval()
+        self.inputs = _probing(self.network, example_input)
 
     def culprits(
         self, groups: Sequence[PrunableGroup], splits: Mapping[str, Sequence[str]]
     ) -> dict[str, str]:
         if not groups or self.failure(groups) is None:
             return {}
+        self.check_randomness()
         bundles: dict[tuple[str, ...], list[PrunableGroup]] = {}
         for group in groups:
             kinds = tuple(sorted({where.rpartition(" ")[2] for where in splits[group.name]}))
@@ -65,6 +69,13 @@ class _Probe:
                     for group in bundle
                 }
         return found
+
+    def check_randomness(self) -> None:
+        if (place := random_place(self.network, self.inputs)) is not None:
+            raise ModelError(
+                f"the model is random in evaluation mode: the same input twice gives two outputs, "
+                f"first in {place}; let its randomness depend on self.training"
+            )
 
     def bisected(self, groups: Sequence[PrunableGroup]) -> dict[str, str]:
         failure = self.failure(groups) if groups else None
@@ -86,6 +97,30 @@ class _Probe:
         if difference <= TOLERANCE:
             return None
         return f"its cut would change the outputs by {100 * difference:.2g} %"
+
+
+def _probing(network: nn.Module, example_input: Any) -> Any:
+    """Replace floating-point inputs by random numbers, which hide nothing, where those are taken.
+
+    Of several inputs some may be masks, boxes or lengths: those that are not constant stay.
+    """
+    generator = torch.Generator().manual_seed(0)
+    is_alone = isinstance(example_input, Tensor)
+
+    def drawn(tensor: Tensor) -> Tensor:
+        is_constant = tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all())
+        if not tensor.is_floating_point() or not (is_alone or is_constant):
+            return tensor
+        return torch.randn(tensor.shape, generator=generator).to(tensor)
+
+    inputs = map_tensors(example_input, drawn)
+    if not is_alone:
+        try:
+            with torch.no_grad():
+                call(network, inputs)
+        except Exception:  # ones may be the only mask, and zeros the only offset, that it takes
+            return example_input
+    return inputs
 
 
 def _half(group: PrunableGroup) -> Tensor:

@@ -1,37 +1,28 @@
 """From a support to a smaller network, and the proof that nothing was lost."""
 
-import copy
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from admm_exp.errors import SurgeryError
+from admm_exp.pruning.network.copying import copied
+from admm_exp.pruning.network.inputs import call
+from admm_exp.pruning.network.outputs import (
+    Difference,
+    difference,
+    is_measurable,
+    recorded,
+    same_shaped,
+)
+from admm_exp.pruning.network.structures import leaves_in, tensors_in
 from admm_exp.pruning.surgery.groups import PrunableGroup, Slice
 from admm_exp.pruning.surgery.removal import remove_channels_
 
 MAX_RELATIVE_DIFFERENCE = 1e-3
 """Largest difference of a right cut, relative to the spread of the outputs."""
-ROUNDING = 1e-2
-"""Least spread of outputs as a fraction of the largest: below it rounding is all that is seen."""
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far the outputs of two networks are apart.
-
-    Args:
-        absolute: Largest absolute difference over all outputs.
-        relative: The largest over the outputs, each as a fraction of its standard deviation.
-    """
-
-    absolute: float
-    relative: float
 
 
 @torch.no_grad()
@@ -79,7 +70,7 @@ def cut(model: nn.Module, groups: Sequence[PrunableGroup], support: Sequence[Ten
     Raises:
         SurgeryError: If a layer cannot be cut.
     """
-    small = copy.deepcopy(model)
+    small = copied(model)
     try:
         remove_channels_(small, groups, support)
     except Exception as error:  # whatever breaks on an unknown network
@@ -87,7 +78,7 @@ def cut(model: nn.Module, groups: Sequence[PrunableGroup], support: Sequence[Ten
     return small
 
 
-def max_abs_difference(masked: nn.Module, small: nn.Module, inputs: Tensor) -> float:
+def max_abs_difference(masked: nn.Module, small: nn.Module, inputs: Any) -> float:
     """Compare the masked and the cut network on the same inputs, both in evaluation mode.
 
     Returns:
@@ -107,8 +98,8 @@ def max_abs_difference(masked: nn.Module, small: nn.Module, inputs: Tensor) -> f
     return found.absolute
 
 
-@torch.inference_mode()
-def compare(masked: nn.Module, small: nn.Module, inputs: Tensor) -> Difference:
+@torch.no_grad()
+def compare(masked: nn.Module, small: nn.Module, inputs: Any) -> Difference:
     """Run both networks on the same inputs, both in evaluation mode.
 
     Raises:
@@ -117,13 +108,15 @@ def compare(masked: nn.Module, small: nn.Module, inputs: Tensor) -> Difference:
     modes = {m: m.training for network in (masked, small) for m in network.modules()}
     try:
         with _full_precision():
-            expected = masked.eval()(inputs)
-            if any(bool(t.isnan().any()) for t in tree_leaves(expected)):
+            expected = call(masked.eval(), inputs)
+            if any(bool(tensor.isnan().any()) for tensor in tensors_in(expected)):
                 raise SurgeryError(
                     "the outputs of the network are NaN before anything is cut: no cut can be "
                     "compared with them"
                 )
-            return _difference(expected, small.eval()(inputs))
+            found = difference(expected, call(small.eval(), inputs))
+            is_seen = any(is_measurable(leaf) for leaf in leaves_in(expected))
+            return found if is_seen else _compared_inside(masked, small, inputs)
     except SurgeryError:
         raise
     except Exception as error:  # a cut network fails in any way
@@ -136,26 +129,16 @@ def compare(masked: nn.Module, small: nn.Module, inputs: Tensor) -> Difference:
             module.training = mode
 
 
-def _difference(expected: Any, got: Any) -> Difference:
-    if isinstance(expected, Tensor):
-        if expected.shape != got.shape:
-            raise ValueError(f"outputs of shape {tuple(got.shape)}, not {tuple(expected.shape)}")
-        return _of_tensors(expected, got)
-    if isinstance(expected, Mapping):
-        return _difference(list(expected.values()), list(got.values()))
-    parts = [_difference(*pair) for pair in zip(expected, got, strict=True)]
-    return Difference(max(p.absolute for p in parts), max(p.relative for p in parts))
-
-
-def _of_tensors(expected: Tensor, got: Tensor) -> Difference:
-    """Compare entries; infinite ones must be the same."""
-    apart = torch.where(expected == got, 0.0, (expected - got).abs()).nan_to_num_(nan=math.inf)
-    finite = expected[expected.isfinite()]
-    absolute = float(apart.max())
-    if not absolute or not len(finite):
-        return Difference(absolute, absolute)
-    floor = ROUNDING * float(finite.abs().max())
-    return Difference(absolute, absolute / max(float(finite.std(correction=0)), floor))
+def _compared_inside(masked: nn.Module, small: nn.Module, inputs: Any) -> Difference:
+    """Compare what layers that keep their sizes make, where the outputs hold no numbers."""
+    with recorded(masked) as expected:
+        call(masked, inputs)
+    with recorded(small) as got:
+        call(small, inputs)
+    pairs = same_shaped(expected, got)
+    if not pairs[0]:
+        raise ValueError("neither its outputs nor those of its layers can be compared")
+    return difference(*pairs)
 
 
 def _describe(error: Exception) -> str:

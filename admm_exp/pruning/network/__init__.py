@@ -1,0 +1,1 @@
+"""Networks as people bring them: how they are called, compared, copied and checked."""
