@@ -1,8 +1,17 @@
-"""What an experiment found: plain numbers, as they stand in report.json."""
+"""What an experiment found: plain numbers as they stand in report.json, and the files of a run."""
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+REPORT, PAGE, FIGURES, LAYERS = "report.json", "report.md", "figures", "layers.yaml"
+STRUCTURE, WEIGHTS = "model.json", "model.safetensors"
+PROGRAM, ONNX = "model.pt2", "model.onnx"
+CHECKPOINTS, JOURNAL, ERROR = "checkpoints", "metrics.jsonl", "error.txt"
+"""Names of files and folders in the folder of a run."""
+RUNS, ARTIFACTS, CACHE = "outputs/runs", "outputs/artifacts", "outputs/cache/dense"
+REPORTS, DOWNLOADS, BENCH = "outputs/reports", "outputs/data", "outputs/bench"
+"""What this package writes below the current folder; conf/ names the folders of runs and sweeps."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from torch import nn
 
 from admm_exp.admm.partitions.channel import Channel
 from admm_exp.app.instantiate import build, build_function, taken_by
-from admm_exp.app.rerun import JOURNAL
 from admm_exp.app.trust import require_plain_folder
 from admm_exp.config.hashes import config_hash, group_hash
 from admm_exp.config.settings import ExperimentConfig, Export, Inference, amounts
@@ -16,6 +15,7 @@ from admm_exp.experiment.preflight import check_latency, check_network, untraine
 from admm_exp.experiment.previous import PreviousRun, read_previous
 from admm_exp.export.onnx import require_onnx
 from admm_exp.pruning.cost.cost import count_cost
+from admm_exp.results import ARTIFACTS, JOURNAL
 from admm_exp.sweep.job import Job
 from admm_exp.tracking.journal import origin_of, read_entries
 from admm_exp.tracking.mlflow_tracker import open_tracker
@@ -116,7 +116,7 @@ def tracker_of(
         config.tracking_uri,
         config.experiment_name,
         job.name if job and job.name else plain,
-        Path("outputs/artifacts").absolute(),
+        Path(ARTIFACTS).absolute(),
         journal,
         tags={
             "kind": "run",

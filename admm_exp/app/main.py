@@ -31,13 +31,12 @@ from admm_exp.app.run_folder import remove_unused, room_in
 from admm_exp.app.wording import explain, sentence
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import StoppedError
+from admm_exp.results import CACHE, ERROR
 from admm_exp.sweep.job import begin_job, end_job, find_job, job_path, read_job
 from admm_exp.training.processes import is_follower, leading
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
-ERROR = "error.txt"
 WANTS_TRACEBACK = "ADMM_EXP_TRACEBACK"
-CACHE_DIR = Path("outputs/cache/dense")
 PLUGINS = str(Path(__file__).parent / "_plugins")
 
 # Hydra looks for sweepers and launchers in the package hydra_plugins alone, in every process.
@@ -244,7 +243,7 @@ def _run_alone(
             raise
         from admm_exp.tracking.run_status import tracked
 
-        places = {"run_dir": str(run_dir), "cache_dir": str(CACHE_DIR)}
+        places = {"run_dir": str(run_dir), "cache_dir": CACHE}
         work = {"settings": settings, "is_resumed": is_resumed} | places
         try:
             with (
@@ -254,7 +253,7 @@ def _run_alone(
             ):
                 if job is None:
                     terminal.started(config)
-                folders = Folders(run_dir, CACHE_DIR)
+                folders = Folders(run_dir, Path(CACHE))
                 report = run_experiment(
                     config, components, folders, observer, tracker, earlier=earlier
                 )

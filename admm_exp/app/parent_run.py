@@ -16,6 +16,7 @@ from admm_exp.config.hashes import config_hash
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.report.comparison import best_per_sparsity, settings_of
 from admm_exp.report.figures.comparison import draw_comparison
+from admm_exp.results import ARTIFACTS, FIGURES, JOURNAL
 from admm_exp.sweep.finished import FinishedReports
 from admm_exp.sweep.job import Job, job_path, read_job, write_job
 from admm_exp.sweep.tables import finished_rows, sweep_page, write_sweep
@@ -27,7 +28,6 @@ from admm_exp.tracking.provenance import ask_git, command
 from admm_exp.tracking.queries import earlier_sweep, finished_among
 from admm_exp.tracking.tracker import NullTracker, Tracker
 
-ARTIFACTS = Path("outputs/artifacts")
 LOST = "its process died: killed, or out of memory"
 OVER_WELL = ("finished", "reused", "stopped")
 
@@ -112,12 +112,12 @@ class Story:
         """
         rows = [job_row(job) for job in self.jobs]
         finished = finished_rows(rows)
-        figures = draw_comparison(finished, self.folder / "figures")
+        figures = draw_comparison(finished, self.folder / FIGURES)
         page = sweep_page(self.title, shown_command(), rows, figures)
         for path in write_sweep(page, rows, self.folder):
             self.tracker.log_artifact(path)
         for path in figures:
-            self.tracker.log_artifact(path, "figures")
+            self.tracker.log_artifact(path, FIGURES)
         best = {
             f"best_run_id.{best.sparsity:g}": ",".join(str(row["run_id"]) for row in best.rows)
             for best in best_per_sparsity(settings_of(finished))
@@ -159,7 +159,8 @@ def open_story(
     """
     earlier = None
     if config.tracking.name != "none":
-        earlier = earlier_sweep(config.tracking_uri, config.experiment_name, ARTIFACTS, identity)
+        artifacts = Path(ARTIFACTS)
+        earlier = earlier_sweep(config.tracking_uri, config.experiment_name, artifacts, identity)
     reports = _reusable(config, Path(master.hydra.sweep.dir))
     folder = claim_folder(master)
     tags = {"kind": "sweep", "grid": title, "sweep_hash": identity, "command": shown_command()}
@@ -250,8 +251,8 @@ def _open_parent(
             config.tracking_uri,
             config.experiment_name,
             title[:250],
-            ARTIFACTS.absolute(),
-            folder / "metrics.jsonl",
+            Path(ARTIFACTS).absolute(),
+            folder / JOURNAL,
             tags=tags
             | {"run_dir": str(folder)}
             | ({"mlflow.source.git.commit": commit} if commit else {}),

@@ -12,6 +12,7 @@ from annotated_types import MinLen
 from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app.main import one_sentence, run_command
+from admm_exp.results import REPORTS
 
 if TYPE_CHECKING:
     from admm_exp.tracking.runs import Selection
@@ -75,7 +76,7 @@ def write_comparison(settings: ReportSettings) -> Path:
         detailed=rows_in_detail,
     )
     name = "-".join(filter(None, (found.experiment, settings.parent)))
-    folder = Path(settings.output or Path("outputs/reports", re.sub(r"[^\w.-]", "_", name)))
+    folder = Path(settings.output or Path(REPORTS, re.sub(r"[^\w.-]", "_", name)))
     figures = draw_comparison(found.rows, folder)
     page = comparison_page(
         f"{found.experiment}: {len(found.rows)} run{'s' * (len(found.rows) != 1)}",

@@ -20,13 +20,13 @@ from admm_exp.app.trust import (
     targets,
 )
 from admm_exp.errors import ConfigError
+from admm_exp.results import JOURNAL, REPORT, RUNS
 from admm_exp.tracking.address import without_password
 from admm_exp.tracking.journal import origin_of, read_entries
 from admm_exp.tracking.own_store import chosen_address
 
 RESUME = "resume"
 REPEAT = "repeat"
-JOURNAL = "metrics.jsonl"
 ALLOWED = ("tracking_uri", "device", "trainer.devices")
 ADDRESS = "tracking_uri"
 
@@ -139,7 +139,7 @@ def is_finished(run_dir: Path) -> bool:
     """Tell whether a run has written its report and told its tracker that it ended."""
     journal = run_dir / JOURNAL
     try:
-        has_report = json.loads((run_dir / "report.json").read_text())["status"] == "finished"
+        has_report = json.loads((run_dir / REPORT).read_text())["status"] == "finished"
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return has_report and (
@@ -163,7 +163,7 @@ def new_folder_like(run_dir: Path) -> Path:
     Args:
         run_dir: Folder of the other run.
     """
-    folder = Path(f"outputs/runs/{datetime.now():%Y-%m-%d_%H-%M-%S.%f}").absolute()
+    folder = Path(RUNS, f"{datetime.now():%Y-%m-%d_%H-%M-%S.%f}").absolute()
     shutil.copytree(run_dir / ".hydra", folder / ".hydra", ignore=shutil.ignore_patterns("lock"))
     return folder
 

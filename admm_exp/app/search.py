@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from admm_exp.app.main import main as run_admm_exp
 from admm_exp.app.parent_run import Launch, Planned, open_story
 from admm_exp.config.hashes import digest, group_hash
+from admm_exp.results import REPORT
 from admm_exp.sweep.job import Job
 from admm_exp.sweep.study import (
     RESULT,
@@ -101,7 +102,7 @@ def _tell(study: Any, trial: Any, planned: Planned, job: Job, objectives: Sequen
     if job.status not in ("finished", "reused") or job.run_dir is None:
         study.tell(trial, state=_state(job.status))
         return
-    report = json.loads((Path(job.run_dir) / "report.json").read_text())
+    report = json.loads((Path(job.run_dir) / REPORT).read_text())
     small = report["models"]["finetuned"]
     values = {"accuracy": small["val_accuracy"], "macs": small["macs"]}
     dead_energy = [row["dead_energy"] for row in report["admm"]["iterations"]]
@@ -127,5 +128,5 @@ def _earlier_jobs(study: Any, known: Sequence[Job]) -> list[Job]:
         Job(found["name"], "", status="reused", run_dir=found["run_dir"])
         for found in attributes
         if found.get("run_dir") and found["run_dir"] not in folders
-        if (Path(found["run_dir"]) / "report.json").exists()
+        if (Path(found["run_dir"]) / REPORT).exists()
     ]

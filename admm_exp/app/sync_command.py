@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app.main import one_sentence, run_command
 from admm_exp.errors import AdmmExpError, ConfigError
+from admm_exp.results import JOURNAL
 
 
 @dataclass
@@ -58,7 +59,7 @@ def sync(runs: Path, tracking_uri: str, *, is_chosen: bool = True) -> bool:
     if not runs.is_dir():
         raise ConfigError(f"runs must be a folder that holds runs, got {runs}")
     is_complete = True
-    for path in sorted(runs.rglob("metrics.jsonl")):
+    for path in sorted(runs.rglob(JOURNAL)):
         try:
             print(f"{path.parent}: {deliver_journal(path, tracking_uri, is_chosen=is_chosen)}")
         except AdmmExpError as error:

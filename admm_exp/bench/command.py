@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from admm_exp.bench.registry import ENTRIES, chosen
 from admm_exp.errors import AdmmExpError, ConfigError
+from admm_exp.results import BENCH
 
 EXAMPLES = """\
 examples:
@@ -75,7 +76,7 @@ def run(
     device = resolve_device(device_name)
     use_device(device)
     use_precision("float32", device)
-    folder = Path("outputs/bench") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S.%f")
+    folder = Path(BENCH) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S.%f")
     rows: list[dict[str, Any]] = []
     with BenchTerminal(len(names)) as terminal:
         terminal.measuring("machine")

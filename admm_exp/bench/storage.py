@@ -12,6 +12,7 @@ from torch import Tensor
 from admm_exp.bench.network import subject
 from admm_exp.bench.row import Bench, Row
 from admm_exp.phases.snapshot import Snapshot, write_snapshot
+from admm_exp.results import JOURNAL
 from admm_exp.tracking.mlflow_tracker import open_tracker
 from admm_exp.training.checkpoint import write_atomically
 
@@ -57,9 +58,7 @@ def logging(bench: Bench) -> Iterator[Row]:
     """Measure what the metrics of an epoch cost: sent at once, and buffered as a run does it."""
     folder: Path = bench.folder
     store = f"sqlite:///{folder / 'mlflow.db'}"
-    tracker = open_tracker(
-        store, "bench", "bench", folder / "artifacts", folder / "metrics.jsonl", tags={}
-    )
+    tracker = open_tracker(store, "bench", "bench", folder / "artifacts", folder / JOURNAL, tags={})
     steps = count()
 
     def sent_at_once() -> None:

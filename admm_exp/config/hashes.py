@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from admm_exp.config.settings import ExperimentConfig
+from admm_exp.results import WEIGHTS
 
 INCIDENTAL = {
     *("name", "experiment_name", "tracking", "tracking_uri", "device", "force", "export"),
@@ -50,7 +51,7 @@ def _decisive(config: ExperimentConfig) -> dict[str, Any]:
     settings["layers"] = Path(config.layers).read_text() if config.layers else None
     settings["pretrained"] = content_hash(config.pretrained)
     if config.from_run:
-        settings["from_run"] = content_hash(Path(config.from_run) / "model.safetensors")
+        settings["from_run"] = content_hash(Path(config.from_run) / WEIGHTS)
     trainer = {k: v for k, v in settings["trainer"].items() if k not in INCIDENTAL_TO_TRAINER}
     return settings | {"dataset": dataset_settings(config), "trainer": trainer}
 

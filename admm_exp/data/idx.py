@@ -14,6 +14,7 @@ from torch import Tensor
 
 from admm_exp.data.in_memory import Samples
 from admm_exp.errors import DataError
+from admm_exp.results import DOWNLOADS
 
 NUM_CLASSES = 10
 FILES = {
@@ -22,7 +23,6 @@ FILES = {
 }
 """Images and labels of both parts; each may end in .gz."""
 UNSIGNED_BYTE = 0x08
-DOWNLOADS = "outputs/data"
 
 
 @dataclass(frozen=True)

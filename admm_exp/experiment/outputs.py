@@ -21,7 +21,7 @@ from admm_exp.pruning.surgery.groups import KeptGroup
 from admm_exp.report.figures.run import draw_all
 from admm_exp.report.inference import inference_metrics
 from admm_exp.report.run import baseline_metrics, final_metrics, write_report
-from admm_exp.results import History
+from admm_exp.results import FIGURES, LAYERS, PAGE, REPORT, History
 from admm_exp.tracking.address import without_password
 from admm_exp.tracking.curves import epoch_metrics
 from admm_exp.tracking.params import run_params
@@ -126,7 +126,7 @@ def deliver(
     if export == Export.onnx:
         files += save_onnx(on_cpu, components.example_input().cpu(), run_dir)
     report["files"] = sorted(path.name for path in files)
-    figures = draw_all(report, run_dir / "figures")
+    figures = draw_all(report, run_dir / FIGURES)
     tracker.log_metrics(
         {"surgery.max_abs_difference": report["surgery"]["max_abs_difference"]}
         | final_metrics(report)
@@ -134,10 +134,10 @@ def deliver(
         step=0,
     )
     write_report(report, run_dir)
-    for path in [*files, *(run_dir / name for name in ("layers.yaml", "report.json", "report.md"))]:
+    for path in [*files, *(run_dir / name for name in (LAYERS, REPORT, PAGE))]:
         tracker.log_artifact(path)
     for path in figures:
-        tracker.log_artifact(path, "figures")
+        tracker.log_artifact(path, FIGURES)
 
 
 def build_report(

@@ -11,6 +11,7 @@ from torch import nn
 from admm_exp.data.dataset import Dataset
 from admm_exp.errors import ConfigError
 from admm_exp.export.saved_model import load
+from admm_exp.results import REPORT
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def read_previous(
     """
     folder = Path(run_dir)
     try:
-        report = json.loads((folder / "report.json").read_text())
+        report = json.loads((folder / REPORT).read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"from_run must be the folder of a finished run, with its report.json, got {run_dir}"

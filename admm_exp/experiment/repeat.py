@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from admm_exp.errors import CheckpointError
-from admm_exp.export.saved_model import WEIGHTS
+from admm_exp.results import REPORT, WEIGHTS
 from admm_exp.training.checkpoint import load_tensors
 
 TIMES = ("seconds", "latency_ms")
@@ -51,7 +51,7 @@ def compare_runs(first: Path, second: Path) -> list[str]:
 
 def _report(folder: Path) -> dict[str, Any]:
     try:
-        report: dict[str, Any] = json.loads((folder / "report.json").read_text())
+        report: dict[str, Any] = json.loads((folder / REPORT).read_text())
         return {key: report[key] for key in (*RESULTS, "environment")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / 'report.json'} is missing or damaged ({error})") from None

@@ -24,12 +24,11 @@ from admm_exp.methods.admm import starting_rho
 from admm_exp.phases.checkpoints import Checkpoints
 from admm_exp.phases.observers import Observer, Observers
 from admm_exp.phases.snapshot import Snapshot, read_newest
-from admm_exp.results import History
+from admm_exp.results import CHECKPOINTS, History
 from admm_exp.tracking.curves import Curves
 from admm_exp.tracking.tracker import Tracker
 from admm_exp.training.distribution import is_first, require_same
 
-CHECKPOINTS = "checkpoints"
 VERSIONS = ("torch", "device", "admm-exp", "code")
 
 logger = logging.getLogger(__name__)

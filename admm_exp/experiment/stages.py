@@ -41,7 +41,7 @@ from admm_exp.pruning.budget.planner import Planner
 from admm_exp.pruning.budget.sensitivity import Curve
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.surgery.sparsities import LayerSettings
-from admm_exp.results import PhaseResult
+from admm_exp.results import LAYERS, PhaseResult
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.checkpoint import write_atomically
 from admm_exp.training.distribution import is_first
@@ -81,7 +81,7 @@ def make_sparse(
     constrained = constrain(config, components, model, layers)
     if is_first():
         text = _layers_text(config, components.planner, constrained, layers)
-        write_atomically(folders.run_dir / "layers.yaml", text.encode())
+        write_atomically(folders.run_dir / LAYERS, text.encode())
     teaching = taught(
         parts, dense.network, config.schedule.admm_distillation, components.dataset, config.trainer
     )

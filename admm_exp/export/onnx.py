@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from admm_exp.errors import ConfigError, ModelError
+from admm_exp.results import ONNX
 
-FILE = "model.onnx"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4
 CHECKED_BATCHES = (1, 3)
@@ -58,15 +58,15 @@ def save_onnx(network: nn.Module, example: Tensor, folder: Path) -> list[Path]:
     evaluated = copy.deepcopy(network).eval().to(memory_format=torch.contiguous_format)
     try:
         with TemporaryDirectory(dir=folder) as work:
-            written = Path(work) / FILE
+            written = Path(work) / ONNX
             _export(evaluated, example, written)
             _check(evaluated, example, written)
-            written.replace(folder / FILE)
+            written.replace(folder / ONNX)
     except Exception as error:  # a run of days is not lost because a network cannot be exported
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        logger.warning("%s was not written: %s", FILE, reason)
+        logger.warning("%s was not written: %s", ONNX, reason)
         return []
-    return [folder / FILE]
+    return [folder / ONNX]
 
 
 def onnx_forward(path: Path) -> Callable[[Tensor], Tensor]:

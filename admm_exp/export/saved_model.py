@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from admm_exp.errors import CheckpointError, ModelError
 from admm_exp.pruning.dependency.attention import fit_attention_, fit_encoders_
 from admm_exp.pruning.dependency.norms import COUNTED, count_channels_, counted_channels
+from admm_exp.results import PROGRAM, STRUCTURE, WEIGHTS
 from admm_exp.training.checkpoint import load_tensors, save_tensors, write_atomically
 
-STRUCTURE, WEIGHTS, PROGRAM = "model.json", "model.safetensors", "model.pt2"
 logger = logging.getLogger(__name__)
 OWN_MODELS = "admm_exp.models."
 

@@ -16,11 +16,11 @@ from torch import nn
 from admm_exp.errors import CheckpointError
 from admm_exp.phases.observers import Observers
 from admm_exp.phases.parts import Parts
-from admm_exp.results import EpochRecord, History, PhaseResult
+from admm_exp.results import WEIGHTS, EpochRecord, History, PhaseResult
 from admm_exp.training.checkpoint import load_into, save_tensors, write_atomically
 from admm_exp.training.distribution import copy_from_first_, from_first, is_first
 
-WEIGHTS, HISTORY = "model.safetensors", "history.json"
+HISTORY = "history.json"
 STALE_SECONDS = 3600.0
 POLL_SECONDS = 0.5
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from admm_exp.report.inference import inference_rows
+from admm_exp.results import PAGE, REPORT
 from admm_exp.training.checkpoint import write_atomically
 
 COLUMNS = {
@@ -32,9 +33,9 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
         report: The numbers; values that are not finite become null.
         folder: Folder of the run.
     """
-    write_atomically(folder / "report.md", markdown(report).encode())
+    write_atomically(folder / PAGE, markdown(report).encode())
     text = json.dumps(_finite(report), indent=2, allow_nan=False)
-    write_atomically(folder / "report.json", text.encode())
+    write_atomically(folder / REPORT, text.encode())
 
 
 def summary_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:

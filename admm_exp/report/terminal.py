@@ -12,7 +12,7 @@ from admm_exp.config.settings import ExperimentConfig, amounts
 from admm_exp.pruning.budget.planner import Plan
 from admm_exp.pruning.cost.latency import LatencyRatio
 from admm_exp.report.run import short_count, summary_rows, surgery_sentence
-from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
+from admm_exp.results import PROGRAM, WEIGHTS, EpochRecord, IterationRecord, PhaseResult
 from admm_exp.tracking.address import ui_command
 
 
@@ -159,4 +159,4 @@ class Terminal:
 
 
 def _network_file(report: Mapping[str, Any]) -> str:
-    return "model.pt2" if "model.pt2" in report["files"] else "model.safetensors"
+    return PROGRAM if PROGRAM in report["files"] else WEIGHTS

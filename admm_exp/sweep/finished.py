@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-REPORT = "report.json"
+from admm_exp.results import REPORT
+
 HEAD_BYTES = 512
 HASH = re.compile(rb'"config_hash": "(\w+)"')
 

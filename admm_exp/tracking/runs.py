@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from admm_exp.errors import TrackingError
+from admm_exp.results import REPORT
 from admm_exp.tracking.address import (
     absolute_uri,
     require_reachable,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 DAMAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 DOWNLOADS_AT_ONCE = 8
-REPORT = "report.json"
 FINAL = (
     *("accuracy", "accuracy_after_cut", "accuracy_drop", "val_accuracy", "macs", "params"),
     *("flops_ratio", "latency_ms"),

@@ -16,12 +16,13 @@ from torchvision import models
 import admm_exp
 from admm_exp.admm.metrics import Random
 from admm_exp.errors import CheckpointError, ModelError
-from admm_exp.export.saved_model import PROGRAM, STRUCTURE, WEIGHTS, load, save_model
+from admm_exp.export.saved_model import load, save_model
 from admm_exp.models.cifar_resnet import resnet8
 from admm_exp.models.lenet import small_cnn
 from admm_exp.models.mobilenet import mobilenet_v1
 from admm_exp.models.torchvision_zoo import torchvision_model
 from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.results import PROGRAM, STRUCTURE, WEIGHTS
 
 OWN = "admm_exp.models"
 RESNET8 = {"_target_": f"{OWN}.cifar_resnet.resnet8", "num_classes": 5, "width": 8}
