@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 REPORT, PAGE, FIGURES, LAYERS = "report.json", "report.md", "figures", "layers.yaml"
 STRUCTURE, WEIGHTS = "model.json", "model.safetensors"
@@ -134,3 +135,69 @@ class Announcing(History):
         """Remember a warning and issue it."""
         super().warned(message)
         warnings.warn(message, stacklevel=2)
+
+
+NUMBER = "a number or null"
+COUNT = "a whole number above 0"
+TEXT = "a text"
+TEXT_OR_NULL = "a text or null"
+_NAMED: dict[str, Any] = {"name": TEXT}
+_MODEL: dict[str, Any] = {
+    "val_accuracy": NUMBER,
+    "test_accuracy": NUMBER,
+    "params": COUNT,
+    "macs": COUNT,
+    "flops": COUNT,
+}
+FORM: dict[str, Any] = {
+    "status": TEXT,
+    "config": dict.fromkeys(("dataset", "model", "metric", "method"), _NAMED)
+    | {"seed": NUMBER, "sparsity": NUMBER},
+    "models": dict.fromkeys(("dense", "pruned", "finetuned"), _MODEL),
+    "admm": {
+        "rho": NUMBER,
+        "iterations": [{"iteration": COUNT, "primal_residual": NUMBER, "dead_energy": NUMBER}],
+    },
+    "layers": [{"name": TEXT, "channels": COUNT, "kept": COUNT}],
+    "mlflow": {"run_id": TEXT_OR_NULL},
+}
+"""What tables, sweeps and searches take from the report of a finished run."""
+
+
+def require_form(value: Any, form: Any = FORM, where: str = "") -> None:
+    """Check that a report holds what others take from it.
+
+    Args:
+        value: A report, or a part of one.
+        form: A mapping of the keys it must have, a list with the form of all its items, or one of
+            `NUMBER`, `COUNT`, `TEXT` and `TEXT_OR_NULL`.
+        where: Dotted name of the part, for the message.
+
+    Raises:
+        ValueError: With the first thing that is wrong.
+    """
+    if isinstance(form, dict):
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where or 'it'} is no mapping")
+        for key, inner in form.items():
+            name = f"{where}.{key}".strip(".")
+            if key not in value:
+                raise ValueError(f"{name} is missing")
+            require_form(value[key], inner, name)
+    elif isinstance(form, list):
+        if not isinstance(value, list):
+            raise ValueError(f"{where} is no list")
+        for index, item in enumerate(value):
+            require_form(item, form[0], f"{where}[{index}]")
+    elif not _is(value, form):
+        raise ValueError(f"{where} must be {form}, got {value!r}")
+
+
+def _is(value: Any, kind: str) -> bool:
+    if kind == TEXT:
+        return isinstance(value, str)
+    if kind == TEXT_OR_NULL:
+        return isinstance(value, str | None)
+    if kind == COUNT:
+        return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

@@ -1,6 +1,5 @@
 """The command `admm-exp-search`: trials that Optuna chooses, under one parent run."""
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -12,6 +11,7 @@ from omegaconf import DictConfig
 from admm_exp.app.main import main as run_admm_exp
 from admm_exp.app.parent_run import Launch, Planned, open_story
 from admm_exp.config.hashes import digest, group_hash
+from admm_exp.report.run import read_report
 from admm_exp.results import REPORT
 from admm_exp.sweep.job import Job
 from admm_exp.sweep.study import (
@@ -102,7 +102,7 @@ def _tell(study: Any, trial: Any, planned: Planned, job: Job, objectives: Sequen
     if job.status not in ("finished", "reused") or job.run_dir is None:
         study.tell(trial, state=_state(job.status))
         return
-    report = json.loads((Path(job.run_dir) / REPORT).read_text())
+    report = read_report(Path(job.run_dir))
     small = report["models"]["finetuned"]
     values = {"accuracy": small["val_accuracy"], "macs": small["macs"]}
     dead_energy = [row["dead_energy"] for row in report["admm"]["iterations"]]

@@ -11,7 +11,16 @@ from torch import nn
 from admm_exp.data.dataset import Dataset
 from admm_exp.errors import ConfigError
 from admm_exp.export.saved_model import load
-from admm_exp.results import REPORT
+from admm_exp.report.run import read_report
+from admm_exp.results import COUNT, REPORT, TEXT, TEXT_OR_NULL
+
+FORM = {
+    "config": {"dataset": {"name": TEXT}, "model": {"name": TEXT}},
+    "models": {},
+    "layers": [{"name": TEXT, "channels": COUNT}],
+    "mlflow": {"run_id": TEXT_OR_NULL},
+}
+ROUNDS = {"round": COUNT, "original_channels": {}, "first_run_id": TEXT_OR_NULL}
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,7 @@ def read_previous(
 
     Raises:
         ConfigError: If the run is missing, unfinished, or of another data set or network.
+        CheckpointError: If its report is damaged.
     """
     folder = Path(run_dir)
     try:
@@ -78,12 +88,15 @@ def read_previous(
         raise ConfigError(
             f"from_run must be the folder of a finished run, with its report.json, got {run_dir}"
         ) from error
-    if report.get("status") != "finished":
+    status = report.get("status", "without a status") if isinstance(report, dict) else "no report"
+    if status != "finished":
         raise ConfigError(
-            f"from_run must be the folder of a finished run, got {run_dir}, which is "
-            f"{report.get('status', 'without a status')}"
+            f"from_run must be the folder of a finished run, got {run_dir}, which is {status}"
         )
-    if report.get("dataset", {}).get("fingerprint") != dataset.fingerprint:
+    rounds = {} if report.get("rounds") is None else {"rounds": ROUNDS}
+    report = read_report(folder, FORM | rounds)
+    data = report.get("dataset")
+    if not isinstance(data, dict) or data.get("fingerprint") != dataset.fingerprint:
         raise ConfigError(
             f"from_run must be a run on the same data, got {run_dir}, whose "
             f"{report['config']['dataset']['name']} differs from this run's {dataset.name}: give "

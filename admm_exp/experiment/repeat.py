@@ -1,6 +1,5 @@
 """Whether two runs of the same settings have the same result."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from admm_exp.errors import CheckpointError
+from admm_exp.report.run import read_report
 from admm_exp.results import REPORT, WEIGHTS
 from admm_exp.training.checkpoint import load_tensors
 
@@ -50,11 +50,11 @@ def compare_runs(first: Path, second: Path) -> list[str]:
 
 
 def _report(folder: Path) -> dict[str, Any]:
+    report = read_report(folder)
     try:
-        report: dict[str, Any] = json.loads((folder / REPORT).read_text())
         return {key: report[key] for key in (*RESULTS, "environment")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / 'report.json'} is missing or damaged ({error})") from None
+    except KeyError as error:
+        raise CheckpointError(f"{folder / REPORT} is damaged ({error} is missing)") from None
 
 
 def _different_weights(first: Path, second: Path) -> Iterator[str]:

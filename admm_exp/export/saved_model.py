@@ -15,8 +15,13 @@ from torch import Tensor, nn
 from admm_exp.errors import CheckpointError, ModelError
 from admm_exp.pruning.dependency.attention import fit_attention_, fit_encoders_
 from admm_exp.pruning.dependency.norms import COUNTED, count_channels_, counted_channels
-from admm_exp.results import PROGRAM, STRUCTURE, WEIGHTS
-from admm_exp.training.checkpoint import load_tensors, save_tensors, write_atomically
+from admm_exp.results import LAYERS, PROGRAM, STRUCTURE, WEIGHTS
+from admm_exp.training.checkpoint import (
+    checksum_of,
+    load_tensors,
+    save_tensors,
+    write_atomically,
+)
 
 logger = logging.getLogger(__name__)
 OWN_MODELS = "admm_exp.models."
@@ -32,7 +37,7 @@ def save_model(
         dense: The network it was cut from.
         builder: What built the dense network: `_target_` and its arguments.
         example: (B, C, H, W) input that the network accepts.
-        folder: Where the files go.
+        folder: Where the files go; the layers.yaml that is there gets a checksum too.
 
     Returns:
         Paths of the files written: model.json, model.safetensors and, where torch.export can
@@ -45,6 +50,10 @@ def save_model(
         "input_shape": list(example.shape[1:]),
     }
     save_tensors(folder / WEIGHTS, small.state_dict())
+    present = [name for name in (WEIGHTS, LAYERS) if (folder / name).exists()]
+    checksums = {name: checksum_of((folder / name).read_bytes()) for name in present}
+    checksums[STRUCTURE] = _checksum_of_structure(structure)
+    structure["checksums"] = checksums
     write_atomically(folder / STRUCTURE, json.dumps(structure, indent=2).encode())
     written = [folder / STRUCTURE, folder / WEIGHTS]
     try:
@@ -95,7 +104,36 @@ def load(run_dir: str | Path, model: nn.Module | None = None) -> nn.Module:
         raise CheckpointError(f"{folder} does not fit the model it was cut from: {reason}") from (
             error
         )
+    _require_checksums(structure, folder)
     return network.train()
+
+
+def _require_checksums(structure: Mapping[str, Any], folder: Path) -> None:
+    """Check that a run's files are as they were written; runs of earlier versions say nothing.
+
+    Raises:
+        CheckpointError: If one is not.
+    """
+    known = structure.get("checksums")
+    if known is None:
+        return
+    rest = {key: value for key, value in structure.items() if key != "checksums"}
+    found = {STRUCTURE: _checksum_of_structure(rest)}
+    found |= {
+        name: checksum_of((folder / name).read_bytes())
+        for name in (WEIGHTS, LAYERS)
+        if (folder / name).exists()
+    }
+    for name, checksum in found.items():
+        if not isinstance(known, dict) or known.get(name) != checksum:
+            raise CheckpointError(
+                f"{folder / name} is damaged: it is not what the run wrote, whose checksum stands "
+                f"in {STRUCTURE}"
+            )
+
+
+def _checksum_of_structure(structure: Mapping[str, Any]) -> str:
+    return checksum_of(json.dumps(structure, sort_keys=True).encode())
 
 
 def _rebuilt(builder: Mapping[str, Any], dense: nn.Module) -> nn.Module:

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from admm_exp.errors import CheckpointError
 from admm_exp.report.inference import inference_rows
-from admm_exp.results import PAGE, REPORT
+from admm_exp.results import FORM, PAGE, REPORT, require_form
 from admm_exp.training.checkpoint import write_atomically
 
 COLUMNS = {
@@ -36,6 +37,25 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
     write_atomically(folder / PAGE, markdown(report).encode())
     text = json.dumps(_finite(report), indent=2, allow_nan=False)
     write_atomically(folder / REPORT, text.encode())
+
+
+def read_report(run_dir: Path, form: Mapping[str, Any] = FORM) -> dict[str, Any]:
+    """Read the report of a finished run.
+
+    Args:
+        run_dir: Folder of the run.
+        form: What it must hold, as `require_form` takes it.
+
+    Raises:
+        CheckpointError: If it is missing, or damaged, with the first thing that is wrong.
+    """
+    path = run_dir / REPORT
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        require_form(report, form)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is missing or damaged ({error})") from error
+    return dict(report)
 
 
 def summary_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """Finished runs on this machine, whose results may stand for jobs of a sweep."""
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from admm_exp.results import REPORT
 
+logger = logging.getLogger(__name__)
 HEAD_BYTES = 512
 HASH = re.compile(rb'"config_hash": "(\w+)"')
 
@@ -48,7 +50,8 @@ class FinishedReports:
                     report = json.loads(path.read_text())
                     found = FinishedReport(report["config_hash"], report["mlflow"]["run_id"], path)
                     is_finished = report["status"] == "finished"
-                except (OSError, ValueError, KeyError, TypeError):  # cut off, or not ours
+                except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+                    logger.warning("%s is damaged (%s): its run is not reused", path, error)
                     continue
                 if is_finished and found.config_hash == key:
                     yield found

@@ -8,9 +8,9 @@ import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from admm_exp.errors import StoppedError
+from admm_exp.errors import CheckpointError, StoppedError
 from admm_exp.results import History, IterationRecord
 
 Status = Literal["waiting", "running", "finished", "reused", "stopped", "failed", "killed"]
@@ -69,9 +69,38 @@ def read_job(path: Path) -> Job:
 
     Raises:
         FileNotFoundError: If there is none.
+        CheckpointError: If it is damaged.
     """
-    kept = json.loads(path.read_text())
-    return Job(**kept | {name: tuple(kept.get(name, ())) for name in ("limits", "warnings")})
+    try:
+        kept = json.loads(path.read_text())
+        job = Job(**kept | {name: tuple(kept.get(name, ())) for name in ("limits", "warnings")})
+        _require_job(job)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} is damaged ({error}): delete it, or run the sweep again in another folder"
+        ) from error
+    return job
+
+
+def _require_job(job: Job) -> None:
+    kinds: dict[str, Any] = {
+        "name": str,
+        "config_hash": str,
+        "parent_run_id": str | None,
+        "run_dir": str | None,
+        "started": int | float,
+        "seconds": int | float,
+        "error": str | None,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(getattr(job, name), kind):
+            raise ValueError(f"{name} cannot be {getattr(job, name)!r}")
+    if job.status not in get_args(Status):
+        raise ValueError(f"status cannot be {job.status!r}")
+    if not all(isinstance(limit, int | float) for limit in job.limits):
+        raise ValueError(f"limits cannot be {job.limits}")
+    if not all(isinstance(warning, str) for warning in job.warnings):
+        raise ValueError(f"warnings cannot be {job.warnings}")
 
 
 def find_job(run_dir: Path) -> Path | None:

@@ -1,6 +1,5 @@
 """Following a sweep's jobs while a launcher has them."""
 
-import json
 import os
 import threading
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from admm_exp.report.row import result_row
-from admm_exp.results import REPORT
+from admm_exp.report.run import read_report
 from admm_exp.sweep.job import Job, Status, end_job, read_job
 from admm_exp.sweep.terminal import SweepTerminal
 
@@ -81,7 +80,7 @@ def job_row(job: Job) -> dict[str, Any]:
     """Return the result row of a job; without results it holds name, status, error and folder."""
     if job.status in ("finished", "reused"):
         assert job.run_dir is not None
-        report = json.loads((Path(job.run_dir) / REPORT).read_text())
+        report = read_report(Path(job.run_dir))
         return result_row(report, job.name, job.run_dir) | {"status": job.status}
     return {"run_name": job.name, "status": job.status, "error": job.error, "run_dir": job.run_dir}
 

@@ -1,5 +1,6 @@
 """Tensors on disk: safetensors, written atomically, read without pickle."""
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -94,6 +95,11 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path} is missing or damaged ({error}): delete it and run again"
         ) from error
+
+
+def checksum_of(content: bytes) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def load_into(model: nn.Module, path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from admm_exp.models.lenet import small_cnn
 from admm_exp.models.mobilenet import mobilenet_v1
 from admm_exp.models.torchvision_zoo import torchvision_model
 from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.results import PROGRAM, STRUCTURE, WEIGHTS
+from admm_exp.results import LAYERS, PROGRAM, STRUCTURE, WEIGHTS
 
 OWN = "admm_exp.models"
 RESNET8 = {"_target_": f"{OWN}.cifar_resnet.resnet8", "num_classes": 5, "width": 8}
@@ -444,3 +445,26 @@ def test_weights_of_another_run_are_a_checkpoint_error(crafted, tmp_path):
     assert other.conv.out_channels == 6
     with pytest.raises(CheckpointError, match=r"does not fit the model it was cut from: [^\n]+$"):
         load(folder)
+
+
+@pytest.mark.parametrize("name", [STRUCTURE, WEIGHTS, LAYERS])
+def test_a_single_flipped_bit_is_refused(tmp_path, name):
+    (tmp_path / LAYERS).write_text("sparsity: {default: 0.5}\n")
+    small = save_small(tmp_path, {}, Gated())
+    assert is_same(load(tmp_path, Gated()), small)
+    path = tmp_path / name
+    content = path.read_bytes()
+    for at in np.random.default_rng(0).choice(len(content), 20):
+        flipped = bytearray(content)
+        flipped[at] ^= 4
+        path.write_bytes(flipped)
+        with pytest.raises(CheckpointError, match=r"is (missing or )?damaged|does not fit"):
+            load(tmp_path, Gated())
+
+
+def test_a_run_of_an_earlier_version_has_no_checksums_and_is_loaded(tmp_path):
+    small = save_small(tmp_path, {}, Gated())
+    structure = json.loads((tmp_path / STRUCTURE).read_text())
+    del structure["checksums"]
+    (tmp_path / STRUCTURE).write_text(json.dumps(structure))
+    assert is_same(load(tmp_path, Gated()), small)

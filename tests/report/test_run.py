@@ -1,7 +1,14 @@
+import functools
+import json
+import operator
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
+from admm_exp.errors import CheckpointError
 from admm_exp.experiment.outputs import count_epochs
-from admm_exp.report.run import final_metrics, summary_rows
+from admm_exp.report.run import final_metrics, read_report, summary_rows
 from admm_exp.results import EpochRecord, History
 
 
@@ -89,3 +96,56 @@ def test_zeros_get_a_row_of_their_own() -> None:
     assert "nonzero params" not in [row[0] for row in summary_rows(models)]
     models["finetuned"]["nonzero_params"] = 1
     assert "nonzero params" in [row[0] for row in summary_rows(models)]
+
+
+def finished() -> dict[str, Any]:
+    """Make the least that a finished run's report holds."""
+    numbers = {"val_accuracy": 0.5, "test_accuracy": None, "params": 9, "macs": 8, "flops": 16}
+    named = {name: {"name": name} for name in ("dataset", "model", "metric", "method")}
+    row = {"iteration": 1, "primal_residual": 0.5, "dead_energy": 0.1}
+    return {
+        "status": "finished",
+        "config": named | {"seed": 0, "sparsity": 0.5},
+        "models": {name: dict(numbers) for name in ("dense", "pruned", "finetuned")},
+        "admm": {"rho": 0.1, "iterations": [row]},
+        "layers": [{"name": "conv1", "channels": 8, "kept": 4}],
+        "mlflow": {"run_id": None},
+    }
+
+
+def test_a_report_comes_back_as_it_was_written(tmp_path):
+    (tmp_path / "report.json").write_text(json.dumps(finished()))
+    assert read_report(tmp_path) == finished()
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """List where something stands in a report."""
+    if at:
+        yield at
+    parts = value.items() if isinstance(value, dict) else ()
+    for key, part in enumerate(value) if isinstance(value, list) else parts:
+        yield from places(part, (*at, key))
+
+
+@pytest.mark.parametrize("at", list(places(finished())), ids=str)
+@pytest.mark.parametrize("change", ["left out", "list", "text in a mapping"])
+def test_a_damaged_report_is_named_with_what_is_wrong(tmp_path, at, change):
+    report = finished()
+    *path, last = at
+    holder = functools.reduce(operator.getitem, path, report)
+    if change != "left out":
+        holder[last] = [[]] if change == "list" else {"x": "y"}
+    elif isinstance(holder, list):
+        holder[last] = None
+    else:
+        del holder[last]
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    with pytest.raises(CheckpointError, match=r"is missing or damaged \(.*\b(is|must)"):
+        read_report(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "[" * 100_000, "\ud800"])
+def test_what_is_no_report_is_named(tmp_path, content):
+    (tmp_path / "report.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(CheckpointError, match=r"report\.json is missing or damaged"):
+        read_report(tmp_path)

@@ -1,6 +1,9 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from admm_exp.errors import CheckpointError
 from admm_exp.sweep.job import (
     Job,
     begin_job,
@@ -53,3 +56,31 @@ def test_a_run_knows_its_job(tmp_path: Path) -> None:
         begin_job(job_path(tmp_path, number), tmp_path / f"run{number}")
     assert find_job(tmp_path / "run1") == job_path(tmp_path, 1)
     assert find_job(tmp_path / "run2") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"name": "rho=1"}',
+        '{"name": 1, "config_hash": "a"}',
+        '{"name": "a", "config_hash": "a", "status": "odd"}',
+        '{"name": "a", "config_hash": "a", "status": []}',
+        '{"name": "a", "config_hash": "a", "run_dir": 3}',
+        '{"name": "a", "config_hash": "a", "limits": 3}',
+        '{"name": "a", "config_hash": "a", "limits": ["x"]}',
+        '{"name": "a", "config_hash": "a", "warnings": [1]}',
+        '{"name": "a", "config_hash": "a", "started": "now"}',
+        '{"name": "a", "config_hash": "a", "colour": 1}',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_job_file_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "0.json"
+    path.write_text(content)
+    with pytest.raises(CheckpointError, match=r"0\.json is damaged \("):
+        read_job(path)
