@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from admm_exp.app.reuse import changes_since_report
 from admm_exp.app.wording import sentence
 from admm_exp.config.check import check_config
 from admm_exp.config.hashes import config_hash
@@ -32,7 +33,7 @@ LOST = "its process died: killed, or out of memory"
 OVER_WELL = ("finished", "reused", "stopped")
 
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
-Reports = Callable[[Iterable[str]], dict[str, Path]]
+Reports = Callable[[Iterable[str]], dict[str, list[Path]]]
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,19 @@ class Story:
             self.tracker.finish("FAILED", text)
             raise SystemExit(f"error: {text}; the same command runs them again")
 
-    def _job(self, plan: Planned, key: str, reports: Mapping[str, Path]) -> Job:
+    def _job(self, plan: Planned, key: str, reports: Mapping[str, Sequence[Path]]) -> Job:
+        """Make a job, over already if a finished run has its settings, data, versions and code."""
         parent = self.tracker.run_id
-        if key not in reports:
-            return Job(plan.name, key, parent, limits=plan.limits)
-        folder = str(reports[key].parent)
-        return Job(plan.name, key, parent, status="reused", run_dir=folder)
+        missing = Job(plan.name, key, parent, limits=plan.limits)
+        changes: Sequence[str] = ()
+        for path in reversed(reports.get(key, ())):
+            found = changes_since_report(path, plan.config)
+            if not found:
+                return Job(plan.name, key, parent, status="reused", run_dir=str(path.parent))
+            changes = changes or found
+        if changes:
+            self.terminal.job_warned(missing, f"runs again: {', '.join(changes)}")
+        return missing
 
 
 def open_story(
@@ -229,13 +237,16 @@ def _reusable(config: ExperimentConfig, sweep_dir: Path) -> Reports:
     folders = [folder for place in places for folder in outputs.glob(place)]
     reports = FinishedReports([*folders, *sweep_dir.glob("*")])
 
-    def of(keys: Iterable[str]) -> dict[str, Path]:
+    def of(keys: Iterable[str]) -> dict[str, list[Path]]:
         found = list(reports.of(keys))
         if config.tracking.name != "none":
             run_ids = [report.run_id for report in found if report.run_id]
             known = finished_among(config.tracking_uri, config.experiment_name, run_ids)
             found = [report for report in found if report.run_id in known]
-        return {report.config_hash: report.path for report in found}
+        paths: dict[str, list[Path]] = {}
+        for report in found:
+            paths.setdefault(report.config_hash, []).append(report.path)
+        return paths
 
     return of
 

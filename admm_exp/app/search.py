@@ -58,9 +58,14 @@ def run_search(
         AdmmExpError: A setting is wrong, or the store cannot be used; nothing has run.
         SystemExit: A trial failed.
     """
+    from admm_exp.experiment.identity import run_code
+
     settings.check()
     base = plan({}).config
-    identity = digest([group_hash(base), title, list(settings.objectives)])
+    decisive: list[Any] = [group_hash(base), title, list(settings.objectives)]
+    if own := run_code(base):  # trials of other code are no trials of this search
+        decisive.append(own)
+    identity = digest(decisive)
     study = open_study(settings, settings.study_name or identity)
     left = settings.trials - _told(study)
     story = open_story(base, title, max(left, 0), identity, master)

@@ -16,6 +16,7 @@ from admm_exp.errors import CheckpointError, ConfigError
 from admm_exp.experiment.components import Components
 from admm_exp.experiment.environment import device_name
 from admm_exp.experiment.functions import CALIBRATION_BATCHES
+from admm_exp.experiment.own_code import own_code
 from admm_exp.phases.cached_measurement import DAMAGE, measured_once
 from admm_exp.phases.parts import Parts
 from admm_exp.pruning.budget.budget import (
@@ -243,7 +244,7 @@ def settled_choice(
 def curves_file(config: ExperimentConfig, planner: Planner) -> str:
     """Name the file of the curves by what they depend on beside the dense network."""
     names = [group.name for group in planner.prunable.groups]
-    return f"sensitivity-{digest([config.metric, names, CALIBRATION_BATCHES])}.json"
+    return f"sensitivity-{digest([_metric_of(config), names, CALIBRATION_BATCHES])}.json"
 
 
 def choice_file(config: ExperimentConfig, device: torch.device, planner: Planner) -> str:
@@ -254,8 +255,14 @@ def choice_file(config: ExperimentConfig, device: torch.device, planner: Planner
         device: What is measured.
         planner: Knows the groups.
     """
-    metric = None if config.budget.allocation == "uniform" else config.metric
+    metric = None if config.budget.allocation == "uniform" else _metric_of(config)
     groups = [(group.name, group.n_units) for group in planner.prunable.groups]
     machine = [device_name(device), torch.get_num_threads()]
     key = [asdict(config.budget), metric, config.channel_multiple, groups, machine]
     return f"latency-{digest(key)}.json"
+
+
+def _metric_of(config: ExperimentConfig) -> Any:
+    """Say what scores the channels: the settings, and the code if it is the user's."""
+    own = own_code([config.metric])
+    return [config.metric, own] if own else config.metric

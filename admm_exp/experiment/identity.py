@@ -1,8 +1,9 @@
-"""What names a dense network in the cache: everything that its weights depend on."""
+"""What a dense network and a run depend on, and what of it has changed since."""
 
 import hashlib
 import pkgutil
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from admm_exp.config.hashes import config_hash, content_hash, dataset_settings, 
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.experiment.components import Components
 from admm_exp.experiment.environment import package_version
+from admm_exp.experiment.own_code import own_code
 from admm_exp.training.distribution import world_size
 
 PACKAGES = ("admm-exp", "torch", "torchvision")
+CODE_OF = "the code of "
 
 
 def dense_key(config: ExperimentConfig, components: Components, model: nn.Module) -> str:
@@ -27,6 +30,7 @@ def dense_key(config: ExperimentConfig, components: Components, model: nn.Module
         components: Data and device.
         model: The network, untrained; its code counts, its weights follow from the seed.
     """
+    own = own_code([config.model, config.dataset, config.train_fn, config.validate_fn])
     return digest(
         {
             "data": components.dataset.fingerprint,
@@ -48,12 +52,59 @@ def dense_key(config: ExperimentConfig, components: Components, model: nn.Module
             "device": components.device.type,
             "processes": world_size(),
         }
+        | ({"own_code": own} if own else {})
     )
+
+
+def run_code(config: ExperimentConfig) -> dict[str, str]:
+    """Name the code of the user's that a run depends on: files by hash, packages by version."""
+    return own_code(
+        [
+            *(config.dataset, config.model, config.granularity, config.metric, config.method),
+            *(config.rho_policy, config.train_fn, config.validate_fn),
+        ]
+    )
+
+
+def changes_since(
+    report: Mapping[str, Any], config: ExperimentConfig, fingerprint: str | None
+) -> list[str]:
+    """Say what has changed since a run of the same settings that would now change its result.
+
+    Args:
+        report: Of the finished run.
+        config: The settings.
+        fingerprint: Of the data as they are now; None if they cannot be read.
+
+    Returns:
+        One phrase a change, such as `mymetric.py was edited`; none if its result still stands.
+    """
+    changes = []
+    if report["dataset"]["fingerprint"] != fingerprint:
+        changes.append("the data changed")
+    before = report["environment"]["packages"]
+    for name in PACKAGES:
+        if before.get(name) != (now := package_version(name)):
+            changes.append(f"{name} was {before.get(name)} and is {now}")
+    then, now_used = report.get("own_code", {}), run_code(config)
+    for name in sorted({*then, *now_used}):
+        if then.get(name) != now_used.get(name):
+            changes.append(_code_change(name, then, now_used))
+    return changes
+
+
+def _code_change(name: str, then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    if name not in now:
+        return f"{name} is not used any more"
+    if name not in then:
+        return f"{name} was not used, or not noted"
+    is_package = " " in now[name]
+    return f"{name} was {then[name]} and is {now[name]}" if is_package else f"{name} was edited"
 
 
 def origin_of(config: ExperimentConfig, components: Components) -> dict[str, str]:
     """Say what a run depends on."""
-    return {
+    return {f"{CODE_OF}{name}": value for name, value in run_code(config).items()} | {
         "settings": config_hash(config),
         "data": components.dataset.fingerprint,
         "torch": torch.__version__,

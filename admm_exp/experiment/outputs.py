@@ -13,6 +13,7 @@ from admm_exp.data.dataset import Dataset
 from admm_exp.experiment.artifacts import Artifacts, Small
 from admm_exp.experiment.components import Components
 from admm_exp.experiment.environment import describe_environment
+from admm_exp.experiment.identity import CODE_OF
 from admm_exp.export.onnx import save_onnx
 from admm_exp.export.saved_model import save_model
 from admm_exp.pruning.budget.sensitivity import Curve
@@ -73,8 +74,17 @@ def share_baseline(
     )
 
 
-def describe(config: ExperimentConfig, components: Components, tracker: Tracker) -> dict[str, Any]:
-    """Record where a run comes from: settings, environment, MLflow run; no password."""
+def describe(
+    config: ExperimentConfig, components: Components, tracker: Tracker, origin: Mapping[str, str]
+) -> dict[str, Any]:
+    """Record where a run comes from: settings, environment, MLflow run; no password.
+
+    Args:
+        config: The settings.
+        components: Data set, device and the run before.
+        tracker: The MLflow run.
+        origin: What the run depended on when it began.
+    """
     uri = tracker.tracking_uri
     environment = describe_environment(components.device)
     command = [without_password(word) for word in environment["command"]]
@@ -88,6 +98,11 @@ def describe(config: ExperimentConfig, components: Components, tracker: Tracker)
         "rounds": previous.rounds() if previous else None,
         "config": shown,
         "environment": environment | {"command": command},
+        "own_code": {
+            name.removeprefix(CODE_OF): value
+            for name, value in origin.items()
+            if name.startswith(CODE_OF)
+        },
         "mlflow": {
             "tracking_uri": None if uri is None else without_password(uri),
             "experiment": config.experiment_name if tracker.run_id else None,

@@ -9,7 +9,7 @@ from admm_exp.errors import CheckpointError
 from admm_exp.experiment.artifacts import Artifacts, Folders
 from admm_exp.experiment.components import Components
 from admm_exp.experiment.functions import parts_of
-from admm_exp.experiment.identity import origin_of
+from admm_exp.experiment.identity import CODE_OF, origin_of
 from admm_exp.experiment.measure import measure_latencies, time_engines
 from admm_exp.experiment.outputs import (
     budget_entry,
@@ -88,7 +88,7 @@ def run_experiment(
     models |= {"dense": dense.measured, **small.measured, "finetuned": finetuned}
     made = Artifacts(dense, sparse, small, models)
     reached = measure_latencies(made, config, components, observers)
-    report = describe(config, components, tracker) | build_report(
+    report = describe(config, components, tracker, origin) | build_report(
         models,
         {"rho": rho, "rho_setting": config.rho, **sparse.before_cut},
         small,
@@ -127,7 +127,7 @@ def find_checkpoint(
     for name, value in origin_of(config, components).items():
         if found.origin.get(name) == value:
             continue
-        if name in VERSIONS:
+        if name in VERSIONS or name.startswith(CODE_OF):
             logger.warning(
                 "%s was %s when %s began and is %s now: the result may differ from that of a run "
                 "that was never stopped",

@@ -1,0 +1,57 @@
+"""A finished result is reused while nothing that decides it has changed, not even code."""
+
+import json
+from pathlib import Path
+
+from conftest import SHORT, run_command
+
+NET = """
+from torch import nn
+from widths import WIDTH
+def net(num_classes, in_channels):
+    return nn.Sequential(
+        nn.Conv2d(in_channels, WIDTH, 3), nn.BatchNorm2d(WIDTH), nn.{act}(),
+        nn.Conv2d(WIDTH, 8, 3), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
+"""
+METRIC = """
+from admm_exp.admm.metrics import L2Norm
+class Mine(L2Norm):
+    {body}
+"""
+OWN_NET = ("model._target_=mynets.net", "~model.width", "tracking=none", *SHORT)
+
+
+def dense_of(work: Path) -> list[bool]:
+    """Tell of every run, oldest first, whether its dense network came from the cache."""
+    reports = sorted(work.glob("outputs/runs/*/report.json"))
+    return [json.loads(path.read_text())["phases"][0]["cached"] for path in reports]
+
+
+def test_a_network_is_trained_anew_when_the_code_that_builds_it_was_edited(tmp_path: Path) -> None:
+    (tmp_path / "widths.py").write_text("WIDTH = 8\n")
+    (tmp_path / "mynets.py").write_text(NET.format(act="ReLU"))
+    for _ in range(2):
+        done = run_command(tmp_path, *OWN_NET)
+        assert done.returncode == 0, done.stderr
+    (tmp_path / "mynets.py").write_text(NET.format(act="GELU"))  # the same names and shapes
+    assert run_command(tmp_path, *OWN_NET).returncode == 0
+    (tmp_path / "widths.py").write_text("WIDTH = 8  # of what mynets imports\n")
+    assert run_command(tmp_path, *OWN_NET).returncode == 0
+    assert dense_of(tmp_path) == [False, True, False, False]
+
+
+def test_jobs_run_again_when_the_metric_was_edited_and_the_sweep_says_why(tmp_path: Path) -> None:
+    sweep = ("-m", "metric._target_=mymetric.Mine", "sparsity=0.3,0.5", "model=small_cnn")
+    path = tmp_path / "mymetric.py"
+    path.write_text(METRIC.format(body="pass"))
+    assert run_command(tmp_path, *sweep, *SHORT, "tracking=none").returncode == 0
+    again = run_command(tmp_path, *sweep, *SHORT, "tracking=none")
+    assert again.stdout.count(" reused ") == 2, again.stdout + again.stderr
+    path.write_text(METRIC.format(body="def __repr__(self):\n        return 'mine'"))
+    edited = run_command(tmp_path, *sweep, *SHORT, "tracking=none")
+    assert edited.returncode == 0, edited.stderr
+    assert "reused" not in edited.stdout
+    assert edited.stdout.count("runs again: mymetric was edited") == 2
+    path.write_text(METRIC.format(body="pass"))
+    assert run_command(tmp_path, *sweep, *SHORT, "tracking=none").stdout.count(" reused ") == 2

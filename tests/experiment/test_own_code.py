@@ -1,0 +1,101 @@
+"""The user's own code behind a part is found, with all that it imports, and nothing is run."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from admm_exp.experiment.own_code import own_code
+
+NET = [{"_target_": "mynets.net"}]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with modules of the user's; importing one would fail."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def write(here: Path, name: str, text: str = "") -> None:
+    path = here / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{text}\nraise RuntimeError('imported')\n")
+
+
+def test_parts_of_this_package_and_of_python_count_for_nothing() -> None:
+    parts = [{"_target_": "admm_exp.models.lenet.lenet5"}, {"_target_": "os.path.join"}, {}]
+    assert own_code(parts) == {}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import layers",
+        "import layers as l, os",
+        "from layers import block",
+        "def f():\n    from layers import block",
+        "class A:\n    def f(self):\n        import layers",
+        "try:\n    import layers\nexcept ImportError:\n    pass",
+        "import importlib\nimportlib.import_module('layers')",
+        "from importlib import import_module\nimport_module('layers')",
+        "__import__('layers')",
+    ],
+)
+def test_what_a_module_imports_counts_wherever_it_does(here: Path, statement: str) -> None:
+    write(here, "mynets.py", statement)
+    write(here, "layers.py")
+    before = own_code(NET)
+    assert set(before) == {"mynets", "layers"}
+    write(here, "layers.py", "width = 2")
+    after = own_code(NET)
+    assert after["layers"] != before["layers"]
+    assert after["mynets"] == before["mynets"]
+    assert not {"mynets", "layers"} & sys.modules.keys()
+
+
+def test_imports_are_followed_to_their_end_even_in_a_circle(here: Path) -> None:
+    write(here, "mynets.py", "import a")
+    write(here, "a.py", "import b")
+    write(here, "b.py", "import a, c")
+    write(here, "c.py")
+    assert set(own_code(NET)) == {"mynets", "a", "b", "c"}
+
+
+def test_packages_of_the_user_count_with_their_parents_and_relative_imports(here: Path) -> None:
+    write(here, "lib/__init__.py")
+    write(here, "lib/nets/__init__.py", "from .deep import net")
+    write(here, "lib/nets/deep.py", "from ..common import width\nfrom . import other")
+    write(here, "lib/nets/other.py")
+    write(here, "lib/common.py", "from lib.plain import folder")
+    write(here, "lib/plain/folder.py")  # a folder without __init__
+    write(here, "lib/unused.py")
+    found = own_code([{"_target_": "lib.nets.net"}])
+    assert set(found) == {
+        *("lib", "lib.nets", "lib.nets.deep", "lib.nets.other", "lib.common", "lib.plain.folder"),
+    }
+
+
+def test_installed_packages_count_by_their_version(here: Path) -> None:
+    write(here, "mynets.py", "import yaml, numpy.linalg\nfrom torch import nn")
+    found = own_code(NET)
+    assert found["yaml"].startswith("PyYAML ")
+    assert found["numpy"].startswith("numpy ")
+    assert found["torch"].startswith("torch ")
+
+
+def test_parts_of_parts_count(here: Path) -> None:
+    write(here, "mynets.py")
+    write(here, "mylayers.py")
+    parts = [{"_target_": "mynets.net", "act": [{"_target_": "mylayers:Act"}]}]
+    assert set(own_code(parts)) == {"mynets", "mylayers"}
+
+
+def test_a_module_that_is_no_python_counts_by_its_bytes(here: Path) -> None:
+    (here / "mynets.py").write_bytes(b"def (\x00")
+    assert set(own_code(NET)) == {"mynets"}
+
+
+def test_what_cannot_be_found_counts_for_nothing(here: Path) -> None:
+    write(here, "mynets.py", "import nowhere_at_all\nfrom . import x\nfrom ... import y")
+    assert set(own_code([*NET, {"_target_": "neither.here"}, {"_target_": 3}])) == {"mynets"}
