@@ -9,12 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
+from admm_exp.admm.settings import WStep
 from admm_exp.config.settings import (
     ExperimentConfig,
     OptimizerName,
     Precision,
     TrainerSettings,
-    WStep,
 )
 from admm_exp.errors import ConfigError
 

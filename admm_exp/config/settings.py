@@ -1,10 +1,23 @@
-"""What an experiment is: typed settings; their defaults stand in conf/*.yaml alone."""
+"""What an experiment is: typed settings, with the defaults that conf/ leaves out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Lt, MinLen
+
+from admm_exp.admm.settings import (
+    AdmmDecay,
+    AdmmSettings,
+    Count,
+    Fraction,
+    LearningRate,
+    LrPer,
+    Relaxation,
+    Stopping,
+    Warmup,
+    WStep,
+)
 
 
 class Decay(StrEnum):
@@ -13,45 +26,6 @@ class Decay(StrEnum):
     constant = "constant"
     cosine = "cosine"
     step = "step"
-
-
-class AdmmDecay(StrEnum):
-    """How the learning rate falls during ADMM training.
-
-    `thirds` starts every iteration at admm_lr and multiplies by 0.1 after each third of it.
-    """
-
-    constant = "constant"
-    cosine = "cosine"
-    thirds = "thirds"
-
-
-class LrPer(StrEnum):
-    """What has a learning rate of its own: every optimizer step, or every epoch."""
-
-    step = "step"
-    epoch = "epoch"
-
-
-class Stopping(StrEnum):
-    """What ends ADMM training: all iterations, Boyd's residual rule, or a support that stays."""
-
-    budget = "budget"
-    residuals = "residuals"
-    support = "support"
-
-
-class WStep(StrEnum):
-    """How W is pulled towards Z - U.
-
-    `gradient` adds to the gradients, `folded` through the weight decay of SGD; `proximal` pulls
-    after the optimizer's step; `reduced` adds to the gradients of units to be removed alone.
-    """
-
-    gradient = "gradient"
-    folded = "folded"
-    proximal = "proximal"
-    reduced = "reduced"
 
 
 class OptimizerName(StrEnum):
@@ -72,10 +46,10 @@ class TrackingName(StrEnum):
 class OptimizerSettings:
     """The optimizer of all phases."""
 
-    name: OptimizerName
-    momentum: Annotated[float, Ge(0.0), Lt(1.0)]
-    weight_decay: Annotated[float, Ge(0.0)]
-    nesterov: bool
+    name: OptimizerName = OptimizerName.sgd
+    momentum: Annotated[float, Ge(0.0), Lt(1.0)] = 0.9
+    weight_decay: Annotated[float, Ge(0.0)] = 5e-4
+    nesterov: bool = True
 
 
 @dataclass
@@ -86,49 +60,57 @@ class TrainingSettings:
     """
 
     epochs: Annotated[int, Ge(0)]
-    lr: Annotated[float, Gt(0.0)]
-    decay: Decay
-    warmup: Annotated[float, Ge(0.0), Lt(1.0)]
+    lr: LearningRate
+    decay: Decay = Decay.cosine
+    warmup: Warmup = 0.0
 
 
 @dataclass
 class DistillationSettings:
     """The dense network as a teacher: its share of the loss (0: none) and the temperature."""
 
-    weight: Annotated[float, Ge(0.0), Le(1.0)]
-    temperature: Annotated[float, Gt(0.0)]
+    weight: Fraction = 0.0
+    temperature: Annotated[float, Gt(0.0)] = 4.0
 
 
 @dataclass
 class FinetuneSettings(TrainingSettings):
     """Training of the small network."""
 
-    distillation: DistillationSettings
+    distillation: DistillationSettings = field(default_factory=DistillationSettings)
 
 
 @dataclass
 class Schedule:
-    """How long and how fast each phase trains."""
+    """How long and how fast each phase trains.
+
+    What a file in conf/schedule leaves out is as here; the settings of ADMM are those of
+    `admm.settings.AdmmSettings`.
+    """
 
     name: str
     batch_size: Annotated[int, Ge(1)]
-    lr_per: LrPer
-    optimizer: OptimizerSettings
     dense: TrainingSettings
-    admm_iterations: Annotated[int, Ge(1)]
-    admm_epoch: Annotated[int, Ge(1)]
-    admm_lr: Annotated[float, Gt(0.0)]
-    admm_decay: AdmmDecay
-    admm_warmup: Annotated[float, Ge(0.0), Lt(1.0)]
-    w_step: WStep
-    relaxation: Annotated[float, Gt(0.0), Lt(2.0)]
-    sparsity_ramp: Annotated[float, Ge(0.0), Le(1.0)]
-    stopping: Stopping
-    stable_iterations: Annotated[int, Ge(1)]
-    freeze_support: bool
-    admm_distillation: DistillationSettings
-    recalibration_batches: Annotated[int, Ge(0)]
     finetune: FinetuneSettings
+    admm_iterations: Count
+    admm_lr: LearningRate
+    admm_epoch: Count = AdmmSettings.admm_epoch
+    admm_decay: AdmmDecay = AdmmSettings.admm_decay
+    admm_warmup: Warmup = AdmmSettings.admm_warmup
+    lr_per: LrPer = AdmmSettings.lr_per
+    w_step: WStep = AdmmSettings.w_step
+    relaxation: Relaxation = AdmmSettings.relaxation
+    sparsity_ramp: Fraction = AdmmSettings.sparsity_ramp
+    stopping: Stopping = AdmmSettings.stopping
+    stable_iterations: Count = AdmmSettings.stable_iterations
+    freeze_support: bool = AdmmSettings.freeze_support
+    admm_distillation: DistillationSettings = field(default_factory=DistillationSettings)
+    recalibration_batches: Annotated[int, Ge(0)] = 0
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+
+    def admm(self) -> AdmmSettings:
+        """Read the settings of ADMM training."""
+        return AdmmSettings(**{f.name: getattr(self, f.name) for f in fields(AdmmSettings)})
 
     @property
     def admm_epochs(self) -> int:

@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from admm_exp.admm.residuals import GroupResiduals, Residuals
-from admm_exp.config.settings import Stopping
+from admm_exp.admm.settings import Stopping
 from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.phases.observers import Observers
 from admm_exp.phases.parts import Parts

@@ -7,8 +7,8 @@ from admm_exp.admm.ramp import count_ramped, ramped_share
 from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.rho import Momentum, auto_rho, largest_stable_rho
 from admm_exp.admm.rho_policy import RhoPolicy
+from admm_exp.admm.settings import Stopping, WStep
 from admm_exp.admm.stopping import flipping_complaint, is_support_stable, stop_reason
-from admm_exp.config.settings import Stopping, WStep
 from admm_exp.errors import ConfigError
 from admm_exp.training.learning_rate import LearningRates
 

@@ -1,0 +1,128 @@
+"""The settings of ADMM training: their meaning, defaults and ranges, written here alone.
+
+The command line (config), the methods, the phases and `ADMMPruner.prune` share them. Nothing heavy
+is imported, so that a command line can be checked before torch is.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from operator import ge, gt, le, lt
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+
+Count = Annotated[int, Ge(1)]
+LearningRate = Annotated[float, Gt(0.0)]
+Warmup = Annotated[float, Ge(0.0), Lt(1.0)]
+Relaxation = Annotated[float, Gt(0.0), Lt(2.0)]
+Fraction = Annotated[float, Ge(0.0), Le(1.0)]
+TESTS: dict[type, Callable[[Any, Any], bool]] = {Ge: ge, Gt: gt, Le: le, Lt: lt}
+
+
+class AdmmDecay(StrEnum):
+    """How the learning rate falls during ADMM training.
+
+    `thirds` starts every iteration at admm_lr and multiplies by 0.1 after each third of it.
+    """
+
+    constant = "constant"
+    cosine = "cosine"
+    thirds = "thirds"
+
+
+class LrPer(StrEnum):
+    """What has a learning rate of its own: every optimizer step, or every epoch."""
+
+    step = "step"
+    epoch = "epoch"
+
+
+class Stopping(StrEnum):
+    """What ends ADMM training: all iterations, Boyd's residual rule, or a support that stays."""
+
+    budget = "budget"
+    residuals = "residuals"
+    support = "support"
+
+
+class WStep(StrEnum):
+    """How W is pulled towards Z - U.
+
+    `gradient` adds to the gradients, `folded` through the weight decay of SGD; `proximal` pulls
+    after the optimizer's step; `reduced` adds to the gradients of units to be removed alone.
+    """
+
+    gradient = "gradient"
+    folded = "folded"
+    proximal = "proximal"
+    reduced = "reduced"
+
+
+@dataclass(frozen=True)
+class AdmmSettings:
+    """What ADMM training is asked to do.
+
+    Args:
+        admm_iterations: Number of W/Z/U rounds.
+        admm_epoch: Epochs between two updates of Z and U.
+        admm_lr: Highest learning rate.
+        admm_decay: How the learning rate falls.
+        admm_warmup: Fraction of the training over which the learning rate rises.
+        lr_per: What has a learning rate of its own.
+        w_step: How W is pulled towards Z - U.
+        relaxation: Over-relaxation; 1 is none.
+        sparsity_ramp: Fraction of the iterations over which the sparsity rises; 0: all from the
+            start.
+        stopping: What ends the training.
+        stable_iterations: Iterations without a change that make a support stable.
+        freeze_support: Whether a stable support is kept from then on.
+
+    Raises:
+        ValueError: If a setting is out of its range.
+    """
+
+    admm_iterations: Count
+    admm_epoch: Count = 1
+    admm_lr: LearningRate = 0.01
+    admm_decay: AdmmDecay = AdmmDecay.cosine
+    admm_warmup: Warmup = 0.0
+    lr_per: LrPer = LrPer.step
+    w_step: WStep = WStep.gradient
+    relaxation: Relaxation = 1.0
+    sparsity_ramp: Fraction = 0.0
+    stopping: Stopping = Stopping.budget
+    stable_iterations: Count = 3
+    freeze_support: bool = False
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self), include_extras=True)
+        for setting in fields(AdmmSettings):
+            _check(setting.name, getattr(self, setting.name), hints[setting.name])
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole training."""
+        return self.admm_iterations * self.admm_epoch
+
+
+def _check(name: str, value: Any, kind: Any) -> None:
+    if get_origin(kind) is Annotated:
+        bounds = [bound for bound in get_args(kind) if type(bound) in TESTS]
+        if not all(TESTS[type(bound)](value, _limit(bound)) for bound in bounds):
+            raise ValueError(f"{name} must be {_range(*bounds)}, got {value!r}")
+    elif issubclass(kind, StrEnum) and value not in set(kind):
+        raise ValueError(f"{name} must be one of {', '.join(kind)}, got {value!r}")
+
+
+def _limit(bound: Any) -> float:
+    return float(getattr(bound, type(bound).__name__.lower()))
+
+
+def _range(low: Any, high: Any = None) -> str:
+    """Write bounds as a range: at least 1, greater than 0, in [0, 1)."""
+    is_closed = isinstance(low, Ge)
+    if high is None:
+        return f"{'at least' if is_closed else 'greater than'} {_limit(low):g}"
+    ends = "[" if is_closed else "(", "]" if isinstance(high, Le) else ")"
+    return f"in {ends[0]}{_limit(low):g}, {_limit(high):g}{ends[1]}"
