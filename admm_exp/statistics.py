@@ -1,6 +1,6 @@
 """Means over seeds, and differences between methods seed by seed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan, sqrt
 from statistics import fmean, quantiles, stdev
@@ -27,6 +27,46 @@ def interquartile_range(values: Sequence[float]) -> float:
         return 0.0
     low, _, high = quantiles(values, n=4, method="inclusive")
     return high - low
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Mean difference over the seeds that two settings share.
+
+    A paired difference takes out what a seed does to both alike: its split, its dense network, its
+    order of the data.
+
+    Args:
+        mean: Of the differences.
+        standard_error: Their standard deviation over sqrt(n); NaN if n is 1.
+        n: Number of seeds that both have.
+    """
+
+    mean: float
+    standard_error: float
+    n: int
+
+    @property
+    def is_told_apart(self) -> bool:
+        """Whether the difference is more than 2 standard errors; never of a single seed."""
+        return self.n > 1 and abs(self.mean) > 2.0 * self.standard_error
+
+
+def paired(values: Mapping[Hashable, float], reference: Mapping[Hashable, float]) -> Paired | None:
+    """Compare two settings seed by seed.
+
+    Args:
+        values: Numbers of one setting by seed.
+        reference: Those of the setting that it is compared to.
+
+    Returns:
+        The difference values - reference; None if they share no seed.
+    """
+    differences = [value - reference[seed] for seed, value in values.items() if seed in reference]
+    if not differences:
+        return None
+    found = spread_of(differences)
+    return Paired(found.mean, found.std / sqrt(found.n), found.n)
 
 
 @dataclass(frozen=True)
@@ -66,8 +106,7 @@ def compare(
 ) -> list[Row]:
     """Compare methods over runs with several seeds.
 
-    A paired difference takes out what a seed does to both methods alike: its split, its dense
-    network, its order of the data.
+    Differences are those of `paired`.
 
     Args:
         reports: Contents of report.json, or mappings of the same form.
@@ -125,15 +164,14 @@ def _row(
     setting: tuple[Any, ...], method: str, by_seed: Mapping[Any, float], base: Mapping[Any, float]
 ) -> Row:
     own = spread_of(list(by_seed.values()))
-    differences = [by_seed[seed] - base[seed] for seed in by_seed if seed in base]
-    paired = spread_of(differences) if differences else None
+    difference = paired(by_seed, base)
     return Row(
         setting=setting,
         method=method,
         n=own.n,
         mean=own.mean,
         std=own.std if own.n > 1 else None,
-        n_pairs=len(differences),
-        difference=paired.mean if paired else None,
-        standard_error=paired.std / sqrt(paired.n) if paired and paired.n > 1 else None,
+        n_pairs=difference.n if difference else 0,
+        difference=difference.mean if difference else None,
+        standard_error=difference.standard_error if difference and difference.n > 1 else None,
     )

@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from admm_exp.statistics import compare, look_up
+from admm_exp.statistics import compare, look_up, paired
 
 
 def report(method, seed, accuracy, sparsity=0.5):
@@ -71,3 +73,33 @@ def test_unknown_reference_names_the_methods_there_are():
 def test_missing_value_is_named():
     with pytest.raises(ValueError, match=r"a report has no config\.method\.nme"):
         look_up(report("admm", 0, 1.0), "config.method.nme")
+
+
+def test_a_paired_difference_is_over_the_seeds_that_both_have():
+    found = paired({0: 2.0, 1: 7.0, 2: 12.0, 3: 100.0}, {2: 9.0, 0: 1.0, 1: 5.0, 9: 0.0})
+    assert (found.mean, found.n) == (2.0, 3)  # differences 1, 2, 3
+    assert found.standard_error == pytest.approx(1 / 3**0.5)
+
+
+def test_without_a_common_seed_nothing_is_paired():
+    assert paired({0: 1.0}, {1: 1.0}) is None
+
+
+@pytest.mark.parametrize(
+    ("differences", "is_told_apart"),
+    [
+        ([0.5], False),  # one seed tells nothing
+        ([0.0, 0.0], False),
+        ([1.0, 1.0], True),
+        ([1.0, 2.0, 3.0], True),  # 2 +- 0.58
+        ([-1.0, -2.0, -3.0], True),
+        ([0.0, 1.0, 3.0], False),  # 1.33 +- 0.88
+    ],
+)
+def test_more_than_two_standard_errors_tell_two_settings_apart(differences, is_told_apart):
+    found = paired(dict(enumerate(differences)), dict.fromkeys(range(9), 0.0))
+    assert found.is_told_apart is is_told_apart
+
+
+def test_a_single_pair_has_no_standard_error():
+    assert math.isnan(paired({0: 1.0}, {0: 0.5}).standard_error)

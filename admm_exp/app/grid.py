@@ -1,6 +1,7 @@
 """The jobs of a grid under one parent run."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from omegaconf import DictConfig
 
@@ -8,6 +9,11 @@ from admm_exp.app.parent_run import Launch, Planned, open_story
 from admm_exp.config.hashes import config_hash, digest
 from admm_exp.tracking.queries import close_lost_children
 from admm_exp.tracking.run_status import tracked
+
+
+def distinct(planned: Sequence[Planned]) -> list[Planned]:
+    """Leave out jobs whose settings are those of an earlier one, as in sparsity=0.3,0.3."""
+    return list({digest(asdict(plan.config)): plan for plan in reversed(planned)}.values())[::-1]
 
 
 def run_sweep(planned: Sequence[Planned], grid: str, master: DictConfig, launch: Launch) -> None:

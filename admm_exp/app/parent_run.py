@@ -15,9 +15,10 @@ from admm_exp.app.wording import sentence
 from admm_exp.config.check import check_config
 from admm_exp.config.hashes import config_hash
 from admm_exp.config.settings import ExperimentConfig
-from admm_exp.report.comparison import best_per_sparsity, settings_of
+from admm_exp.report.comparison import best_per_amount, settings_of
 from admm_exp.report.figures.comparison import draw_comparison
 from admm_exp.results import ARTIFACTS, FIGURES, JOURNAL
+from admm_exp.sweep.differences import difference_metrics, key_of
 from admm_exp.sweep.finished import FinishedReports
 from admm_exp.sweep.job import Job, job_path, read_job, write_job
 from admm_exp.sweep.tables import finished_rows, sweep_page, write_sweep
@@ -119,14 +120,15 @@ class Story:
             self.tracker.log_artifact(path)
         for path in figures:
             self.tracker.log_artifact(path, FIGURES)
+        settings = settings_of(finished)
         best = {
-            f"best_run_id.{best.sparsity:g}": ",".join(str(row["run_id"]) for row in best.rows)
-            for best in best_per_sparsity(settings_of(finished))
+            f"best_run_id.{key_of(best)}": ",".join(str(row["run_id"]) for row in best.rows)
+            for best in best_per_amount(settings)
         }
         note = sweep_page(self.title, shown_command(), rows)  # a note shows no pictures
         self.tracker.set_tags({"mlflow.note.content": note} | best)
         counts = {"sweep/jobs": len(rows), "sweep/finished": len(finished)}
-        self.tracker.log_metrics(counts, step=0)
+        self.tracker.log_metrics(counts | difference_metrics(settings), step=0)
         self.terminal.finished(rows)
         self.terminal.where(self.folder, self.tracker.tracking_uri, self.experiment_name)
         failed = [job.name for job in self.jobs if job.status not in OVER_WELL]

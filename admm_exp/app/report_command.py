@@ -65,6 +65,7 @@ def write_comparison(settings: ReportSettings) -> Path:
     from admm_exp.report.figures.comparison import draw_comparison
     from admm_exp.report.figures.panels import rows_in_detail
     from admm_exp.report.page.page import comparison_page
+    from admm_exp.sweep.terminal import SweepTerminal
     from admm_exp.tracking.runs import read_runs
     from admm_exp.tracking.view import run_links
 
@@ -88,6 +89,7 @@ def write_comparison(settings: ReportSettings) -> Path:
     )
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
+    SweepTerminal(0).compared(found.rows)
     return path
 
 

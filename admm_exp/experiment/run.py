@@ -20,6 +20,7 @@ from admm_exp.experiment.outputs import (
     share_baseline,
 )
 from admm_exp.experiment.stages import finetune, make_dense, make_small, make_sparse
+from admm_exp.experiment.training_cost import training_cost
 from admm_exp.methods.admm import starting_rho
 from admm_exp.phases.checkpoints import Checkpoints
 from admm_exp.phases.observers import Observer, Observers
@@ -96,6 +97,7 @@ def run_experiment(
         history,
         epochs_before=previous.report["epochs"]["total"] if previous else 0,
     )
+    report["training"] = training_cost(history, models, components.dataset.train.n_samples)
     report["budget"] = budget_entry(
         config.budget,
         models,

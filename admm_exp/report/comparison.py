@@ -3,42 +3,74 @@
 A row is a plain mapping that describes one finished run: `run_id`, `run_name`, `rho`, `sparsity`,
 `seed`, `dataset`, `model`, `method`, `metric`, `accuracy` (test), `accuracy_after_cut`,
 `accuracy_drop`, `val_accuracy`, `macs`, `params`, `flops_ratio`, `primal_residual` (the last),
-`dense_accuracy`, `dense_macs`. `iterations` and `layers`, as they stand in report.json, and
+`dense_accuracy`, `dense_macs`, `training_macs` and `training_seconds` (after the dense network).
+`iterations` and `layers`, as they stand in report.json, and
 `settings`, all parameters of the run, may be there too.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
-from admm_exp.statistics import Spread, spread_of
+from admm_exp.config.hashes import INCIDENTAL, INCIDENTAL_TO_TRAINER
+from admm_exp.statistics import Paired, Spread, paired, spread_of
 
 Row = Mapping[str, Any]
 
-AXES = {"rho", "log10_rho", "rho_setting", "sparsity", "seed"}
-INCIDENTAL = {
-    *("run_id", "run_name", "name", "experiment_name", "device", "force"),
-    *("dataset.root", "dataset.download", "dataset.workers"),
+NOT_TOLD = {
+    *INCIDENTAL,
+    *(f"trainer.{name}" for name in INCIDENTAL_TO_TRAINER),
+    *("run_id", "run_name", "dataset.root", "dataset.download", "dataset.workers"),
 }
+BUDGETS = ("macs", "params", "latency")
+AXES = {
+    *("rho", "log10_rho", "rho_setting", "sparsity", "seed"),
+    *(f"budget.{name}" for name in BUDGETS),
+}
+UNSET = (None, "None", "null", "")
+REFERENCE_METHOD = "oneshot"
+MAX_NAMED = 3
 SERIES = ("dataset", "model", "method", "metric")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Runs that differ by their seed alone; `series` says what else is swept, "" if nothing."""
+    """Runs that differ by their seed alone.
+
+    Args:
+        series: What else is swept, "" if nothing.
+        rho: Penalty parameter of the first iteration.
+        amount: How much was to be removed: "sparsity 0.5", or what may remain, "macs 0.3".
+        sparsity: Fraction removed as asked for; NaN if something else decided.
+        rows: The runs; of one seed there may be several.
+    """
 
     series: str
     rho: float
+    amount: str
     sparsity: float
     rows: tuple[Row, ...]
 
+    @property
+    def n(self) -> int:
+        """Number of distinct seeds."""
+        return len({row.get("seed") for row in self.rows})
+
+    def by_seed(self, name: str) -> dict[Hashable, float]:
+        """Read one number of every seed; runs of one seed count once, with their mean."""
+        found: dict[Hashable, list[float]] = {}
+        for row in self.rows:
+            value = row.get(name)
+            if value is not None and math.isfinite(value):
+                found.setdefault(row.get("seed"), []).append(float(value))
+        return {seed: fmean(values) for seed, values in found.items()}
+
     def spread(self, name: str) -> Spread | None:
         """Sum one number up over the seeds; None if no run has it."""
-        return spread(row.get(name) for row in self.rows)
+        return spread(self.by_seed(name).values())
 
     def mean(self, name: str) -> float:
         """Average one number over the seeds; NaN if no run has it."""
@@ -65,20 +97,27 @@ def settings_of(rows: Sequence[Row]) -> list[Setting]:
     """Put the runs that differ by their seed alone together.
 
     Returns:
-        Settings by series, sparsity and rho; runs without accuracy, rho or sparsity are left out.
+        Settings by series, amount and rho; runs without accuracy, rho or sparsity are left out.
     """
     needed = ("accuracy", "rho", "sparsity")
     complete = [row for row in rows if all(row.get(name) is not None for name in needed)]
     described = [_described(row) for row in complete]
     names = _swept(described)
-    groups: dict[tuple[str, float, float], list[Row]] = {}
+    groups: dict[tuple[str, tuple[str, float], float], list[Row]] = {}
     for row, known in zip(complete, described, strict=True):
         series = ", ".join(f"{name}={known[name]}" for name in names if name in known)
-        key = (series, float(row["sparsity"]), float(row["rho"]))
-        groups.setdefault(key, []).append(row)
+        groups.setdefault((series, _amount(row), float(row["rho"])), []).append(row)
     return [
-        Setting(series, rho, sparsity, tuple(sorted(group, key=_seed)))
-        for (series, sparsity, rho), group in sorted(groups.items(), key=lambda item: item[0])
+        Setting(
+            series,
+            rho,
+            f"{quantity} {amount:g}" if math.isfinite(amount) else quantity,
+            amount if quantity == "sparsity" else math.nan,
+            tuple(sorted(group, key=_seed)),
+        )
+        for (series, (quantity, amount), rho), group in sorted(
+            groups.items(), key=lambda item: item[0]
+        )
     ]
 
 
@@ -101,16 +140,77 @@ def pareto_front(settings: Sequence[Setting]) -> list[Setting]:
     return front
 
 
-def best_per_sparsity(settings: Sequence[Setting]) -> list[Setting]:
-    """Find the setting with the highest validation accuracy of every sparsity, in its order.
+def by_amount(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
+    """Put the settings that were to remove the same amount together, in its order."""
+    groups: dict[str, list[Setting]] = {}
+    for setting in sorted(settings, key=lambda s: (math.isnan(s.sparsity), s.sparsity, s.amount)):
+        groups.setdefault(setting.amount, []).append(setting)
+    return groups
+
+
+def best_per_amount(settings: Sequence[Setting]) -> list[Setting]:
+    """Find the setting with the highest validation accuracy of every amount, in its order.
 
     Among equals it is the one whose ADMM has converged further.
     """
     judge = judged_by(settings)
+    return [min(group, key=lambda s: _worse(s, judge)) for group in by_amount(settings).values()]
+
+
+def difference(setting: Setting, reference: Setting, name: str) -> Paired | None:
+    """Compare one number of two settings seed by seed; None if they share no seed."""
+    return paired(setting.by_seed(name), reference.by_seed(name))
+
+
+def rivals(best: Setting, settings: Sequence[Setting]) -> list[Setting]:
+    """List the settings of the same amount that the best one is not told apart from.
+
+    That is what more than 2 standard errors of the paired difference would do, in the accuracy that
+    the choice was made on.
+    """
+    judge = judged_by(settings)
+    others = [s for s in settings if s.amount == best.amount and s is not best]
     return [
-        min(group, key=lambda s: _worse(s, judge))
-        for _, group in groupby(sorted(settings, key=_sparsity), key=_sparsity)
+        other
+        for other in others
+        if (found := difference(best, other, judge)) is None or not found.is_told_apart
     ]
+
+
+def remark(best: Setting, settings: Sequence[Setting]) -> str:
+    """Say whether the best setting of its amount is told apart from the others."""
+    others = [s for s in settings if s.amount == best.amount and s is not best]
+    if not others:
+        return ""
+    alike = rivals(best, settings)
+    if not alike:
+        return "from all others"
+    seeds = min(s.n for s in (best, *alike))
+    names = "; ".join(named(s) for s in alike[:MAX_NAMED])
+    more = f" and {len(alike) - MAX_NAMED} more" if len(alike) > MAX_NAMED else ""
+    advice = f"add 'seed=range({max(5, 2 * seeds)})'"
+    return f"not from {names}{more} with {seeds} seed{'s' * (seeds != 1)}: {advice}"
+
+
+def named(setting: Setting) -> str:
+    """Name a setting among those of its amount."""
+    has_rho = setting.rows[0].get("method", "admm") == "admm" or not setting.series
+    return ", ".join(filter(None, (setting.series, f"rho={setting.rho:.3g}" if has_rho else "")))
+
+
+def references(settings: Sequence[Setting]) -> dict[str, Setting]:
+    """Choose what the settings of every amount are compared to, where there are several.
+
+    It is one-shot pruning where that is one of several methods, otherwise the best setting; of
+    several with one-shot the best of them.
+    """
+    judge, chosen = judged_by(settings), {}
+    for amount, group in by_amount(settings).items():
+        oneshot = [s for s in group if s.rows[0].get("method") == REFERENCE_METHOD]
+        among = oneshot if 0 < len(oneshot) < len(group) else group
+        if len(group) > 1:
+            chosen[amount] = min(among, key=lambda s: _worse(s, judge))
+    return chosen
 
 
 def judged_by(settings: Sequence[Setting]) -> str:
@@ -141,8 +241,15 @@ def _worse(setting: Setting, judge: str) -> tuple[float, float]:
     return -setting.mean(judge), math.inf if math.isnan(residual) else residual
 
 
-def _sparsity(setting: Setting) -> float:
-    return setting.sparsity
+def _amount(row: Row) -> tuple[str, float]:
+    """Read how much was to be removed: by a budget, a layers file, or the sparsity they replace."""
+    settings = row.get("settings") or {}
+    for quantity in BUDGETS:
+        if (asked := settings.get(f"budget.{quantity}")) not in UNSET:
+            return quantity, float(asked)
+    if settings.get("layers") not in UNSET:
+        return "layers file", math.inf
+    return "sparsity", float(row["sparsity"])
 
 
 def _described(row: Row) -> dict[str, str]:
@@ -153,7 +260,7 @@ def _described(row: Row) -> dict[str, str]:
 
 @cache
 def _tells_apart(key: str) -> bool:
-    return key not in AXES | INCIDENTAL and key.rpartition(".")[2] != "seed"
+    return key not in AXES | NOT_TOLD and key.rpartition(".")[2] != "seed"
 
 
 def _swept(described: Sequence[Mapping[str, str]]) -> list[str]:

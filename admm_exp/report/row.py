@@ -40,6 +40,7 @@ def result_row(report: Mapping[str, Any], run_name: str, run_dir: str) -> dict[s
         "params": small["params"],
         "primal_residual": iterations[-1]["primal_residual"] if iterations else None,
         "val_accuracy": small["val_accuracy"],
+        **{f"training_{key}": report.get("training", {}).get(key) for key in ("macs", "seconds")},
         "dense_accuracy": dense["test_accuracy"],
         "dense_macs": dense["macs"],
         "status": "finished",

@@ -128,8 +128,21 @@ def markdown(report: Mapping[str, Any]) -> str:
                 for p in report["phases"]
             ]
         ),
+        *([training_sentence(t)] if (t := report.get("training")) else []),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def training_sentence(training: Mapping[str, Any]) -> str:
+    """Say what training took, so that methods of equal epochs are not taken for equal cost."""
+    phases = ", ".join(
+        f"{phase['name']} {short_count(phase['macs']).strip()} in {phase['seconds']:.1f} s"
+        for phase in training["phases"]
+    )
+    return (
+        f"Training after the dense network took {short_count(training['macs']).strip()} "
+        f"multiply-adds (forward and backward passes) and {training['seconds']:.1f} s: {phases}."
+    )
 
 
 def surgery_sentence(surgery: Mapping[str, Any]) -> str:
@@ -164,6 +177,8 @@ def final_metrics(report: Mapping[str, Any]) -> dict[str, float]:
         "flops_ratio": small["flops"] / dense["flops"],
         "latency_ms": small["latency_ms"]["1"],
     }
+    if training := report.get("training"):
+        numbers |= {f"training_{name}": training[name] for name in ("macs", "seconds")}
     if (budget := report.get("budget")) and budget["quantity"] == "latency":
         numbers["latency_ratio"] = budget["reached"]
     if recalibrated := report["models"].get("recalibrated"):
@@ -197,7 +212,7 @@ def _cell(value: float, dense: float, style: str) -> str:
 
 def short_count(value: float) -> str:
     """Write a count in three digits with its unit: 77754 is 77.8 k."""
-    for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    for scale, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= scale:
             return f"{value / scale:.3g} {unit}"
     return f"{value:.0f} "

@@ -3,14 +3,28 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import Any
 
-from admm_exp.report.comparison import best_per_sparsity, pareto_front, settings_of
-from admm_exp.statistics import Spread
+from admm_exp.report.comparison import (
+    Setting,
+    best_per_amount,
+    by_amount,
+    difference,
+    pareto_front,
+    references,
+    remark,
+    settings_of,
+)
+from admm_exp.report.figures.style import count
+from admm_exp.statistics import Paired, Spread
 
 Table = list[tuple[str, ...]]
-HEADER = ("job", "test", "val", "after the cut", "MACs", "of dense", "status")
+HEADER = (
+    *("job", "test", "val", "after the cut", "MACs", "of dense"),
+    *("training MACs", "training s", "status"),
+)
 
 
 def job_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -34,39 +48,68 @@ def seed_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """
     lines = [
         (
-            _without_seed(setting.rows[0]["run_name"]),
-            _mean_std(setting.spread("accuracy")),
-            _mean_std(setting.spread("accuracy_after_cut")),
+            setting_name(setting),
+            mean_std(setting.spread("accuracy")),
+            mean_std(setting.spread("accuracy_after_cut")),
+            *_training(setting.mean("training_macs"), setting.mean("training_seconds")),
         )
         for setting in settings_of(rows)
-        if len(setting.rows) > 1
+        if setting.n > 1
     ]
-    return [("setting", "test", "after the cut"), *lines] if lines else []
+    header = ("setting", "test", "after the cut", "training MACs", "training s")
+    return [header, *lines] if lines else []
 
 
-def best_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Lay out the best setting per sparsity, chosen on validation accuracy.
+def difference_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out differences between settings of one amount, seed by seed, ± standard error.
 
     Args:
         rows: Result rows of finished jobs.
 
     Returns:
-        A header and one line a sparsity; empty if no sparsity has two settings to choose from.
+        A header and one line a setting that is not the reference of its amount; empty if no
+        amount has two settings.
     """
     settings = settings_of(rows)
-    best = best_per_sparsity(settings)
+    lines = [
+        (
+            setting_name(setting),
+            setting_name(reference),
+            points(difference(setting, reference, "accuracy")),
+            points(difference(setting, reference, "val_accuracy")),
+        )
+        for amount, reference in references(settings).items()
+        for setting in by_amount(settings)[amount]
+        if setting is not reference
+    ]
+    return [("setting", "minus", "test, points", "val, points"), *lines] if lines else []
+
+
+def best_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out the best setting per sparsity or budget, chosen on validation accuracy.
+
+    Args:
+        rows: Result rows of finished jobs.
+
+    Returns:
+        A header and one line an amount, with what the choice is not told apart from; empty if no
+        amount has two settings to choose from.
+    """
+    settings = settings_of(rows)
+    best = best_per_amount(settings)
     if len(best) == len(settings):
         return []
     lines = [
         (
-            f"{setting.sparsity:g}",
-            _without_seed(setting.rows[0]["run_name"]),
-            _mean_std(setting.spread("val_accuracy")),
-            _mean_std(setting.spread("accuracy")),
+            setting.amount,
+            setting_name(setting),
+            mean_std(setting.spread("val_accuracy")),
+            mean_std(setting.spread("accuracy")),
+            remark(setting, settings),
         )
         for setting in best
     ]
-    return [("sparsity", "best", "val", "test"), *lines]
+    return [("amount", "best", "val", "test", "told apart"), *lines]
 
 
 def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -77,10 +120,10 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """
     lines = [
         (
-            _without_seed(setting.rows[0]["run_name"]),
+            setting_name(setting),
             f"{setting.mean('macs'):,.0f}",
-            _mean_std(setting.spread("val_accuracy")),
-            _mean_std(setting.spread("accuracy")),
+            mean_std(setting.spread("val_accuracy")),
+            mean_std(setting.spread("accuracy")),
         )
         for setting in pareto_front(settings_of(rows))
     ]
@@ -95,7 +138,8 @@ def summary_tables(rows: Sequence[Mapping[str, Any]]) -> dict[str, Table]:
     """
     tables = {
         "mean and std over seeds": seed_table(rows),
-        "best per sparsity, by validation accuracy": best_table(rows),
+        "differences, seed by seed, with their standard error": difference_table(rows),
+        "best per sparsity or budget, by validation accuracy": best_table(rows),
         "Pareto front, by MACs and validation accuracy": front_table(rows),
     }
     return {title: table for title, table in tables.items() if table}
@@ -160,7 +204,7 @@ def markdown_table(table: Table) -> str:
 
 def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
     if "accuracy" not in row:
-        return (row["run_name"], "", "", "", "", "", row["status"])
+        return (row["run_name"], *[""] * (len(HEADER) - 2), row["status"])
     return (
         row["run_name"],
         f"{row['accuracy']:.2%}",
@@ -168,15 +212,36 @@ def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{row['accuracy_after_cut']:.2%}",
         f"{row['macs']:,}",
         f"{row['flops_ratio']:.1%}",
+        *_training(row.get("training_macs"), row.get("training_seconds")),
         row["status"],
     )
 
 
-def _mean_std(found: Spread | None) -> str:
+def mean_std(found: Spread | None) -> str:
+    """Write a mean in percent with std and n; "" of nothing."""
     if found is None:
         return ""
     mean = f"{found.mean:.2%}"
     return mean if found.n == 1 else f"{mean} +- {100 * found.std:.2f} (n {found.n})"
+
+
+def points(found: Paired | None) -> str:
+    """Write a paired difference in percentage points with standard error and n; "" of nothing."""
+    if found is None:
+        return ""
+    error = f" +- {100 * found.standard_error:.2f}" if found.n > 1 else ""
+    return f"{100 * found.mean:+.2f}{error} (n {found.n})"
+
+
+def setting_name(setting: Setting) -> str:
+    """Name a setting as its runs are named, without the seed."""
+    return _without_seed(setting.rows[0]["run_name"])
+
+
+def _training(macs: float | None, seconds: float | None) -> tuple[str, str]:
+    """Write what training after the dense network took."""
+    cost = "" if macs is None or isnan(macs) else count(macs)
+    return cost, "" if seconds is None or isnan(seconds) else f"{seconds:.1f}"
 
 
 def _without_seed(name: str) -> str:

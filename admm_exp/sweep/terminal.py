@@ -71,11 +71,15 @@ class SweepTerminal:
     def finished(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Show the tables."""
         self._show("", job_table(rows))
-        for title, table in summary_tables(finished_rows(rows)).items():
-            self._show(title, table)
+        self.compared(finished_rows(rows))
         for row in rows:
             if row.get("error"):
                 self._errors.print(f"{row['status']}: {row['run_name']}: {row['error']}")
+
+    def compared(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Show what finished runs say together."""
+        for title, table in summary_tables(rows).items():
+            self._show(title, table)
 
     def where(self, folder: Path, tracking_uri: str | None, experiment_name: str) -> None:
         """Show where to look next."""

@@ -32,7 +32,7 @@ DAMAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 DOWNLOADS_AT_ONCE = 8
 FINAL = (
     *("accuracy", "accuracy_after_cut", "accuracy_drop", "val_accuracy", "macs", "params"),
-    *("flops_ratio", "latency_ms"),
+    *("flops_ratio", "latency_ms", "training_macs", "training_seconds"),
 )
 NAMES = ("dataset", "model", "metric", "schedule")
 

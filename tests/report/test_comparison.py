@@ -5,10 +5,15 @@ import pytest
 from support.runs import DENSE_MACS, grid, row
 
 from admm_exp.report.comparison import (
-    best_per_sparsity,
+    best_per_amount,
+    by_amount,
     dense_networks,
+    difference,
     judged_by,
     pareto_front,
+    references,
+    remark,
+    rivals,
     settings_of,
     spread,
 )
@@ -84,21 +89,21 @@ def test_choices_are_made_on_validation_data():
     lucky = row(rho=1.0, accuracy=0.99, val_accuracy=0.5)
     honest = row(rho=2.0, accuracy=0.9, val_accuracy=0.6)
     settings = settings_of([lucky, honest])
-    assert [s.rho for s in best_per_sparsity(settings)] == [2.0]
+    assert [s.rho for s in best_per_amount(settings)] == [2.0]
     assert [s.rho for s in pareto_front(settings)] == [2.0]
 
 
 def test_among_equals_the_better_converged_is_chosen():
     runs = [row(rho=rho, val_accuracy=0.9, primal_residual=r) for rho, r in ((1, 3.0), (2, 0.5))]
     settings = settings_of([*runs, row(rho=3, val_accuracy=0.9, primal_residual=None)])
-    assert [s.rho for s in best_per_sparsity(settings)] == [2.0]
+    assert [s.rho for s in best_per_amount(settings)] == [2.0]
     assert [s.rho for s in pareto_front(settings)] == [2.0]
 
 
 def test_choices_are_made_on_test_data_only_where_validation_is_unknown():
     settings = settings_of([row(rho=1.0), row(rho=2.0, val_accuracy=None, accuracy=1.0)])
     assert judged_by(settings) == "accuracy"
-    assert [s.rho for s in best_per_sparsity(settings)] == [2.0]
+    assert [s.rho for s in best_per_amount(settings)] == [2.0]
 
 
 def test_the_dense_network_counts_once_a_seed():
@@ -106,3 +111,77 @@ def test_the_dense_network_counts_once_a_seed():
     (dense,) = dense_networks(runs)
     assert (dense.macs, dense.accuracy.n, dense.label) == (DENSE_MACS, 2, "dense resnet8 on digits")
     assert dense.accuracy.mean == pytest.approx(0.85)
+
+
+def runs_of(values, **others):
+    return [row(seed=i, accuracy=v, val_accuracy=v, **others) for i, v in enumerate(values)]
+
+
+def test_n_counts_distinct_seeds():
+    (setting,) = settings_of([row(seed=0), row(seed=0, run_id="again"), row(seed=1)])
+    assert (setting.n, setting.spread("accuracy").n, len(setting.rows)) == (2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("experiment_name", "tracking", "tracking_uri", "name", "device", "export", "inference"),
+        *("trainer.devices", "trainer.patience_seconds", "dataset.root", "dataset.workers"),
+    ],
+)
+def test_runs_that_differ_in_what_decides_nothing_are_one_run(name):
+    (setting,) = settings_of([row(settings={name: "a"}), row(settings={name: "b"})])
+    assert (setting.n, setting.series) == (1, "")
+
+
+@pytest.mark.parametrize("none", [None, "None"])  # of a report, of MLflow
+def test_a_run_with_a_budget_is_not_listed_under_a_sparsity(none):
+    asked = {"budget.macs": "0.3", "budget.params": none, "layers": none}
+    with_budget = row(settings=asked)
+    plain = row(settings={"budget.macs": none, "budget.params": none, "layers": none})
+    found = settings_of([with_budget, plain])
+    assert {s.amount for s in found} == {"sparsity 0.5", "macs 0.3"}
+    assert [s.series for s in found] == ["", ""]
+    assert [s.amount for s in best_per_amount(found)] == ["sparsity 0.5", "macs 0.3"]
+
+
+def test_runs_from_a_layers_file_are_not_listed_under_a_sparsity():
+    found = settings_of([row(settings={"layers": "mine.yaml"}), row(settings={"layers": None})])
+    assert {s.amount for s in found} == {"sparsity 0.5", "layers file"}
+
+
+def test_settings_are_compared_with_one_shot_where_it_is_one_of_the_methods():
+    rows = runs_of([0.9, 0.92], method="admm") + runs_of([0.8, 0.83], method="oneshot")
+    settings = settings_of([*rows, *runs_of([0.7, 0.7], method="gradual")])
+    (reference,) = references(settings).values()
+    assert reference.series == "method=oneshot"
+    (best,) = best_per_amount(settings)
+    found = difference(best, reference, "accuracy")
+    assert (found.mean, found.n) == (pytest.approx(0.095), 2)
+
+
+def test_settings_are_compared_with_the_best_where_there_is_no_one_shot():
+    settings = settings_of(runs_of([0.8, 0.8], rho=0.1) + runs_of([0.9, 0.9], rho=0.2))
+    assert references(settings)["sparsity 0.5"].rho == 0.2
+    assert references(settings[:1]) == {}
+
+
+def test_the_best_is_told_apart_by_two_standard_errors_alone():
+    clear, near = runs_of([0.5, 0.5, 0.5], rho=0.1), runs_of([0.89, 0.91, 0.90], rho=0.2)
+    settings = settings_of([*clear, *near, *runs_of([0.90, 0.91, 0.90], rho=0.3)])
+    (best,) = best_per_amount(settings)
+    assert [s.rho for s in rivals(best, settings)] == [0.2]
+    assert remark(best, settings) == "not from rho=0.2 with 3 seeds: add 'seed=range(6)'"
+    assert remark(best, [s for s in settings if s.rho != 0.2]) == "from all others"
+    assert remark(best, [best]) == ""
+
+
+def test_one_seed_tells_nothing_apart():
+    settings = settings_of([row(rho=0.1, val_accuracy=0.5), row(rho=0.2, val_accuracy=0.9)])
+    (best,) = best_per_amount(settings)
+    assert remark(best, settings) == "not from rho=0.1 with 1 seed: add 'seed=range(5)'"
+
+
+def test_amounts_come_in_their_order():
+    rows = [row(sparsity=0.7), row(sparsity=0.3), row(settings={"budget.macs": 0.5})]
+    assert list(by_amount(settings_of(rows))) == ["sparsity 0.3", "sparsity 0.7", "macs 0.5"]

@@ -1,6 +1,7 @@
 """All figures that compare runs."""
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 from pathlib import Path
 
 from admm_exp.report.comparison import Row, Setting, settings_of
@@ -23,7 +24,10 @@ def draw_comparison(rows: Sequence[Row], folder: Path) -> list[Path]:
     settings = settings_of(rows)
     drawings: dict[str, tuple[bool, Callable[[Path], None]]] = {
         "pareto.png": (bool(settings), lambda path: pareto(rows, path)),
-        "heatmaps.png": (bool(settings), lambda path: heatmaps(rows, path)),
+        "heatmaps.png": (
+            any(isfinite(s.sparsity) for s in settings),
+            lambda path: heatmaps(rows, path),
+        ),
         "residuals.png": (_some_have(settings, "iterations"), lambda path: residuals(rows, path)),
         "channels.png": (_some_have(settings, "layers"), lambda path: kept_channels(rows, path)),
     }

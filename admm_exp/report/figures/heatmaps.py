@@ -25,11 +25,11 @@ def heatmaps(rows: Sequence[Row], path: Path) -> None:
     """Draw accuracy, accuracy after the cut and the final primal residual over rho x sparsity.
 
     Args:
-        rows: One mapping a finished run.
+        rows: One mapping a finished run; those whose cut a budget or a file decided are left out.
         path: PNG to write; more than 12 values on an axis, or 6 series, become points
             instead of cells.
     """
-    settings = settings_of(rows)
+    settings = [s for s in settings_of(rows) if math.isfinite(s.sparsity)]
     series = list(dict.fromkeys(setting.series for setting in settings))
     rhos, sparsities = _axes_of(settings)
     is_grid = max(len(rhos), len(sparsities)) <= MAX_CELLS and len(series) <= MAX_SERIES
@@ -37,7 +37,7 @@ def heatmaps(rows: Sequence[Row], path: Path) -> None:
         series = [""]
     columns = 3 if is_grid and len(rhos) <= 4 else 1
     lines = len(series) * (1 if columns == 3 else 3)
-    has_seeds = any(len(setting.rows) > 1 for setting in settings)
+    has_seeds = any(setting.n > 1 for setting in settings)
     height = (0.7 if has_seeds else 0.5) * len(sparsities) + 1.3 if is_grid else 3.4
     with figure_at(path, max(2.6, height) * lines) as figure:
         panels = figure.subplots(lines, columns, squeeze=False).ravel()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from admm_exp.report.comparison import (
     Row,
     Setting,
-    best_per_sparsity,
+    best_per_amount,
     judged_by,
     settings_of,
 )
@@ -151,7 +151,7 @@ def _curved(setting: Setting) -> bool:
 
 
 def _best_spread_out(settings: Sequence[Setting]) -> list[Setting]:
-    return _spread_out(best_per_sparsity(settings), 2 * COLUMNS)
+    return _spread_out(best_per_amount(settings), 2 * COLUMNS)
 
 
 def _spread_out(settings: Sequence[Setting], count: int) -> list[Setting]:
@@ -163,4 +163,4 @@ def _spread_out(settings: Sequence[Setting], count: int) -> list[Setting]:
 
 
 def _name(setting: Setting) -> str:
-    return f"sparsity {setting.sparsity:g}, rho {setting.rho:.2g}"
+    return f"{setting.amount}, rho {setting.rho:.2g}"

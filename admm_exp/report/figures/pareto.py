@@ -66,7 +66,7 @@ def pareto(rows: Sequence[Row], path: Path) -> None:
         axes.xaxis.set_major_formatter(count)
         axes.yaxis.set_major_formatter(percent)
         axes.margins(0.08)
-        seeds = max(len(s.rows) for s in settings)
+        seeds = max(s.n for s in settings)
         over = f", mean ± std of up to {seeds} seeds" if seeds > 1 else ""
         axes.set(xlabel="MACs per sample", ylabel="test accuracy")
         axes.set_title(f"Accuracy against cost: {_runs(settings)}{over}")
@@ -108,7 +108,7 @@ def _front(axes: "Axes", settings: Sequence[Setting]) -> None:
     stride = -(-len(front) // MAX_LABELS)
     for setting in front[::stride]:
         place = (setting.mean("macs"), setting.mean("accuracy"))
-        text = f"sparsity {setting.sparsity:g}\nrho {setting.rho:.2g}"
+        text = f"{setting.amount}\nrho {setting.rho:.2g}"
         axes.annotate(
             text,
             place,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from admm_exp.statistics import Spread
+    from admm_exp.statistics import Paired, Spread
 
 DPI = 150
 WIDTH_INCHES = 9.0
@@ -97,9 +97,15 @@ def mean_std(found: "Spread") -> str:
     return f"{100 * found.mean:.2f}{std} %"
 
 
+def points(found: "Paired") -> str:
+    """Write a paired difference of fractions in percentage points, with its standard error."""
+    error = f" ± {100 * found.standard_error:.2f}" if found.n > 1 else ""
+    return f"{100 * found.mean:+.2f}{error} (n {found.n})"
+
+
 def count(value: float, position: float | None = None) -> str:
-    """Write a large number in three digits with k, M or G; also the formatter of an axis."""
-    for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    """Write a large number in three digits with k, M, G, T or P; also the formatter of an axis."""
+    for scale, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= scale:
             return f"{value / scale:.3g} {unit}"
     return f"{value:.3g}"

@@ -9,8 +9,11 @@ from pathlib import Path
 from admm_exp.report.comparison import (
     Row,
     Setting,
-    best_per_sparsity,
+    best_per_amount,
     judged_by,
+    named,
+    references,
+    remark,
     settings_of,
 )
 from admm_exp.report.page.tables import runs_table, settings_table, unfinished_table
@@ -50,8 +53,8 @@ def comparison_page(
     settings = settings_of(rows)
     pictures = {path.stem: _figure(path) for path in figures}
     sections = [_best(settings), *(pictures.get(name, "") for name in ("pareto", "heatmaps"))]
-    if any(len(setting.rows) > 1 for setting in settings):
-        sections.append("<h2>Settings</h2>" + settings_table(settings))
+    if any(setting.n > 1 for setting in settings):
+        sections.append(_all(settings))
     sections += [pictures.get(name, "") for name in ("residuals", "channels")]
     sections.append("<h2>Runs</h2>" + runs_table(settings, links or {}))
     if unfinished:
@@ -81,13 +84,28 @@ def comparison_page(
 
 def _best(settings: Sequence[Setting]) -> str:
     chosen_on = "validation" if judged_by(settings) == "val_accuracy" else "test"
+    best = best_per_amount(settings)
+    remarks = {setting.amount: remark(setting, settings) for setting in best}
     return (
-        "<h2>Best of each sparsity</h2>"
+        "<h2>Best of each sparsity or budget</h2>"
         f'<p class="quiet">Chosen on {chosen_on} accuracy, among equals by the smaller primal '
-        "residual; test accuracy is what it then reaches. "
+        "residual; test accuracy is what it then reaches. A choice is told apart from another by "
+        "more than 2 standard errors of their difference, seed by seed. "
         "“After the cut” is test accuracy before any finetuning; one MAC is two FLOPs.</p>"
-        + settings_table(best_per_sparsity(settings))
+        + settings_table(best, remarks=remarks)
     )
+
+
+def _all(settings: Sequence[Setting]) -> str:
+    against = references(settings)
+    names = {amount: named(setting) for amount, setting in against.items()}
+    told = "; ".join(f"{amount}: {name}" for amount, name in names.items())
+    explained = (
+        f'<p class="quiet">Differences are of test accuracy in percentage points ± standard error, '
+        f"seed by seed, to {escape(told)}. Training is what came after the dense network: "
+        f"multiply-adds of forward and backward passes, and seconds.</p>"
+    )
+    return "<h2>Settings</h2>" + (explained if told else "") + settings_table(settings, against)
 
 
 def _figure(path: Path) -> str:

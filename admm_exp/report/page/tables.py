@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from admm_exp.report.comparison import Row, Setting
-from admm_exp.report.figures.style import count, mean_std
+from admm_exp.report.comparison import Row, Setting, difference
+from admm_exp.report.figures.style import count, mean_std, points
 
 UNKNOWN = "–"
 
@@ -21,21 +21,35 @@ class Cell:
     is_text: bool = False
 
 
-def settings_table(settings: Sequence[Setting]) -> str:
-    """Lay out one line a setting: mean ± std over its seeds and their number."""
+def settings_table(
+    settings: Sequence[Setting],
+    against: Mapping[str, Setting] | None = None,
+    remarks: Mapping[str, str] | None = None,
+) -> str:
+    """Lay out one line a setting: mean ± std over its seeds and their number.
+
+    Args:
+        settings: The settings.
+        against: What the settings of an amount are compared to, seed by seed.
+        remarks: What is to be said of the setting of an amount, in a column "told apart".
+    """
     lines = [
         {
             **_series(setting),
-            "sparsity": _number(setting.sparsity, "g"),
+            "amount": _text(setting.amount),
             "rho": _number(setting.rho, ".3g"),
-            "n": _number(len(setting.rows), "d"),
+            "n": _number(setting.n, "d"),
             "validation accuracy": _spread(setting, "val_accuracy"),
             "test accuracy": _spread(setting, "accuracy"),
+            "difference": _difference(setting, (against or {}).get(setting.amount)),
+            "told apart": _text((remarks or {}).get(setting.amount, "")),
             "after the cut": _spread(setting, "accuracy_after_cut"),
             "drop": _spread(setting, "accuracy_drop"),
             "MACs": _number(_known(setting.mean("macs")), ".3s"),
             "FLOPs ratio": _number(_known(setting.mean("flops_ratio")), ".3f"),
             "params": _number(_known(setting.mean("params")), ".3s"),
+            "training MACs": _number(_known(setting.mean("training_macs")), ".3s"),
+            "training, s": _number(_known(setting.mean("training_seconds")), ".3s"),
         }
         for setting in settings
     ]
@@ -53,7 +67,7 @@ def runs_table(settings: Sequence[Setting], links: Mapping[str, str]) -> str:
         {
             "run": _link(row, links),
             **_series(setting),
-            "sparsity": _number(setting.sparsity, "g"),
+            "amount": _text(setting.amount),
             "rho": _number(setting.rho, ".3g"),
             "seed": _number(row.get("seed"), "d"),
             "validation accuracy": _number(row.get("val_accuracy"), ".2%"),
@@ -63,6 +77,8 @@ def runs_table(settings: Sequence[Setting], links: Mapping[str, str]) -> str:
             "MACs": _number(row.get("macs"), ".3s"),
             "FLOPs ratio": _number(row.get("flops_ratio"), ".3f"),
             "params": _number(row.get("params"), ".3s"),
+            "training MACs": _number(row.get("training_macs"), ".3s"),
+            "training, s": _number(row.get("training_seconds"), ".3s"),
             "latency, ms": _number(row.get("latency_ms"), ".3g"),
             "primal residual": _number(row.get("primal_residual"), ".2g"),
         }
@@ -125,6 +141,13 @@ def _spread(setting: Setting, name: str) -> Cell:
     if found is None:
         return Cell(UNKNOWN)
     return Cell(mean_std(found), found.mean)
+
+
+def _difference(setting: Setting, reference: Setting | None) -> Cell:
+    if reference is None or reference is setting:
+        return Cell("reference" if reference else UNKNOWN, "" if reference is None else 0.0)
+    found = difference(setting, reference, "accuracy")
+    return Cell(points(found), found.mean) if found else Cell(UNKNOWN)
 
 
 def _known(value: float) -> float | None:

@@ -45,6 +45,25 @@ def test_a_setting_shows_mean_std_and_n():
     assert (found["n"], found["MACs"], found["FLOPs ratio"]) == (("2",), ("200 k",), ("0.250",))
 
 
+def test_a_setting_shows_its_difference_to_the_reference_seed_by_seed():
+    rows = [row(seed=s, accuracy=a, rho=0.1) for s, a in enumerate((0.90, 0.91, 0.92))]
+    rows += [row(seed=s, accuracy=a, rho=0.2) for s, a in enumerate((0.91, 0.93, 0.95))]
+    settings = settings_of(rows)
+    against = {"sparsity 0.5": settings[0]}
+    found = columns(settings_table(settings, against))
+    assert found["difference"] == ("reference", "+2.00 ± 0.58 (n 3)")
+
+
+def test_the_best_says_from_what_it_is_told_apart():
+    page = comparison_page("t", {}, [row(rho=0.1), row(rho=0.2)], [])
+    assert "not from rho=0.1 with 1 seed: add &#x27;seed=range(5)&#x27;" in page
+
+
+def test_what_training_took_stands_beside_a_setting():
+    found = columns(settings_table(settings_of([row(training_macs=3e12, training_seconds=12.0)])))
+    assert (found["training MACs"], found["training, s"]) == (("3 T",), ("12",))
+
+
 def test_what_no_run_has_takes_no_column():
     found = columns(runs_table(settings_of([row(val_accuracy=None)]), {}))
     assert not {"series", "latency, ms", "validation accuracy"} & set(found)

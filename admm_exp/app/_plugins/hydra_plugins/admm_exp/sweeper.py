@@ -24,13 +24,13 @@ class TrackedSweeper(BasicSweeper):
         Args:
             arguments: The overrides.
         """
-        from admm_exp.app.grid import run_sweep
+        from admm_exp.app.grid import distinct, run_sweep
 
         overrides = self._parsed(arguments)
         swept = {o.get_key_element() for o in overrides if o.is_sweep_override()}
         (jobs,) = self.split_arguments(overrides, None)
         named = swept | {"rho", "sparsity"}  # the two axes name a job even with one value
-        planned = [self.planned(job, named) for job in jobs]
+        planned = distinct([self.planned(job, named) for job in jobs])
         grid = " ".join(o.input_line or "" for o in overrides if o.is_sweep_override())
         run_sweep(planned, grid, self.master, self.launch)
 
