@@ -37,5 +37,5 @@ def run_sweep(planned: Sequence[Planned], grid: str, master: DictConfig, launch:
         try:
             story.run(planned, launch)
         finally:
-            close_lost_children(story.tracker)
+            close_lost_children(story.tracker, story.folder)
         story.conclude()

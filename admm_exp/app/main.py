@@ -2,7 +2,6 @@
 
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -28,11 +27,11 @@ from admm_exp.app.rerun import (
     settings_of,
 )
 from admm_exp.app.run_folder import remove_unused, room_in
-from admm_exp.app.wording import explain, sentence
+from admm_exp.app.sweep_job import left_by_an_earlier_process, noted
+from admm_exp.app.wording import explain
 from admm_exp.config.settings import ExperimentConfig
-from admm_exp.errors import StoppedError
-from admm_exp.results import CACHE, ERROR
-from admm_exp.sweep.job import begin_job, end_job, find_job, job_path, read_job
+from admm_exp.results import CACHE
+from admm_exp.sweep.job import find_job, job_path, read_job
 from admm_exp.training.processes import is_follower, leading
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -132,28 +131,11 @@ def _task(composed: DictConfig) -> float:
     start = Path(hydra_config.runtime.cwd)
     os.chdir(start)  # a cluster's process begins elsewhere, and relative paths mean the user's
     look_for_parts_here()
-    sweep_dir = start / hydra_config.sweep.dir
-    return _run(composed, run_dir, job_path(sweep_dir, hydra_config.job.num))
-
-
-@contextmanager
-def _noted(path: Path, run_dir: Path) -> Iterator[None]:
-    """Say in the file of a sweep's job how it goes."""
-    (run_dir / ERROR).unlink(missing_ok=True)
-    begin_job(path, run_dir)
-    try:
-        yield
-    except StoppedError as error:
-        end_job(path, "stopped", str(error))
-        raise
-    except Exception as error:
-        (run_dir / ERROR).write_text("".join(traceback.format_exception(error)))
-        end_job(path, "failed", sentence(error))
-        raise
-    except BaseException:
-        end_job(path, "killed")
-        raise
-    end_job(path, "finished")
+    path = job_path(start / hydra_config.sweep.dir, hydra_config.job.num)
+    is_resumed, accuracy = left_by_an_earlier_process(path, run_dir)
+    if accuracy is not None:
+        return accuracy
+    return _run(composed, run_dir, path, is_resumed=is_resumed)
 
 
 def _earlier(arguments: list[str]) -> bool:
@@ -188,14 +170,16 @@ def _resume(run_dir: Path, changes: list[str]) -> None:
     if is_finished(run_dir):
         print(f"{run_dir} is finished: its results are in {run_dir / 'report.md'}")
     else:
-        _run(settings, run_dir.absolute(), find_job(run_dir), is_resumed=True)
+        _run(settings, run_dir.absolute(), find_job(run_dir), is_resumed=True, is_shown=True)
 
 
 def _run(
     composed: DictConfig,
     run_dir: Path,
     path: Path | None = None,
+    *,
     is_resumed: bool = False,
+    is_shown: bool = False,
     given: Sequence[str] = (),
 ) -> float:
     """Run an experiment.
@@ -204,11 +188,12 @@ def _run(
         composed: Its settings.
         run_dir: Its folder.
         path: File of the job that it is in a sweep; the sweep tells of it, the terminal does not.
-        is_resumed: Go on with what is in the folder, shown on the terminal.
+        is_resumed: Go on with what is in the folder.
+        is_shown: Show it on the terminal although it is a job of a sweep.
         given: The overrides that the user gave.
     """
-    with alone_in(run_dir), nullcontext() if path is None else _noted(path, run_dir):
-        return _run_alone(composed, run_dir, None if is_resumed else path, is_resumed, given)
+    with alone_in(run_dir), nullcontext() if path is None else noted(path, run_dir):
+        return _run_alone(composed, run_dir, None if is_shown else path, is_resumed, given)
 
 
 def _run_alone(

@@ -15,6 +15,7 @@ from admm_exp.app.wording import sentence
 from admm_exp.config.check import check_config
 from admm_exp.config.hashes import config_hash
 from admm_exp.config.settings import ExperimentConfig
+from admm_exp.errors import AdmmExpError
 from admm_exp.report.comparison import best_per_amount, settings_of
 from admm_exp.report.figures.comparison import draw_comparison
 from admm_exp.results import ARTIFACTS, FIGURES, JOURNAL
@@ -96,6 +97,11 @@ class Story:
             except KeyboardInterrupt:
                 watch.close("killed", None)
                 raise
+            except AdmmExpError as error:
+                nothing_began = watch.is_all_waiting
+                watch.close("failed", sentence(error), is_told=not nothing_began)
+                if nothing_began:  # the launcher refused all jobs for one reason, told once
+                    raise
             except Exception as error:
                 watch.close("failed", sentence(error))
             else:

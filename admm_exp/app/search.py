@@ -83,7 +83,7 @@ def run_search(
                 for (trial, _), planned_job, job in zip(trials, planned, jobs, strict=True):
                     _tell(study, trial, planned_job, job, settings.objectives)
         finally:
-            close_lost_children(story.tracker)
+            close_lost_children(story.tracker, story.folder)
         story.jobs = _earlier_jobs(study, story.jobs) + story.jobs
         story.conclude()
 

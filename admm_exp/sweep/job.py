@@ -13,8 +13,12 @@ from typing import Any, Literal, get_args
 from admm_exp.errors import CheckpointError, StoppedError
 from admm_exp.results import History, IterationRecord
 
-Status = Literal["waiting", "running", "finished", "reused", "stopped", "failed", "killed"]
+Status = Literal[
+    "waiting", "running", "interrupted", "finished", "reused", "stopped", "failed", "killed"
+]
 FOLDER = ".jobs"
+# Set in the processes of a cluster, which may stop a job and start it again.
+MAY_COME_BACK = "ADMM_EXP_MAY_COME_BACK"
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,15 @@ class Job:
     @property
     def is_over(self) -> bool:
         """Say whether nothing more will happen to it."""
-        return self.status not in ("waiting", "running")
+        return self.status not in ("waiting", "running", "interrupted")
+
+    def goes_on_in(self, run_dir: Path) -> bool:
+        """Say whether a process of this very job has worked in a folder and did not fail there.
+
+        A sweep writes its jobs' files anew when it starts: what an earlier one left in the folder
+        is not this job's.
+        """
+        return self.run_dir == str(run_dir) and self.status not in ("waiting", "failed", "stopped")
 
 
 def job_path(sweep_dir: Path, number: int) -> Path:
@@ -118,7 +130,16 @@ def begin_job(path: Path, run_dir: Path) -> None:
     """Note that a job's process has begun, for the first time or again."""
     job = read_job(path)
     fresh = Job(job.name, job.config_hash, job.parent_run_id, limits=job.limits)
+    if job.goes_on_in(run_dir):
+        fresh = replace(fresh, seconds=job.seconds, warnings=job.warnings)
     write_job(path, replace(fresh, status="running", run_dir=str(run_dir), started=time.time()))
+
+
+def interrupt_job(path: Path) -> None:
+    """Note that a job was stopped from outside and may be started again by who stopped it."""
+    job = read_job(path)
+    if job.status == "running":
+        write_job(path, replace(job, status="interrupted", seconds=_worked(job)))
 
 
 def warn_job(path: Path, message: str) -> None:
@@ -142,8 +163,13 @@ def end_job(path: Path, status: Status, error: str | None = None) -> None:
     """
     job = read_job(path)
     if not job.is_over:
-        seconds = time.time() - job.started if job.started else 0.0
-        write_job(path, replace(job, status=status, seconds=seconds, error=error))
+        write_job(path, replace(job, status=status, seconds=_worked(job), error=error))
+
+
+def _worked(job: Job) -> float:
+    """Return the seconds that all processes of a job have worked on it."""
+    is_running = job.status == "running" and job.started
+    return job.seconds + (time.time() - job.started if is_running else 0.0)
 
 
 class JobObserver(History):

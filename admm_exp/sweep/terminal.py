@@ -49,7 +49,8 @@ class SweepTerminal:
         """
         console = self._errors if job.status == "failed" else self.console
         if not job.is_over:
-            console.print(f"{'':>9} {'started':<9} {job.name}", style="dim", markup=False)
+            word = "stopped by the cluster" if job.status == "interrupted" else "started"
+            console.print(f"{'':>9} {word:<9} {job.name}", style="dim", markup=False)
             return
         self._over += 1
         count = f"[{self._over}/{self._total}]"

@@ -41,10 +41,23 @@ class Watch:
         self._thread.join()
         self._look()
 
-    def close(self, status: Status, error: str | None) -> None:
-        """End the jobs that will not end by themselves any more."""
+    @property
+    def is_all_waiting(self) -> bool:
+        """Say whether no job has begun."""
+        return all(read_job(path).status == "waiting" for path in self._seen)
+
+    def close(self, status: Status, error: str | None, *, is_told: bool = True) -> None:
+        """End the jobs that will not end by themselves any more.
+
+        Args:
+            status: How they ended.
+            error: One sentence, if they failed.
+            is_told: Show every one of them.
+        """
         for path in self._seen:
             end_job(path, status, error)
+        if not is_told:
+            self._open.clear()
 
     def _follow(self) -> None:
         pause_seconds = POLL_SECONDS
@@ -58,7 +71,7 @@ class Watch:
         """Read the files that changed, of jobs that were not over when they were last read."""
         for path, version in list(self._open.items()):
             found = _version(path)
-            if found == version:
+            if found == version or path not in self._open:
                 continue
             seen, job = self._seen[path], read_job(path)
             self._seen[path], self._open[path] = job, found
@@ -67,7 +80,7 @@ class Watch:
             if job.status != seen.status:
                 self._terminal.job_changed(job, job_accuracy(job))
             if job.is_over:
-                del self._open[path]
+                self._open.pop(path, None)
 
 
 def _version(path: Path) -> object:

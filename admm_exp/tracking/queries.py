@@ -68,31 +68,39 @@ def finished_among(
         return frozenset(run.run_id for run in runs)
 
 
-def close_lost_children(tracker: Tracker) -> None:
-    """Mark the children of a sweep as KILLED whose process is gone.
+def close_lost_children(tracker: Tracker, folder: Path) -> None:
+    """Mark the children of a sweep as KILLED that no process works on any more.
 
     Args:
         tracker: The sweep's parent run.
+        folder: Of the sweep, whose jobs are all over: their runs are too, also on other machines.
     """
     if tracker.tracking_uri is None or tracker.run_id is None:
         return
     with opened(tracker.tracking_uri, Path()) as client:
-        close_lost(client, str(tracker.experiment_id), tracker.run_id)
+        close_lost(client, str(tracker.experiment_id), tracker.run_id, folder)
 
 
-def close_lost(client: "MlflowClient", experiment: str, parent_run_id: str | None = None) -> None:
+def close_lost(
+    client: "MlflowClient",
+    experiment: str,
+    parent_run_id: str | None = None,
+    folder: Path | None = None,
+) -> None:
     """Mark runs as KILLED that stayed RUNNING although their process is gone.
 
     Args:
         client: Client of the store.
         experiment: Id of the experiment.
         parent_run_id: Look at this run's children alone.
+        folder: Runs in it are over as well.
     """
     among = "attributes.status = 'RUNNING'"
     if parent_run_id is not None:
         among += f" and tags.`mlflow.parentRunId` = '{parent_run_id}'"
     for run in list(_search(client, experiment, among)):
-        if has_died(run.tags):
+        is_over = folder is not None and Path(run.tags.get("run_dir", "")).is_relative_to(folder)
+        if is_over or has_died(run.tags):
             client.set_tag(run.run_id, "error", LOST)
             client.set_terminated(run.run_id, "KILLED")
 

@@ -27,7 +27,7 @@ def test_submitit_runs_a_sweep(tmp_path: Path) -> None:
 def test_the_slurm_preset_composes(tmp_path: Path) -> None:
     needs("submitit", "slurm")
     done = run_command(tmp_path, "--cfg", "hydra", "hydra/launcher=slurm")
-    assert "submitit_launcher.SlurmLauncher" in done.stdout
+    assert "hydra_plugins.admm_exp.slurm.SlurmLauncher" in done.stdout
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ from admm_exp.sweep.job import (
     begin_job,
     end_job,
     find_job,
+    interrupt_job,
     job_path,
     read_job,
+    warn_job,
     write_job,
 )
 
@@ -84,3 +86,37 @@ def test_a_damaged_job_file_is_named(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(CheckpointError, match=r"0\.json is damaged \("):
         read_job(path)
+
+
+def test_an_interrupted_job_is_not_over_and_goes_on_in_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "0.json"
+    write_job(path, Job("rho=1", "abc"))
+    assert not read_job(path).goes_on_in(tmp_path / "run")
+    begin_job(path, tmp_path / "run")
+    warn_job(path, "rho is too large")
+    interrupt_job(path)
+    job = read_job(path)
+    assert (job.status, job.is_over) == ("interrupted", False)
+    assert job.goes_on_in(tmp_path / "run")
+    assert not job.goes_on_in(tmp_path / "another")
+    begin_job(path, tmp_path / "run")
+    assert read_job(path).warnings == ("rho is too large",)
+
+
+def test_what_failed_or_was_left_by_an_earlier_sweep_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "0.json"
+    write_job(path, Job("rho=1", "abc"))
+    begin_job(path, tmp_path / "run")
+    end_job(path, "failed", "a bad mood")
+    assert not read_job(path).goes_on_in(tmp_path / "run")
+    begin_job(path, tmp_path / "run")
+    write_job(path, Job("rho=1", "abc"))
+    assert not read_job(path).goes_on_in(tmp_path / "run")
+
+
+def test_the_time_of_a_job_is_that_of_all_its_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "0.json"
+    write_job(path, Job("rho=1", "abc", status="interrupted", run_dir="run", seconds=60.0))
+    begin_job(path, Path("run"))
+    end_job(path, "finished")
+    assert 60.0 <= read_job(path).seconds < 61.0

@@ -1,0 +1,190 @@
+"""Sweeps on a real Slurm of two nodes: jobs that it stops, requeues, cancels and times out."""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import clean_environment
+from support.slurm import HAS_SLURM, ask, slurm
+from support.stores import runs_at, store_of
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not HAS_SLURM, reason="needs slurm-wlm, munge and root"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("submitit") is None, reason="needs the extra slurm"
+    ),
+]
+PATIENCE_SECONDS = 400
+EPOCHS = 400
+SETTINGS = (
+    *("model=small_cnn", "device=cpu", "schedule.dense.epochs=1", "schedule.admm_iterations=1"),
+    *("schedule.admm_epoch=1", f"schedule.finetune.epochs={EPOCHS}"),
+)
+ONE_CPU = ("hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1")
+ON_SLURM = ("-m", "hydra/launcher=slurm", *ONE_CPU, "hydra.launcher.poll_seconds=2")
+EIGHT = ("rho=0.1,0.5", "sparsity=0.3,0.5", "seed=0,1")
+USED, QUEUED, KILLED, CANCELLED = range(4)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Mapping[str, str]]:
+    with slurm() as environment:
+        yield environment
+
+
+def started(folder: Path, cluster: Mapping[str, str], *words: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "admm_exp", *words],
+        cwd=folder,
+        env=clean_environment() | cluster,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return found
+
+
+def finetuned_epochs(run_dir: Path) -> int:
+    journal = run_dir / "metrics.jsonl"
+    return journal.read_text().count("finetune/train_loss") if journal.exists() else 0
+
+
+def statuses(sweep: Path) -> list[str]:
+    paths = sorted((sweep / ".jobs").glob("*.json"), key=lambda path: int(path.stem))
+    return [json.loads(path.read_text())["status"] for path in paths]
+
+
+def process_of(sweep: Path, number: int) -> int:
+    tags = re.search(r'"pid": "(\d+)"', (sweep / str(number) / "metrics.jsonl").read_text())
+    assert tags is not None
+    return int(tags[1])
+
+
+@pytest.fixture(scope="module")
+def disturbed(
+    tmp_path_factory: pytest.TempPathFactory, cluster: Mapping[str, str]
+) -> tuple[Path, Path, str, float]:
+    """A sweep of eight jobs, of which four are stopped in four ways; then the same command."""
+    work = tmp_path_factory.mktemp("slurm")
+    sweeping = started(work, cluster, *ON_SLURM, *EIGHT, *SETTINGS)
+    (sweep,) = wait_for(lambda: list((work / "outputs/sweeps").glob("*")))
+    array = wait_for(lambda: ask(cluster, "squeue", "-h", "-r", "-o", "%F").split())[0]
+    stops = {
+        USED: lambda: ask(cluster, "scancel", "--signal=USR2", f"{array}_{USED}"),
+        QUEUED: lambda: ask(cluster, "scontrol", "requeue", f"{array}_{QUEUED}"),
+        KILLED: lambda: os.kill(process_of(sweep, KILLED), signal.SIGKILL),
+        CANCELLED: lambda: ask(cluster, "scancel", f"{array}_{CANCELLED}"),
+    }
+    for number, stop in stops.items():
+        wait_for(lambda number=number: finetuned_epochs(sweep / str(number)) > 3)
+        stop()
+    stopped = time.monotonic()
+    wait_for(lambda: statuses(sweep)[CANCELLED] == "killed")
+    noticed_seconds = time.monotonic() - stopped
+    out, err = sweeping.communicate(timeout=PATIENCE_SECONDS)
+    return work, sweep, out + err, noticed_seconds
+
+
+def test_what_slurm_stops_goes_on_and_what_it_ends_is_named(disturbed: Any) -> None:
+    _, sweep, said, _ = disturbed
+    expected = ["finished"] * 8
+    expected[KILLED], expected[CANCELLED] = "failed", "killed"
+    assert statuses(sweep) == expected, said
+    assert "2 of 8 jobs failed" in said
+    assert re.search(r"its Slurm job \d+_2 died", said)
+    assert re.search(r"its Slurm job \d+_3 was cancelled", said)
+    assert said.count("stopped by the cluster") == 3
+    assert "[9/8]" not in said
+
+
+def test_a_cancelled_job_is_noticed_within_a_minute(disturbed: Any) -> None:
+    assert disturbed[3] < 60
+
+
+def test_a_job_that_goes_on_keeps_its_folder_and_its_run(disturbed: Any) -> None:
+    work, sweep, _, _ = disturbed
+    runs = runs_at(store_of(work), "tags.kind = 'run'")
+    (parent,) = runs_at(store_of(work), "tags.kind = 'sweep'")
+    assert sorted(run.data.tags["run_dir"] for run in runs) == [
+        str(sweep / str(n)) for n in range(8)
+    ]
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {parent.info.run_id}
+    assert sorted(run.info.status for run in runs) == ["FINISHED"] * 6 + ["KILLED"] * 2
+    for number in (USED, QUEUED):
+        assert finetuned_epochs(sweep / str(number)) == EPOCHS
+
+
+def test_the_result_is_that_of_a_run_that_nobody_stopped(
+    disturbed: Any, tmp_path: Path, cluster: Mapping[str, str]
+) -> None:
+    sweep = disturbed[1]
+    plain = started(tmp_path, {}, *SETTINGS, "rho=0.1", "sparsity=0.3", "seed=0", "tracking=none")
+    plain.communicate(timeout=PATIENCE_SECONDS)
+    (run_dir,) = (tmp_path / "outputs/runs").glob("*")
+    whole, resumed = ((d / "model.safetensors").read_bytes() for d in (run_dir, sweep / str(USED)))
+    assert whole == resumed
+
+
+def test_the_same_command_runs_what_is_missing_and_cleans_up(
+    disturbed: Any, cluster: Mapping[str, str]
+) -> None:
+    work, sweep, _, _ = disturbed
+    again = started(work, cluster, *ON_SLURM, *EIGHT, *SETTINGS)
+    out, err = again.communicate(timeout=PATIENCE_SECONDS)
+    assert again.returncode == 0, err
+    assert out.count("reused") >= 6
+    (parent,) = runs_at(store_of(work), "tags.kind = 'sweep'")
+    assert parent.info.status == "FINISHED"
+    runs = runs_at(store_of(work), "tags.kind = 'run'")
+    assert sorted(run.info.status for run in runs) == ["FINISHED"] * 8 + ["KILLED"] * 2
+    (newest,) = set((work / "outputs/sweeps").glob("*")) - {sweep}
+    assert not (newest / ".submitit").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("gpus_per_node=1", "hydra.launcher.gpus_per_node=1, but partition by default has no GPUs"),
+        ("partition=gpu", r"Slurm does not take the jobs \(.*partition.*\): .*partition=gpu"),
+        ("mem_gb=9000", r"Slurm does not take the jobs \(.*\): .*mem_gb=9000"),
+    ],
+)
+def test_what_slurm_does_not_take_is_one_sentence(
+    tmp_path: Path, cluster: Mapping[str, str], setting: str, sentence: str
+) -> None:
+    words = (*ON_SLURM, f"hydra.launcher.{setting}", "sparsity=0.3,0.5", *SETTINGS, "tracking=none")
+    refused = started(tmp_path, cluster, *words)
+    _, err = refused.communicate(timeout=PATIENCE_SECONDS)
+    assert refused.returncode == 1
+    assert re.search(sentence, err), err
+
+
+def test_a_job_longer_than_its_time_limit_finishes_in_pieces(
+    tmp_path: Path, cluster: Mapping[str, str]
+) -> None:
+    limits = ("hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=30")
+    long = (*SETTINGS, "schedule.finetune.epochs=4000", "sparsity=0.3", "tracking=none")
+    sweeping = started(tmp_path, cluster, *ON_SLURM, *limits, *long)
+    out, err = sweeping.communicate(timeout=900)
+    assert sweeping.returncode == 0, err
+    assert "stopped by the cluster" in out
+    (report,) = (tmp_path / "outputs/sweeps").glob("*/0/report.json")
+    epochs = json.loads(report.read_text())["epochs"]
+    assert epochs["finetune"] == 4000
