@@ -38,11 +38,12 @@ def plan_of(config: ExperimentConfig, rho_policy: RhoPolicy) -> AdmmPlan:
         stable_iterations=schedule.stable_iterations,
         freeze_support=schedule.freeze_support,
         w_step=schedule.w_step,
+        is_auto=config.rho == "auto",
     )
 
 
 def starting_rho(config: ExperimentConfig, rho_policy: RhoPolicy, steps_per_epoch: int) -> float:
-    """Read rho, or choose it from the learning rates of the ADMM phase."""
+    """Read rho, or choose it from all learning rates and the course of the ADMM phase."""
     if config.rho == "auto":
         return plan_of(config, rho_policy).auto_rho(steps_per_epoch, _momentum(config))
     return float(config.rho)

@@ -51,7 +51,7 @@ def train_admm(
     complaint = _first(plan.complaint(past[: i + 1], n_steps or 1, momentum) for i in rounds)
     while reason is None and len(past) < plan.admm_iterations:
         iteration = len(past)
-        constrained.rho = plan.next_rho(first_rho, past, momentum)
+        constrained.rho = plan.next_rho(first_rho, past, momentum, n_steps)
         capped = capped or plan.cap_notice(first_rho, past, momentum)
         epochs = plan.epochs_of(iteration)
         left = range(max(n_trained, epochs.start), epochs.stop)
@@ -86,7 +86,12 @@ def train_admm(
         reason = plan.stop_reason(past)
     n_epochs = len(past) * plan.admm_epoch
     parts.observer.phase_finished(PhaseResult("admm", perf_counter() - start, n_epochs))
-    return Stopped(reason or Stopping.budget, len(past), plan.lrs.epochs - n_epochs)
+    return Stopped(
+        reason or Stopping.budget,
+        len(past),
+        plan.lrs.epochs - n_epochs,
+        plan.pull_so_far(past, n_steps, momentum),
+    )
 
 
 def _update(constrained: ConstrainedModel, plan: AdmmPlan, past: Sequence[Residuals]) -> Residuals:

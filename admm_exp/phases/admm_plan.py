@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from admm_exp.admm.ramp import count_ramped, ramped_share
 from admm_exp.admm.residuals import Residuals
-from admm_exp.admm.rho import Momentum, auto_rho, largest_stable_rho
+from admm_exp.admm.rho import RHO_S_ONE_PERCENT, Momentum, largest_stable_rho
+from admm_exp.admm.rho_course import Pull, RhoCourse, step_sizes
 from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.admm.settings import Stopping, WStep
 from admm_exp.admm.stopping import flipping_complaint, is_support_stable, stop_reason
@@ -14,6 +15,8 @@ from admm_exp.training.learning_rate import LearningRates
 
 CAPPED_SHARE = 0.5
 """Of the largest stable rho, how much a policy may take: the task's own curvature adds to rho."""
+RESCALED = frozenset({WStep.gradient, WStep.folded})
+"""Forms of the W-step whose pull an Adam-like optimizer rescales."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class AdmmPlan:
         stable_iterations: Iterations without a change that make a support stable, at least 1.
         freeze_support: Whether a stable support is kept from then on.
         w_step: "gradient", "folded", "proximal" or "reduced": how W is pulled towards Z - U.
+        is_auto: Whether the pulls of all steps shall sum to 9.2, as rho=auto asks for.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -44,6 +48,7 @@ class AdmmPlan:
     stable_iterations: int = 3
     freeze_support: bool = False
     w_step: str = WStep.gradient
+    is_auto: bool = False
 
     def __post_init__(self) -> None:
         rules = [
@@ -77,8 +82,37 @@ class AdmmPlan:
         return ramped_share(iteration + 1, self.admm_iterations, self.sparsity_ramp)
 
     def auto_rho(self, steps_per_epoch: int, momentum: Momentum | None) -> float:
-        """Choose rho from the learning rates of all optimizer steps."""
-        return auto_rho(self.lrs.total(steps_per_epoch), momentum.size if momentum else 0.0)
+        """Choose the start value that leaves 1 % of an unheld coordinate after the whole phase."""
+        return self.course(steps_per_epoch, momentum).start(RHO_S_ONE_PERCENT)
+
+    def course(self, steps_per_epoch: int | None, momentum: Momentum | None) -> RhoCourse:
+        """Describe which rho every iteration has, and what its pull comes to.
+
+        Args:
+            steps_per_epoch: Optimizer steps an epoch takes; None if nobody knows, when no pull can
+                be computed.
+            momentum: Of the optimizer; None for Adam-like ones.
+        """
+        iterations = range(self.admm_iterations)
+        lrs = [
+            [lr for e in self.epochs_of(i) for lr in self.lrs.of_epoch(e, steps_per_epoch or 1)]
+            for i in iterations
+        ]
+        is_proximal = self.w_step == WStep.proximal or momentum is None
+        return RhoCourse(
+            self.rho_policy,
+            Pull(step_sizes(lrs, momentum.size if momentum else 0.0), is_proximal),
+            [CAPPED_SHARE * self.largest_rho(i, momentum) for i in iterations],
+            RHO_S_ONE_PERCENT if self.is_auto else None,
+        )
+
+    def pull_so_far(
+        self, past: Sequence[Residuals], steps_per_epoch: int | None, momentum: Momentum | None
+    ) -> float | None:
+        """Sum the pulls of all steps so far; None where the optimizer rescales them."""
+        if steps_per_epoch is None or (momentum is None and self.w_step in RESCALED):
+            return None
+        return self.course(steps_per_epoch, momentum).pulled(past)
 
     def largest_rho(self, iteration: int, momentum: Momentum | None) -> float:
         """Bound rho of an iteration, counted from 0.
@@ -91,29 +125,32 @@ class AdmmPlan:
             return float("inf")
         return largest_stable_rho(self.highest_lr_of(iteration), momentum)
 
-    def next_rho(self, start: float, past: Sequence[Residuals], momentum: Momentum | None) -> float:
+    def next_rho(
+        self,
+        start: float,
+        past: Sequence[Residuals],
+        momentum: Momentum | None,
+        steps_per_epoch: int | None,
+    ) -> float:
         """Choose rho of the next iteration.
 
         Returns:
             The start value, then what the policy says, at most half of the largest stable rho or
-            the start value.
+            the start value, and such that the whole phase can come to its total pull.
         """
-        rho = self.rho_policy(start, past, self.admm_iterations)
-        if not past:
-            return rho
-        return min(rho, max(start, CAPPED_SHARE * self.largest_rho(len(past), momentum)))
+        return self.course(steps_per_epoch, momentum).next(start, past)
 
     def cap_notice(
         self, start: float, past: Sequence[Residuals], momentum: Momentum | None
     ) -> str | None:
         """Say that the next rho is not what the policy asked for, or None if it is."""
         asked = self.rho_policy(start, past, self.admm_iterations)
-        got = self.next_rho(start, past, momentum)
-        if got == asked:
+        most = max(start, CAPPED_SHARE * self.largest_rho(len(past), momentum))
+        if not past or asked <= most:
             return None
         return (
             f"rho_policy asked for rho {asked:.3g} in iteration {len(past) + 1}; it is held at "
-            f"{got:.3g}: much more is not stable at this learning rate; w_step=proximal is"
+            f"{most:.3g}: much more is not stable at this learning rate; w_step=proximal is"
         )
 
     def check_rho(self, start: float, momentum: Momentum | None) -> None:

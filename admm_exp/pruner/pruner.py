@@ -59,7 +59,7 @@ class ADMMPruner:
         optimizer_fn: (parameters, lr) -> optimizer; SGD with momentum 0.9 if None.
         sparsity: Fraction of units that every group loses, in [0, 1); or a mapping of layer
             name to sparsity, with `default` for the others.
-        rho: Penalty parameter > 0, or "auto": from the learning rates, in `prune` only.
+        rho: Penalty parameter > 0, or "auto": leaves 1 % of an unheld weight, in `prune` only.
         metric: Score of the units, an object of `admm_exp.admm.metrics`; L2Norm if None. `Taylor`
             reads gradients, which `prune` shows to it.
         granularity: What the units are, an object of `admm_exp.admm.partitions`; whole channels
@@ -201,8 +201,7 @@ class ADMMPruner:
             w_step: How W is pulled towards Z - U, see `penalty`.
             relaxation: Over-relaxation in (0, 2); 1 is none.
             sparsity_ramp: Fraction of the iterations over which the sparsity rises, in [0, 1].
-            stopping: "budget" (all iterations), "residuals" (within tolerance) or "support"
-                (unchanged): what ends ADMM training.
+            stopping: What ends ADMM training: "budget" (all iterations), "residuals" or "support".
             stable_iterations: Iterations without a change that make a support stable.
             freeze_support: Whether a stable support is kept from then on.
             finetune_epochs: Epochs after the cut.
@@ -239,9 +238,10 @@ class ADMMPruner:
             stable_iterations,
             freeze_support,
             chosen_w_step(w_step, optimizer),
+            self._is_auto,
         )
         momentum = momentum_of(optimizer)
-        if self._is_auto:
+        if plan.is_auto:
             self._constrained.rho = auto_rho(plan, steps_per_epoch, momentum)
         plan.check_rho(self._constrained.rho, momentum)
         learn_gradients(self._constrained, parts)

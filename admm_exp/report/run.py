@@ -104,6 +104,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"{report['models']['pruned']['test_accuracy']:.2%}. {surgery_sentence(surgery)} "
         f"Latency is measured once per architecture, so both columns of the small network share "
         f"it; one MAC is two FLOPs.",
+        *([pull_sentence(pull)] if (pull := _pull_of(report)) is not None else []),
         "![loss and accuracy](figures/training.png)",
         *(["![residuals](figures/residuals.png)"] if report["admm"]["iterations"] else []),
         *([budget_sentence(report["budget"])] if report.get("budget") else []),
@@ -143,6 +144,23 @@ def training_sentence(training: Mapping[str, Any]) -> str:
         f"Training after the dense network took {short_count(training['macs']).strip()} "
         f"multiply-adds (forward and backward passes) and {training['seconds']:.1f} s: {phases}."
     )
+
+
+def pull_sentence(pull: float) -> str:
+    """Say what rho came to over the ADMM phase.
+
+    Args:
+        pull: S, the sum over its steps of lr * rho / (1 - momentum).
+    """
+    return (
+        f"The pull of rho came to S = {pull:.3g} over all steps of the ADMM phase: a weight that "
+        f"the task does not hold keeps {math.exp(-pull / 2):.2g} of its size (rho=auto: 9.2, 1 %)."
+    )
+
+
+def _pull_of(report: Mapping[str, Any]) -> float | None:
+    pull: float | None = (report["admm"].get("stopped") or {}).get("pull")
+    return pull
 
 
 def surgery_sentence(surgery: Mapping[str, Any]) -> str:

@@ -1,11 +1,13 @@
+import math
+
 import pytest
 from support.records import measured
 
 from admm_exp.admm.rho import Momentum
-from admm_exp.admm.rho_policy import Constant, Geometric, SupportDriven
+from admm_exp.admm.rho_policy import Constant, Geometric, Ramp, SupportDriven
 from admm_exp.errors import ConfigError
 from admm_exp.phases.admm_plan import AdmmPlan
-from admm_exp.training.learning_rate import listed
+from admm_exp.training.learning_rate import admm_lrs, listed
 
 RISING = SupportDriven(100.0, 100.0, 100.0)
 
@@ -38,24 +40,24 @@ def test_start_value_that_passes_stability_is_refused(policy):
 def test_no_bound_is_asked_where_none_is_known(momentum, settings):
     plan = plan_of(policy=Geometric(10.0), **settings)
     plan.check_rho(1e6, momentum)
-    assert plan.next_rho(1e6, [measured()], momentum) == 1e7
+    assert plan.next_rho(1e6, [measured()], momentum, None) == 1e7
 
 
 @pytest.mark.parametrize("policy", [RISING, Geometric(100.0)])
 def test_policy_gets_at_most_half_of_the_stable_rho_and_says_so(policy):
     plan = plan_of((0.2, 0.2, 0.1, 0.1), 2, policy)
-    assert plan.next_rho(1.0, [measured(rho=1.0)], PLAIN) == 0.5 * 2 / 0.1
+    assert plan.next_rho(1.0, [measured(rho=1.0)], PLAIN, None) == 0.5 * 2 / 0.1
     assert "held at 10: much more" in plan.cap_notice(1.0, [measured(rho=1.0)], PLAIN)
-    assert plan.next_rho(1e-4, [measured(rho=1e-4)], PLAIN) == pytest.approx(1e-2)
+    assert plan.next_rho(1e-4, [measured(rho=1e-4)], PLAIN, None) == pytest.approx(1e-2)
     assert plan.cap_notice(1e-4, [measured(rho=1e-4)], PLAIN) is None
 
 
 def test_start_value_above_half_of_the_bound_is_kept():
     plan = plan_of((0.2, 0.2, 0.1, 0.1), 2, Constant())  # bound 10, then 20
-    assert plan.next_rho(9.0, [measured(rho=9.0)], PLAIN) == 9.0
+    assert plan.next_rho(9.0, [measured(rho=9.0)], PLAIN, None) == 9.0
     assert plan.cap_notice(9.0, [measured(rho=9.0)], PLAIN) is None
     steep = plan_of((0.2, 0.2, 0.2, 0.2), 2, Geometric(100.0))
-    assert steep.next_rho(9.0, [measured(rho=9.0)], PLAIN) == 9.0
+    assert steep.next_rho(9.0, [measured(rho=9.0)], PLAIN, None) == 9.0
 
 
 def test_support_freezes_only_where_asked_and_after_the_ramp():
@@ -73,3 +75,28 @@ def test_no_rule_stops_during_the_ramp():
     good = measured(primal_residual=0.1, dual_residual=0.1)
     assert plan.stop_reason([good] * 3) is None
     assert plan.stop_reason([good] * 4) == "residuals"
+
+
+def test_pull_of_the_phase_is_known_where_the_optimizer_does_not_rescale_it():
+    past = [measured(rho=2.0), measured(rho=4.0)]
+    plan = plan_of((0.1, 0.1, 0.01, 0.01), 2)
+    assert plan.pull_so_far(past, 5, Momentum(0.5)) == pytest.approx(2 * (10 * 0.2 + 20 * 0.02))
+    assert plan.pull_so_far(past, None, PLAIN) is None
+    assert plan.pull_so_far(past, 5, None) is None
+    proximal = plan_of((0.1,) * 2, 2, w_step="proximal")
+    assert proximal.pull_so_far(past, 5, None) == pytest.approx(5 * math.log(1.2 * 1.4))
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 8, 50])
+@pytest.mark.parametrize("w_step", ["gradient", "folded", "reduced", "proximal"])
+def test_auto_rho_sums_to_9_2_over_the_whole_phase(iterations, w_step):
+    lrs = admm_lrs("cosine", 0.1, iterations, 1, warmup=0.1, per="step")
+    plan = AdmmPlan(lrs, iterations, Ramp(20.0), w_step=w_step, is_auto=True)
+    momentum, steps, past = Momentum(0.9, True), 40, []
+    start = plan.auto_rho(steps, momentum)
+    for _ in range(iterations):
+        past.append(measured(rho=plan.next_rho(start, past, momentum, steps)))
+    assert plan.pull_so_far(past, steps, momentum) == pytest.approx(9.2)
+    every = [(e, lr) for e in range(iterations) for lr in lrs.of_epoch(e, steps)]
+    if w_step != "proximal":
+        assert sum(past[e].rho * lr for e, lr in every) / (1 - 0.9) == pytest.approx(9.2)

@@ -321,7 +321,9 @@ def test_a_number_for_rho_pulls_as_far_with_rescaling_optimizers(optimizer_fn, w
 def test_auto_rho_suits_adam_like_optimizers():
     pruner = pruner_of(rho="auto", optimizer_fn=torch.optim.AdamW)
     result = pruner.prune(3, 2, 0.01, steps_per_epoch=3)
-    assert result.iterations[0].rho == pytest.approx(9.2 / (6 * 3 * 0.01))
+    # 18 steps divide by 1 + lr * rho each, by exp(9.2) together
+    assert 18 * math.log(1 + 0.01 * result.iterations[0].rho) == pytest.approx(9.2)
+    assert result.stopped.pull == pytest.approx(9.2)
     assert result.iterations[-1].dead_energy < 0.02
 
 
