@@ -10,24 +10,27 @@ from admm_exp.errors import StoppedError
 from admm_exp.tracking.address import without_password
 from admm_exp.tracking.tracker import Tracker
 
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""What ends a run in order; Windows has no SIGHUP."""
+
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived."""
+    """SIGTERM or SIGHUP arrived."""
 
 
 @contextmanager
 def tracked(tracker: Tracker) -> Iterator[Tracker]:
     """Finish `tracker` with the status that fits how the body ends.
 
-    The body's end is FINISHED, an interrupt, SIGTERM or a `StoppedError` is KILLED, any other
-    exception is FAILED with the tag `error`; `sys.exit(0)` counts as the end. Exceptions
+    The body's end is FINISHED, an interrupt, SIGTERM, SIGHUP or a `StoppedError` is KILLED, any
+    other exception is FAILED with the tag `error`; `sys.exit(0)` counts as the end. Exceptions
     pass on unchanged.
 
     Args:
         tracker: An open tracker; finished on return.
 
     Raises:
-        Terminated: SIGTERM arrived during the body, in the main thread.
+        Terminated: SIGTERM or SIGHUP arrived during the body, in the main thread.
     """
     with sigterm_raises():
         try:
@@ -50,18 +53,26 @@ def tracked(tracker: Tracker) -> Iterator[Tracker]:
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """Raise Terminated where the body is when SIGTERM arrives; main thread only."""
+    """Raise Terminated where the body is when SIGTERM or SIGHUP arrives; main thread only.
+
+    SIGHUP, which a closed terminal sends, stays ignored where it is, as under nohup.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    previous = {number: signal.getsignal(number) for number in ENDING}
+    for number, handler in previous.items():
+        if handler is not signal.SIG_IGN or number == signal.SIGTERM:
+            signal.signal(number, _raise_terminated)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if previous is None else previous)
+        for number, handler in previous.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:
     # A second signal must not cut off the status that the first one is about to leave.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for each in ENDING:
+        signal.signal(each, signal.SIG_IGN)
     raise Terminated(f"signal {number}")

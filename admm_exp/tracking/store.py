@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
 # One initialisation takes 7 s, and a whole sweep may wait for it.
 LOCK_SECONDS = 300
 # MLflow's own 7 retries of 120 s would hold a training up for minutes.
-BRIEF_REQUESTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+ANSWER_SECONDS = 30
+BRIEF_REQUESTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": str(ANSWER_SECONDS),
+    # A server may ask for an hour; what it does not take now is sent again later.
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+}
+BUSY = re.compile(r"too many (\d{3}) error responses")
 
 QUIET_MLFLOW = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -184,6 +192,12 @@ def _explained(uri: str, error: Exception) -> TrackingError:
         return TrackingError(
             f"the database {shown} was made by another MLflow version: back it up and run "
             f"`mlflow db upgrade {shown}`, or set another tracking_uri"
+        )
+    if busy := BUSY.search(str(error)):
+        return TrackingError(
+            f"tracking_uri {shown} answers {busy[1]}, busy or not ready, and is waited for no "
+            f"longer than {ANSWER_SECONDS} s: try later, set another tracking_uri, or run with "
+            "tracking=none"
         )
     return TrackingError(
         f"tracking_uri {shown} cannot be used ({lines[0][:200].rstrip('.')}): mend it, "

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from support.trackers import client_of, curve, open_in, stored
@@ -16,7 +17,8 @@ from admm_exp.errors import TrackingError
 from admm_exp.tracking.address import absolute_uri, without_password
 from admm_exp.tracking.limits import flatten, legal_key
 from admm_exp.tracking.mlflow_tracker import open_tracker
-from admm_exp.tracking.run_status import tracked
+from admm_exp.tracking.run_status import Terminated, tracked
+from admm_exp.tracking.store import ANSWER_SECONDS
 from admm_exp.tracking.tracker import NullTracker
 
 OPEN = """
@@ -109,7 +111,7 @@ def test_exit_code_zero_is_finished(folder):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_killed(folder, number):
     process = start(OPEN + UNTIL_SIGNAL, folder)
     run_id = process.stdout.readline().strip()
@@ -120,6 +122,54 @@ def test_a_signal_is_killed(folder, number):
     assert client_of(tracker).get_run(run_id).info.status == "KILLED"
     points = client_of(tracker).get_metric_history(run_id, "admm/rho")
     assert [point.value for point in points] == [1.0]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_closed_terminal_is_no_matter_under_nohup(monkeypatch):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with tracked(NullTracker()):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_the_previous_sighup_handler_returns():
+    before = signal.getsignal(signal.SIGHUP)
+    with pytest.raises(Terminated), tracked(NullTracker()):
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) == before
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_asks_for_an_hour_is_not_waited_for(tmp_path, status):
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.send_header("Retry-After", "3600")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_POST(self):
+            self.do_GET()
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Busy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    uri = f"http://127.0.0.1:{server.server_port}"
+    start = time.monotonic()
+    try:
+        with pytest.raises(TrackingError, match=f"answers {status}, busy .* longer than 30 s"):
+            open_tracker(uri, "exp", "run", tmp_path, tmp_path / "m.jsonl", tags={})
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert time.monotonic() - start < ANSWER_SECONDS
+    assert not (tmp_path / "m.jsonl").exists()
 
 
 def test_the_previous_sigterm_handler_returns():
@@ -432,7 +482,7 @@ def test_the_null_tracker_loads_no_mlflow(tmp_path):
 import sys
 from pathlib import Path
 from admm_exp.tracking.tracker import NullTracker
-from admm_exp.tracking.run_status import tracked
+from admm_exp.tracking.run_status import Terminated, tracked
 with tracked(NullTracker()) as tracker:
     tracker.log_params({"rho": 1})
     tracker.log_metrics({"loss": 1.0}, 1)
