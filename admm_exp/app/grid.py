@@ -1,14 +1,35 @@
 """The jobs of a grid under one parent run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from admm_exp.app.parent_run import Launch, Planned, open_story
 from admm_exp.config.hashes import config_hash, digest
+from admm_exp.errors import ConfigError
 from admm_exp.tracking.queries import close_lost_children
 from admm_exp.tracking.run_status import tracked
+
+
+def require_values(overrides: Iterable[Override]) -> None:
+    """Check that every swept setting has values that a grid can take one by one.
+
+    Raises:
+        ConfigError: If one is a range, or its pattern matches nothing.
+    """
+    for override in overrides:
+        key = override.get_key_element()
+        if override.is_interval_sweep():
+            raise ConfigError(
+                f"{override.input_line} is a range, of which a grid takes no values: search it "
+                f"with admm-exp-search, or list values as in {key}=0.01,0.1"
+            )
+        if override.is_sweep_override() and not list(override.sweep_string_iterator()):
+            raise ConfigError(
+                f"{override.input_line} matches no option: --help lists those of {key}"
+            )
 
 
 def distinct(planned: Sequence[Planned]) -> list[Planned]:

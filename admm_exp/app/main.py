@@ -13,6 +13,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from admm_exp.app.command_line import (
+    forget_empty_address,
+    options_first,
+    pipe_may_close,
+    require_single,
+)
 from admm_exp.app.follower import follow
 from admm_exp.app.parts_here import look_for_confirmed_parts, look_for_parts_here
 from admm_exp.app.rerun import (
@@ -61,7 +67,7 @@ def main() -> None:
     if is_follower():
         _follow()
         return
-    run_command("config", ExperimentConfig, _task, _earlier)
+    run_command("config", ExperimentConfig, _task, _earlier, sweeps=True)
 
 
 def _follow() -> None:
@@ -82,6 +88,7 @@ def run_command(
     schema: type,
     task: Callable[[DictConfig], Any],
     shortcut: Callable[[list[str]], bool] = lambda arguments: False,
+    sweeps: bool = False,
 ) -> None:
     """Compose the settings of a command and run its task; say in one sentence what goes wrong.
 
@@ -90,14 +97,21 @@ def run_command(
         schema: Dataclass of the settings.
         task: What to do with them.
         shortcut: Looks at the arguments first; True if that was all.
+        sweeps: Whether it takes -m.
     """
     # Hydra raises instead of printing, so that every error is worded in one place.
     wants_traceback = os.environ.setdefault(WANTS_TRACEBACK, os.environ.get(FULL_ERROR, "0"))
     os.environ[FULL_ERROR] = "1"
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other
     ConfigStore.instance().store(name="schema", node=schema)
+    forget_empty_address()
     try:
-        if not shortcut(sys.argv[1:]):
+        with pipe_may_close():
+            if shortcut(sys.argv[1:]):
+                return
+            sys.argv[1:] = options_first(sys.argv[1:])
+            if not sweeps:
+                require_single(sys.argv[1:])
             look_for_parts_here()
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
                 task

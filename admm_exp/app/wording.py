@@ -6,9 +6,16 @@ import traceback
 from errno import EACCES, EEXIST, ENOSPC, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 
-from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    MissingConfigException,
+    OverrideParseException,
+    SearchPathException,
+)
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
+from admm_exp.app.command_line import quoted
 from admm_exp.config.check import known_keys, unknown_key
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import AdmmExpError
@@ -25,15 +32,8 @@ def explain(error: BaseException, schema: type = ExperimentConfig) -> str:
     """
     if isinstance(error, AdmmExpError):
         return f"error: {error}"
-    if isinstance(error, MissingConfigException):
-        return f"error: {_missing_option(error)}"
-    if isinstance(error, OverrideParseException):
-        return f"error: {error.override!r} is not a setting, write KEY=VALUE"
-    if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
-        return f"error: {_composition(error, schema)}"
-    if isinstance(error, ValueError | AssertionError) and _is_hydras(error):
-        said = str(error).partition("\n")[0] or "an override is empty"
-        return f"error: write KEY=VALUE, and GROUP=OPTION as --help lists them ({said})"
+    if said := _composing(error, schema):
+        return f"error: {said}"
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
         reason = error.strerror
         return f"error: {error.filename} cannot be written ({reason}): free it or run elsewhere"
@@ -44,6 +44,27 @@ def explain(error: BaseException, schema: type = ExperimentConfig) -> str:
 def sentence(error: BaseException) -> str:
     """Word an error in one line, whatever it is."""
     return explain(error).splitlines()[-1].removeprefix("error: ")
+
+
+def _composing(error: BaseException, schema: type) -> str | None:
+    """Word what goes wrong while settings are composed; None if that is not what went wrong."""
+    if isinstance(error, MissingConfigException):
+        return _missing_option(error)
+    if isinstance(error, OverrideParseException):
+        written = quoted(str(error.override))
+        hint = f"; a text with such signs stands in quotes: {written}" if written else ""
+        return f"{error.override!r} is not a setting, write KEY=VALUE{hint}"
+    if isinstance(error, SearchPathException):
+        return f"{str(error)[0].lower()}{str(error)[1:]}: give --config-dir a folder"
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{mark.name} is no valid YAML (line {mark.line + 1}: {error.problem})"
+    if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
+        return _composition(error, schema)
+    if isinstance(error, ValueError | AssertionError) and _is_hydras(error):
+        said = str(error).partition("\n")[0] or "an override is empty"
+        return f"write KEY=VALUE, and GROUP=OPTION as --help lists them ({said})"
+    return None
 
 
 def _is_hydras(error: BaseException) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_type_hints
 
 from admm_exp.admm.settings import WStep
+from admm_exp.config.parts import nameless
 from admm_exp.config.settings import (
     ExperimentConfig,
     OptimizerName,
@@ -37,7 +38,11 @@ def check_config(settings: Mapping[str, Any], given: Iterable[str] = ()) -> Expe
     config, others = _bound(settings, ExperimentConfig)
     findings += others
     if config is not None:
-        findings += [*_infinite(config), *_check_together(config), *_unused(config, given)]
+        findings += [*nameless(config)] or [
+            *_infinite(config),
+            *_check_together(config),
+            *_unused(config, given),
+        ]
     if findings or config is None:
         raise ConfigError("; ".join(findings))
     return config
@@ -272,6 +277,8 @@ def _unused(config: ExperimentConfig, given: Iterable[str]) -> Iterator[str]:
 
 def _sentence(key: str, item: Any) -> str:
     value, context = item["input"], item.get("ctx", {})
+    if item["type"] == "string_too_short":
+        return f"{key} must not be empty"
     if item["type"] == "missing":
         return f"{key} is missing: set it with {key}=VALUE"
     if item["type"] in {"greater_than_equal", "less_than"} and key.endswith("sparsity"):

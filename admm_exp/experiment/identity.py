@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from admm_exp.config.hashes import config_hash, content_hash, dataset_settings, digest
+from admm_exp.config.parts import FUNCTIONS, PARTS
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.experiment.components import Components
 from admm_exp.experiment.environment import package_version
@@ -58,12 +59,7 @@ def dense_key(config: ExperimentConfig, components: Components, model: nn.Module
 
 def run_code(config: ExperimentConfig) -> dict[str, str]:
     """Name the code of the user's that a run depends on: files by hash, packages by version."""
-    return own_code(
-        [
-            *(config.dataset, config.model, config.granularity, config.metric, config.method),
-            *(config.rho_policy, config.train_fn, config.validate_fn),
-        ]
-    )
+    return own_code([getattr(config, name) for name in (*PARTS, *FUNCTIONS)])
 
 
 def changes_since(

@@ -12,6 +12,7 @@ from admm_exp.errors import ConfigError, ModelError
 from admm_exp.pruning.surgery.groups import KeptGroup, Prunable, PrunableGroup
 
 WILDCARDS = "*?["
+EXCLUDED = "excluded by"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def without_excluded(prunable: Prunable, model: nn.Module, exclude: Sequence[str
     for group in prunable.groups:
         hits = [p for p in exclude if any(_matches(titles[name], p) for name in group.producers)]
         if hits:
-            reason = f"excluded by {hits[0]!r}"
+            reason = f"{EXCLUDED} {hits[0]!r}"
             kept.append(KeptGroup(group.name, group.producers, group.n_units, reason))
         else:
             groups.append(group)
@@ -125,11 +126,15 @@ def _types(model: nn.Module, name: str) -> set[str]:
 def _check_name(name: str, prunable: Prunable) -> None:
     named = [name for group in prunable.groups for name in (group.name, *group.producers)]
     known = list(dict.fromkeys(named))
-    kept = {name: group.reason for group in prunable.kept for name in group.producers}
+    kept = {
+        name: group.reason for group in prunable.kept for name in (group.name, *group.producers)
+    }
     if _matches(known, name):
         return
     for layer, reason in kept.items():
         if _matches([layer], name):
+            if reason.startswith(EXCLUDED):  # a written file lists what its user then excludes
+                return
             raise ConfigError(f"layer {layer} cannot be pruned: {reason}")
     if _is_wildcard(name):
         raise ConfigError(f"{name!r} in the layers file matches no layer{_hint(name, known)}")

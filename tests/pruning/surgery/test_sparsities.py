@@ -115,6 +115,16 @@ def test_excluded_layers_keep_their_whole_group(exclude, left):
     assert any(group.reason == f"excluded by {exclude[0]!r}" for group in prunable.kept)
 
 
+@pytest.mark.parametrize("exclude", ["wider.0", "same.0", "wider.*"])
+def test_a_file_may_list_the_layers_that_it_excludes(exclude):
+    model, inputs = build("residual")
+    whole = find_groups(model, inputs)
+    by_layer = {group.name: 0.3 for group in whole.groups}
+    left = without_excluded(whole, model, (exclude,))
+    assert len(left.groups) < len(whole.groups)
+    assert set(group_sparsities(left, 0.5, by_layer)) == {0.3}
+
+
 @pytest.mark.parametrize(("kind", "left"), [("ConvTranspose2d", ["0"]), ("Conv2d", ["2"])])
 def test_layers_are_excluded_by_type(kind, left):
     model, inputs = build("transposed")

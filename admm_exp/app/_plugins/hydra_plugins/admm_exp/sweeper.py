@@ -24,9 +24,10 @@ class TrackedSweeper(BasicSweeper):
         Args:
             arguments: The overrides.
         """
-        from admm_exp.app.grid import distinct, run_sweep
+        from admm_exp.app.grid import distinct, require_values, run_sweep
 
         overrides = self._parsed(arguments)
+        require_values(overrides)
         swept = {o.get_key_element() for o in overrides if o.is_sweep_override()}
         (jobs,) = self.split_arguments(overrides, None)
         named = swept | {"rho", "sparsity"}  # the two axes name a job even with one value

@@ -1,0 +1,112 @@
+"""The words of a command line, before Hydra reads them."""
+
+import difflib
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from admm_exp.errors import ConfigError
+
+STORE = "MLFLOW_TRACKING_URI"
+SWEEPS = ("-m", "--multirun")
+BROKEN_PIPE = 128 + 13
+"""Exit code of a process that SIGPIPE ends."""
+QUOTE_OR_END = re.compile(r'(\\*)("|\Z)')
+"""Where backslashes mean something in a text that Hydra reads in quotes."""
+KEY = re.compile(r"[~+]{0,2}[\w./@:]+")
+
+
+def options_first(words: Sequence[str]) -> list[str]:
+    """Put Hydra's options before the overrides, between which its parser stumbles over them.
+
+    Args:
+        words: What stands behind the command.
+
+    Raises:
+        ConfigError: If there is no such option.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    known = get_args_parser()._option_string_actions
+    options: list[str] = []
+    overrides: list[str] = []
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        if not word.startswith("-") or word == "-":
+            overrides.append(word)
+            continue
+        options.append(word)
+        name, has_value, _ = word.partition("=")
+        action = known[_option(name, list(known))]
+        takes_next = action.nargs is None or (
+            action.nargs == "?" and waiting and waiting[0] in (action.choices or ())
+        )
+        if takes_next and waiting and not has_value:
+            options.append(waiting.pop(0))
+    return options + overrides
+
+
+def _option(name: str, known: Sequence[str]) -> str:
+    """Find the option that a word names, in full or by its beginning."""
+    if name in known:
+        return name
+    begun = [option for option in known if name.startswith("--") and option.startswith(name)]
+    if len(begun) == 1:
+        return begun[0]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}?" if near else "--hydra-help lists all"
+    raise ConfigError(f"unknown option {name}; {hint}")
+
+
+def require_single(words: Sequence[str]) -> None:
+    """Check that a command that runs once is not asked to sweep.
+
+    Raises:
+        ConfigError: If it is.
+    """
+    if asked := sorted({*SWEEPS} & {*words}):
+        name = Path(sys.argv[0]).name
+        raise ConfigError(f"{name} runs once and sweeps over nothing: leave {asked[0]} out")
+
+
+def forget_empty_address() -> None:
+    """Take an empty address in the environment for none."""
+    if not os.environ.get(STORE, STORE).strip():
+        del os.environ[STORE]
+
+
+def quoted(override: str) -> str | None:
+    """Write an override so that Hydra takes its value as a text, and a shell all of it as one word.
+
+    Returns:
+        None if it is no KEY=VALUE, or means the same as it stands.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    key, is_set, value = override.partition("=")
+    if not (is_set and KEY.fullmatch(key)):
+        return None
+    escaped = QUOTE_OR_END.sub(lambda found: found[1] * 2 + ('\\"' if found[2] else ""), value)
+    written = f'{key}="{escaped}"'
+    try:
+        read = OverridesParser.create().parse_override(written).value()
+    except HydraException:
+        return None
+    return shlex.quote(written) if str(read) == value else None
+
+
+@contextmanager
+def pipe_may_close() -> Iterator[None]:
+    """End quietly when who reads the output has read enough, as `head` has."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
