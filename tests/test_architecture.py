@@ -19,6 +19,7 @@ HOMES = {
     "onnxruntime": ("export/onnx.py",),
     "pydantic": ("config/check.py",),
     "matplotlib": ("report/figures/",),
+    "jinja2": ("report/page/",),
     "rich": ("report/terminal.py", "sweep/terminal.py", "bench/"),
     "torchvision": ("data/", "models/", "bench/"),
 }

@@ -120,7 +120,8 @@ class Story:
         """
         rows = [job_row(job) for job in self.jobs]
         finished = finished_rows(rows)
-        figures = draw_comparison(finished, self.folder / FIGURES)
+        drawings = draw_comparison(finished, self.folder / FIGURES)
+        figures = [drawing.path for drawing in drawings]
         page = sweep_page(self.title, shown_command(), rows, figures)
         for path in write_sweep(page, rows, self.folder):
             self.tracker.log_artifact(path)

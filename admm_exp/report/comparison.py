@@ -12,7 +12,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 from admm_exp.config.hashes import INCIDENTAL, INCIDENTAL_TO_TRAINER
@@ -55,6 +55,11 @@ class Setting:
     rows: tuple[Row, ...]
 
     @property
+    def key(self) -> tuple[str, str, float]:
+        """What tells this setting from the others."""
+        return self.series, self.amount, self.rho
+
+    @property
     def n(self) -> int:
         """Number of distinct seeds."""
         return len({row.get("seed") for row in self.rows})
@@ -76,15 +81,6 @@ class Setting:
         """Average one number over the seeds; NaN if no run has it."""
         found = self.spread(name)
         return math.nan if found is None else found.mean
-
-
-@dataclass(frozen=True)
-class Dense:
-    """The dense network that runs start from: MACs per sample, test accuracy over the seeds."""
-
-    label: str
-    macs: float
-    accuracy: Spread
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
@@ -157,6 +153,25 @@ def best_per_amount(settings: Sequence[Setting]) -> list[Setting]:
     return [min(group, key=lambda s: _worse(s, judge)) for group in by_amount(settings).values()]
 
 
+def foremost(settings: Sequence[Setting], number: int) -> list[Setting]:
+    """Put the settings that matter in front: the best of each amount, then the second best...
+
+    Args:
+        settings: The settings.
+        number: How many matter.
+
+    Returns:
+        Those by amount and from the best on, then the others in the same order.
+    """
+    judge = judged_by(settings)
+    ranked: list[tuple[int, Setting]] = []
+    for group in by_amount(settings).values():
+        ranked += enumerate(sorted(group, key=lambda s: _worse(s, judge)))
+    chosen = {s.key for _, s in sorted(ranked, key=lambda pair: pair[0])[:number]}
+    ordered = [setting for _, setting in ranked]
+    return [s for s in ordered if s.key in chosen] + [s for s in ordered if s.key not in chosen]
+
+
 def difference(setting: Setting, reference: Setting, name: str) -> Paired | None:
     """Compare one number of two settings seed by seed; None if they share no seed."""
     return paired(setting.by_seed(name), reference.by_seed(name))
@@ -217,22 +232,6 @@ def judged_by(settings: Sequence[Setting]) -> str:
     """Name the accuracy that choices are made on: validation, if every setting has it."""
     has_all = all(setting.spread("val_accuracy") for setting in settings)
     return "val_accuracy" if has_all else "accuracy"
-
-
-def dense_networks(rows: Sequence[Row]) -> list[Dense]:
-    """Sum up the dense networks that the runs start from, one a model and data set."""
-    groups: dict[tuple[Any, Any], dict[Any, Row]] = {}
-    for row in rows:
-        if row.get("dense_macs") is not None and row.get("dense_accuracy") is not None:
-            by_seed = groups.setdefault((row.get("model"), row.get("dataset")), {})
-            by_seed[row.get("seed")] = row  # runs of one seed share their dense network
-    found = []
-    for (model, dataset), by_seed in groups.items():
-        accuracy = spread(row["dense_accuracy"] for row in by_seed.values())
-        macs = median(float(row["dense_macs"]) for row in by_seed.values())
-        if accuracy is not None:
-            found.append(Dense(f"dense {model} on {dataset}", macs, accuracy))
-    return found
 
 
 def _worse(setting: Setting, judge: str) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from admm_exp.errors import CheckpointError
 from admm_exp.report.inference import inference_rows
+from admm_exp.report.wording import count, markdown_table, percent, size
 from admm_exp.results import FORM, PAGE, REPORT, require_form
 from admm_exp.training.checkpoint import write_atomically
 
@@ -99,7 +100,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     sections = [
         f"# {config['model']['name']} on {config['dataset']['name']}, "
         f"{method}, {amount_of(report)}{rho}{place}",
-        _table(summary_rows(report["models"])),
+        markdown_table(summary_rows(report["models"])),
         f"Accuracy before the cut {report['admm']['test_accuracy']:.2%}, right after it "
         f"{report['models']['pruned']['test_accuracy']:.2%}. {surgery_sentence(surgery)} "
         f"Latency is measured once per architecture, so both columns of the small network share "
@@ -110,7 +111,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         *([budget_sentence(report["budget"])] if report.get("budget") else []),
         "![channels](figures/layers.png)",
         f"## {unit.capitalize()}",
-        _table(
+        markdown_table(
             [("group", unit, "kept", "tied layers")]
             + [
                 (r["name"], str(r["channels"]), str(r["kept"]), ", ".join(r["tied"]))
@@ -119,10 +120,14 @@ def markdown(report: Mapping[str, Any]) -> str:
         ),
         "Kept whole: "
         + "; ".join(f"{group['name']} ({group['reason']})" for group in report["kept_groups"]),
-        *(["## Inference", _table(inference_rows(i))] if (i := report.get("inference")) else []),
+        *(
+            ["## Inference", markdown_table(inference_rows(i))]
+            if (i := report.get("inference"))
+            else []
+        ),
         "## Phases",
         f"The weights of the small network were trained for {epochs['total']} epochs in all.",
-        _table(
+        markdown_table(
             [("phase", "seconds", "epochs", "cached")]
             + [
                 (p["name"], f"{p['seconds']:.1f}", str(p["epochs"]), "yes" if p["cached"] else "")
@@ -137,11 +142,11 @@ def markdown(report: Mapping[str, Any]) -> str:
 def training_sentence(training: Mapping[str, Any]) -> str:
     """Say what training took, so that methods of equal epochs are not taken for equal cost."""
     phases = ", ".join(
-        f"{phase['name']} {short_count(phase['macs']).strip()} in {phase['seconds']:.1f} s"
+        f"{phase['name']} {count(phase['macs'])} in {phase['seconds']:.1f} s"
         for phase in training["phases"]
     )
     return (
-        f"Training after the dense network took {short_count(training['macs']).strip()} "
+        f"Training after the dense network took {count(training['macs'])} "
         f"multiply-adds (forward and backward passes) and {training['seconds']:.1f} s: {phases}."
     )
 
@@ -218,28 +223,14 @@ def _has_zeros(columns: Sequence[Mapping[str, Any]]) -> bool:
 
 def _cell(value: float, dense: float, style: str) -> str:
     if style == "percent":
-        return f"{value:.2%}"
+        return percent(value)
     texts = {
-        "count": short_count(value),
-        "bytes": short_count(value) + "B",
+        "count": count(value),
+        "bytes": size(value),
         "ms": f"{value:.3f} ms",
     }
     ratio = f" ({dense / value:.1f}x)" if value and value != dense else ""
     return texts[style] + ratio
-
-
-def short_count(value: float) -> str:
-    """Write a count in three digits with its unit: 77754 is 77.8 k."""
-    for scale, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value:.0f} "
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "|" + "---|" * len(rows[0]))
-    return "\n".join(lines)
 
 
 def _finite(value: Any) -> Any:
@@ -254,7 +245,7 @@ def _finite(value: Any) -> Any:
 
 def budget_sentence(budget: Mapping[str, Any]) -> str:
     """Say what of the dense network should remain and what does."""
-    noise = f" (+- {budget['spread']:.1%})" if "spread" in budget else ""
+    noise = f" (± {budget['spread']:.1%})" if "spread" in budget else ""
     batch = f" at batch {budget['batch_size']}" if "batch_size" in budget else ""
     sentence = (
         f"Budget: {budget['asked']:.1%} of the dense network's {budget['quantity']}{batch}, "

@@ -11,7 +11,8 @@ from rich.table import Table
 from admm_exp.config.settings import ExperimentConfig, amounts
 from admm_exp.pruning.budget.planner import Plan
 from admm_exp.pruning.cost.latency import LatencyRatio
-from admm_exp.report.run import short_count, summary_rows, surgery_sentence
+from admm_exp.report.run import summary_rows, surgery_sentence
+from admm_exp.report.wording import count
 from admm_exp.results import PROGRAM, WEIGHTS, EpochRecord, IterationRecord, PhaseResult
 from admm_exp.tracking.address import ui_command
 
@@ -128,19 +129,19 @@ class Terminal:
                 group.name,
                 f"{group.sparsity:g}",
                 f"{group.channels} -> {group.kept}{f' x {group.width}' if group.width > 1 else ''}",
-                f"{short_count(group.params)} -> {short_count(group.planned_params)}",
-                f"{short_count(group.macs)} -> {short_count(group.planned_macs)}",
+                f"{count(group.params)} -> {count(group.planned_params)}",
+                f"{count(group.macs)} -> {count(group.planned_macs)}",
                 ", ".join(group.tied),
             )
         dense, small = plan.dense, plan.planned
-        params = f"{short_count(dense.params)} -> {short_count(small.params)}"
-        macs = f"{short_count(dense.macs)} -> {short_count(small.macs)}"
+        params = f"{count(dense.params)} -> {count(small.params)}"
+        macs = f"{count(dense.macs)} -> {count(small.macs)}"
         table.add_row("whole network", "", "", params, macs, style="bold")
         self.console.print(table)
         for kept in plan.kept:
             self.console.print(f"kept whole: {kept.name}: {kept.reason}", markup=False)
         left = small.macs / dense.macs, small.params / dense.params
-        measured = f", latency {latency.value:.1%} (+- {latency.spread:.1%})" if latency else ""
+        measured = f", latency {latency.value:.1%} (± {latency.spread:.1%})" if latency else ""
         self.console.print(
             f"left of the dense network: MACs {left[0]:.1%}, params {left[1]:.1%}{measured}"
         )

@@ -17,8 +17,7 @@ from admm_exp.report.comparison import (
     remark,
     settings_of,
 )
-from admm_exp.report.figures.style import count
-from admm_exp.statistics import Paired, Spread
+from admm_exp.report.wording import count, markdown_table, mean_std, percent, points
 
 Table = list[tuple[str, ...]]
 HEADER = (
@@ -49,6 +48,7 @@ def seed_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     lines = [
         (
             setting_name(setting),
+            str(setting.n),
             mean_std(setting.spread("accuracy")),
             mean_std(setting.spread("accuracy_after_cut")),
             *_training(setting.mean("training_macs"), setting.mean("training_seconds")),
@@ -56,7 +56,7 @@ def seed_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         for setting in settings_of(rows)
         if setting.n > 1
     ]
-    header = ("setting", "test", "after the cut", "training MACs", "training s")
+    header = ("setting", "n", "test", "after the cut", "training MACs", "training s")
     return [header, *lines] if lines else []
 
 
@@ -103,13 +103,14 @@ def best_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         (
             setting.amount,
             setting_name(setting),
+            str(setting.n),
             mean_std(setting.spread("val_accuracy")),
             mean_std(setting.spread("accuracy")),
             remark(setting, settings),
         )
         for setting in best
     ]
-    return [("amount", "best", "val", "test", "told apart"), *lines]
+    return [("amount", "best", "n", "val", "test", "told apart"), *lines]
 
 
 def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -121,13 +122,14 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     lines = [
         (
             setting_name(setting),
+            str(setting.n),
             f"{setting.mean('macs'):,.0f}",
             mean_std(setting.spread("val_accuracy")),
             mean_std(setting.spread("accuracy")),
         )
         for setting in pareto_front(settings_of(rows))
     ]
-    return [("setting", "MACs", "val", "test"), *lines] if lines else []
+    return [("setting", "n", "MACs", "val", "test"), *lines] if lines else []
 
 
 def summary_tables(rows: Sequence[Mapping[str, Any]]) -> dict[str, Table]:
@@ -195,42 +197,19 @@ def finished_rows(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [row for row in rows if row["status"] in ("finished", "reused")]
 
 
-def markdown_table(table: Table) -> str:
-    """Write a table, its header first, in Markdown."""
-    lines = ["| " + " | ".join(row) + " |" for row in table]
-    lines.insert(1, "|" + "---|" * len(table[0]))
-    return "\n".join(lines)
-
-
 def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
     if "accuracy" not in row:
         return (row["run_name"], *[""] * (len(HEADER) - 2), row["status"])
     return (
         row["run_name"],
-        f"{row['accuracy']:.2%}",
-        f"{row['val_accuracy']:.2%}",
-        f"{row['accuracy_after_cut']:.2%}",
+        percent(row["accuracy"]),
+        percent(row["val_accuracy"]),
+        percent(row["accuracy_after_cut"]),
         f"{row['macs']:,}",
         f"{row['flops_ratio']:.1%}",
         *_training(row.get("training_macs"), row.get("training_seconds")),
         row["status"],
     )
-
-
-def mean_std(found: Spread | None) -> str:
-    """Write a mean in percent with std and n; "" of nothing."""
-    if found is None:
-        return ""
-    mean = f"{found.mean:.2%}"
-    return mean if found.n == 1 else f"{mean} +- {100 * found.std:.2f} (n {found.n})"
-
-
-def points(found: Paired | None) -> str:
-    """Write a paired difference in percentage points with standard error and n; "" of nothing."""
-    if found is None:
-        return ""
-    error = f" +- {100 * found.standard_error:.2f}" if found.n > 1 else ""
-    return f"{100 * found.mean:+.2f}{error} (n {found.n})"
 
 
 def setting_name(setting: Setting) -> str:

@@ -42,7 +42,7 @@ def test_a_page_and_figures_are_written(folder):
     assert {path.name for path in written.iterdir()} == names
     page = (written / "report.html").read_text()
     assert "<h1>made-up: 12 runs</h1>" in page
-    assert "<dd>params.model = &#x27;resnet8&#x27;</dd>" in page
+    assert "<dd>params.model = &#39;resnet8&#39;</dd>" in page
     assert "outputs/reports/made-up/report.html" in done.stdout
 
 

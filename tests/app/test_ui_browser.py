@@ -1,6 +1,5 @@
 """The prepared view, in a real browser on a real server on a real sweep."""
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,10 +9,8 @@ from typing import Any
 
 import pytest
 from conftest import SHORT, clean_environment, run_command
+from support.browser import chromium, needs_chromium
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-FLAGS += ["--disable-background-networking", "--disable-component-update"]
 # A fresh browser would open MLflow's assistant over a third of the page.
 NO_ASSISTANT = """
 localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
@@ -27,7 +24,7 @@ CHARTS = """plots => plots.map(plot => [
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path"),
+    needs_chromium,
 ]
 
 
@@ -61,11 +58,8 @@ def links(swept: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 def opened(browser: Any, link: str, landmark: str) -> Any:

@@ -26,7 +26,7 @@ def test_a_latency_says_how_well_it_is_known():
     assert (entry["reached"], entry["spread"], entry["rounds"]) == (0.613, 0.004, 12)
     assert (entry["chosen"]["value"], entry["batch_size"]) == (0.6, 64)
     assert budget_sentence(entry) == (
-        "Budget: 60.0% of the dense network's latency at batch 64, 61.3% (+- 0.4%) reached on the "
+        "Budget: 60.0% of the dense network's latency at batch 64, 61.3% (± 0.4%) reached on the "
         "cut network."
     )
 

@@ -7,7 +7,6 @@ from support.runs import DENSE_MACS, grid, row
 from admm_exp.report.comparison import (
     best_per_amount,
     by_amount,
-    dense_networks,
     difference,
     judged_by,
     pareto_front,
@@ -17,6 +16,7 @@ from admm_exp.report.comparison import (
     settings_of,
     spread,
 )
+from admm_exp.report.dense import dense_networks
 
 
 def test_seeds_are_summed_up_by_mean_and_sample_std():

@@ -25,7 +25,7 @@ def two_methods():
 def test_differences_are_paired_and_have_their_standard_error_and_n():
     header, line = difference_table(two_methods())
     assert header == ("setting", "minus", "test, points", "val, points")
-    assert line == ("method=admm", "method=oneshot", *["+2.00 +- 0.58 (n 3)"] * 2)
+    assert line == ("method=admm", "method=oneshot", *["+2.00 ± 0.58 (n 3)"] * 2)
 
 
 def test_a_single_setting_has_no_differences():
@@ -55,6 +55,6 @@ def test_a_sweep_over_seeds_alone_has_a_name_in_its_tables():
     rows = [
         row(seed=seed, accuracy=a, run_name=f"seed={seed}") for seed, a in enumerate((0.9, 0.92))
     ]
-    assert seed_table(rows)[1][:2] == ("all seeds", "91.00% +- 1.41 (n 2)")
+    assert seed_table(rows)[1][:3] == ("all seeds", "2", "91.00 ± 1.41%")
     assert front_table(rows)[1][0] == "all seeds"
     assert best_table(rows) == []

@@ -1,6 +1,7 @@
 """All figures that compare runs."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
@@ -8,9 +9,18 @@ from admm_exp.report.comparison import Row, Setting, settings_of
 from admm_exp.report.figures.heatmaps import heatmaps
 from admm_exp.report.figures.panels import kept_channels, residuals
 from admm_exp.report.figures.pareto import pareto
+from admm_exp.report.figures.spots import Spot
 
 
-def draw_comparison(rows: Sequence[Row], folder: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that was written, and where on it which setting stands."""
+
+    path: Path
+    spots: tuple[Spot, ...] = ()
+
+
+def draw_comparison(rows: Sequence[Row], folder: Path) -> list[Drawing]:
     """Draw every figure that the runs have data for.
 
     Args:
@@ -19,10 +29,10 @@ def draw_comparison(rows: Sequence[Row], folder: Path) -> list[Path]:
             missing.
 
     Returns:
-        The files written, none if no run has an accuracy.
+        The figures written, none if no run has an accuracy.
     """
     settings = settings_of(rows)
-    drawings: dict[str, tuple[bool, Callable[[Path], None]]] = {
+    drawings: dict[str, tuple[bool, Callable[[Path], Sequence[Spot] | None]]] = {
         "pareto.png": (bool(settings), lambda path: pareto(rows, path)),
         "heatmaps.png": (
             any(isfinite(s.sparsity) for s in settings),
@@ -34,8 +44,8 @@ def draw_comparison(rows: Sequence[Row], folder: Path) -> list[Path]:
     written = []
     for name, (has_data, draw) in drawings.items():
         if has_data:
-            draw(folder / name)
-            written.append(folder / name)
+            spots = draw(folder / name) or ()
+            written.append(Drawing(folder / name, tuple(spots)))
     return written
 
 

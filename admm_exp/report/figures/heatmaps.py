@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from admm_exp.report.comparison import Row, Setting, settings_of
-from admm_exp.report.figures.style import figure_at, percent
+from admm_exp.report.figures.spots import Spot, spots
+from admm_exp.report.figures.style import figure_at
+from admm_exp.report.wording import tick_percent
 from admm_exp.statistics import Spread
 
 if TYPE_CHECKING:
@@ -21,13 +23,16 @@ QUANTITIES = {
 }
 
 
-def heatmaps(rows: Sequence[Row], path: Path) -> None:
+def heatmaps(rows: Sequence[Row], path: Path) -> list[Spot]:
     """Draw accuracy, accuracy after the cut and the final primal residual over rho x sparsity.
 
     Args:
         rows: One mapping a finished run; those whose cut a budget or a file decided are left out.
         path: PNG to write; more than 12 values on an axis, or 6 series, become points
             instead of cells.
+
+    Returns:
+        Where each setting stands.
     """
     settings = [s for s in settings_of(rows) if math.isfinite(s.sparsity)]
     series = list(dict.fromkeys(setting.series for setting in settings))
@@ -39,6 +44,7 @@ def heatmaps(rows: Sequence[Row], path: Path) -> None:
     lines = len(series) * (1 if columns == 3 else 3)
     has_seeds = any(setting.n > 1 for setting in settings)
     height = (0.7 if has_seeds else 0.5) * len(sparsities) + 1.3 if is_grid else 3.4
+    shown: list[tuple[Axes, list[Setting], list[tuple[float, float]]]] = []
     with figure_at(path, max(2.6, height) * lines) as figure:
         panels = figure.subplots(lines, columns, squeeze=False).ravel()
         for index, (name, quantity) in enumerate(
@@ -53,8 +59,18 @@ def heatmaps(rows: Sequence[Row], path: Path) -> None:
             norm = _norm(quantity, settings)
             if is_grid:
                 _cells(panels[index], chosen, quantity, norm, (rhos, sparsities))
+                places = [
+                    (float(rhos.index(s.rho)), float(sparsities.index(s.sparsity))) for s in chosen
+                ]
             else:
                 _points(panels[index], chosen, quantity, norm)
+                places = [(s.rho, s.sparsity) for s in chosen]
+            shown.append((panels[index], chosen, places))
+    return [
+        spot
+        for axes, chosen, places in shown
+        for spot in spots(axes, chosen, places, (1.0, 1.0) if is_grid else None)
+    ]
 
 
 def _cells(
@@ -103,7 +119,7 @@ def _points(axes: "Axes", settings: Sequence[Setting], quantity: str, norm: "Nor
     )
     if known:
         axes.set_xscale("log")
-        form = percent if quantity.startswith("accuracy") else None
+        form = tick_percent if quantity.startswith("accuracy") else None
         axes.figure.colorbar(points, ax=axes, format=form, pad=0.01)
     axes.set(xlabel="rho", ylabel="sparsity")
 
@@ -128,6 +144,8 @@ def _axes_of(settings: Sequence[Setting]) -> tuple[list[float], list[float]]:
 
 def _cell(found: Spread, quantity: str) -> str:
     if not quantity.startswith("accuracy"):
-        return f"{found.mean:.2g}" + (f"\nn = {found.n}" if found.n > 1 else "")
+        return (f"{found.mean:.2g}" if found.mean < 100 else f"{found.mean:,.0f}") + (
+            f"\nn = {found.n}" if found.n > 1 else ""
+        )
     text = f"{100 * found.mean:.2f}"
     return text if found.n == 1 else f"{text}\n± {100 * found.std:.2f}\nn = {found.n}"

@@ -18,11 +18,11 @@ from admm_exp.report.figures.style import (
     column,
     count_in_whole_numbers,
     figure_at,
-    percent,
     positive,
     shortened,
     use_log_axis,
 )
+from admm_exp.report.wording import tick_percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -135,7 +135,7 @@ def _bars(axes: "Axes", layers: Sequence[Row]) -> None:
     axes.set_yticks(places, [shortened(row["name"]) for row in layers], fontsize=7)
     axes.set_ylim(len(layers) - 0.4, -0.6)
     axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(percent)
+    axes.xaxis.set_major_formatter(tick_percent)
     axes.grid(visible=False, axis="y")
 
 

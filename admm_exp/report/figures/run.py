@@ -16,11 +16,11 @@ from admm_exp.report.figures.style import (
     column,
     count_in_whole_numbers,
     figure_at,
-    percent,
     positive,
     shortened,
     use_log_axis,
 )
+from admm_exp.report.wording import percent, tick_percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def sensitivity(report: Report, path: Path) -> None:
             style = {"label": shortened(name)} if name in named else {"color": LIGHT, "zorder": 1}
             (line,) = axes.plot(curve["sparsity"], curve["accuracy"], marker=".", **style)
             axes.axvline(reached[name], ymax=0.03, color=line.get_color())
-        axes.yaxis.set_major_formatter(percent)
+        axes.yaxis.set_major_formatter(tick_percent)
         axes.set(xlabel="sparsity of one group (ticks: chosen)", ylabel="validation accuracy")
         axes.legend(title="most and least sensitive")
 
@@ -120,7 +120,7 @@ def _draw_accuracies(axes: "Axes", rows: Sequence[Mapping[str, Any]]) -> None:
     axes.plot(steps, trained, color=GREY, marker="o", label="as trained")
     axes.plot(steps, projected, color=BLUE, marker="s", label="if cut now")
     axes.set_ylabel("val accuracy")
-    axes.yaxis.set_major_formatter(percent)
+    axes.yaxis.set_major_formatter(tick_percent)
 
 
 def _rho_range(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -181,7 +181,7 @@ def training(report: Report, path: Path) -> None:
         use_log_axis(top)
         top.set_ylabel("train loss (log)")
         bottom.set(xlabel="epoch", ylabel="validation accuracy")
-        bottom.yaxis.set_major_formatter(percent)
+        bottom.yaxis.set_major_formatter(tick_percent)
         bottom.set_xlim(0.5, phases[-1][1][-1] + 0.5)
         count_in_whole_numbers(bottom)
         figure.suptitle(_outcome(report), x=0.01, ha="left", fontsize=13, fontweight="bold")

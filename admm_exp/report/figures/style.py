@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from admm_exp.statistics import Paired, Spread
-
 DPI = 150
 WIDTH_INCHES = 9.0
 # Okabe and Ito 2008: eight colours that colour-blind people tell apart.
@@ -84,28 +82,3 @@ def shortened(name: str) -> str:
     """Cut the middle out of a long name."""
     half = MAX_NAME_LENGTH // 2
     return name if len(name) <= MAX_NAME_LENGTH else f"{name[: half - 1]}…{name[-half:]}"
-
-
-def percent(fraction: float, position: float | None = None) -> str:
-    """Write a fraction in percent, four digits at most; also the formatter of an axis."""
-    return f"{100 * fraction:.4g} %"
-
-
-def mean_std(found: "Spread") -> str:
-    """Write a mean of fractions in percent, and the standard deviation if there is one."""
-    std = f" ± {100 * found.std:.2f}" if found.n > 1 else ""
-    return f"{100 * found.mean:.2f}{std} %"
-
-
-def points(found: "Paired") -> str:
-    """Write a paired difference of fractions in percentage points, with its standard error."""
-    error = f" ± {100 * found.standard_error:.2f}" if found.n > 1 else ""
-    return f"{100 * found.mean:+.2f}{error} (n {found.n})"
-
-
-def count(value: float, position: float | None = None) -> str:
-    """Write a large number in three digits with k, M, G, T or P; also the formatter of an axis."""
-    for scale, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value:.3g}"

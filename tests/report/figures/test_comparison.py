@@ -10,8 +10,8 @@ from admm_exp.report.figures.comparison import draw_comparison
 from admm_exp.report.figures.style import figure_at
 
 
-def names(paths):
-    return [path.name for path in paths]
+def names(drawings):
+    return [drawing.path.name for drawing in drawings]
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def drawn(tmp_path_factory):
 
 def test_a_sweep_gives_four_figures(drawn):
     assert names(drawn) == ["pareto.png", "heatmaps.png", "residuals.png", "channels.png"]
-    assert all(path.stat().st_size > 20_000 for path in drawn)
+    assert all(drawing.path.stat().st_size > 20_000 for drawing in drawn)
 
 
 def test_without_curves_and_layers_two_are_left(tmp_path):
@@ -81,7 +81,8 @@ def test_the_front_joins_test_accuracies_of_what_validation_chose(tmp_path):
     ]
     with figure_at(tmp_path / "front.png", 3) as figure:
         axes = figure.subplots()
-        pareto._front(axes, settings_of(rows))
+        settings = settings_of(rows)
+        pareto._front(axes, settings, {s.key: s.mean("macs") for s in settings})
         (line,) = axes.lines
         assert line.get_xydata().tolist() == [[1.0, 0.8], [3.0, 0.9]]
         assert texts(axes) == ["sparsity 0.7\nrho 0.01", "sparsity 0.3\nrho 0.01"]

@@ -33,15 +33,20 @@ class Reader(HTMLParser):
             self.tables[-1][-1][-1] += data.strip()
 
 
-def columns(html):
-    (table,) = Reader(html).tables
-    return dict(zip(table[0], zip(*table[1:], strict=True), strict=True))
+def columns(table):
+    texts = [[cell.text for cell in line] for line in table.lines]
+    return dict(zip(table.titles, zip(*texts, strict=True), strict=True))
+
+
+def settings_columns(rows):
+    settings = settings_of(rows)
+    return columns(settings_table(settings))
 
 
 def test_a_setting_shows_mean_std_and_n():
     rows = [row(seed=seed, accuracy=a) for seed, a in enumerate((0.9, 0.92))]
-    found = columns(settings_table(settings_of(rows)))
-    assert found["test accuracy"] == ("91.00 ± 1.41 %",)
+    found = settings_columns(rows)
+    assert found["test accuracy"] == ("91.00 ± 1.41%",)
     assert (found["n"], found["MACs"], found["FLOPs ratio"]) == (("2",), ("200 k",), ("0.250",))
 
 
@@ -56,11 +61,11 @@ def test_a_setting_shows_its_difference_to_the_reference_seed_by_seed():
 
 def test_the_best_says_from_what_it_is_told_apart():
     page = comparison_page("t", {}, [row(rho=0.1), row(rho=0.2)], [])
-    assert "not from rho=0.1 with 1 seed: add &#x27;seed=range(5)&#x27;" in page
+    assert "not from rho=0.1 with 1 seed: add &#39;seed=range(5)&#39;" in page
 
 
 def test_what_training_took_stands_beside_a_setting():
-    found = columns(settings_table(settings_of([row(training_macs=3e12, training_seconds=12.0)])))
+    found = settings_columns([row(training_macs=3e12, training_seconds=12.0)])
     assert (found["training MACs"], found["training, s"]) == (("3 T",), ("12",))
 
 
@@ -71,19 +76,36 @@ def test_what_no_run_has_takes_no_column():
 
 def test_what_one_run_lacks_is_a_dash_that_sorts_last():
     rows = [row(), row(rho=1.0, primal_residual=None)]
-    html = runs_table(settings_of(rows), {})
-    assert columns(html)["primal residual"] == ("10", "–")
-    assert '<td data-value="">–</td>' in html
+    table = runs_table(settings_of(rows), {})
+    (cells,) = [[line[i] for line in table.lines] for i in [table.titles.index("primal residual")]]
+    assert sorted((cell.text, cell.value) for cell in cells) == [("10", 10.0), ("–", "")]
 
 
-def test_cells_carry_the_number_they_sort_by():
-    html = runs_table(settings_of([row(accuracy=0.98765)]), {})
+def test_a_run_links_to_its_page_and_cells_carry_the_number_they_sort_by():
+    links = {row()["run_id"]: "http://host/?a=1&b=2"}
+    html = comparison_page("one", {}, [row(accuracy=0.98765)], [], links=links)
+    assert Reader(html).addresses == ["http://host/?a=1&b=2"]
     assert '<td data-value="0.98765">98.77%</td>' in html
 
 
-def test_a_run_links_to_its_page():
-    html = runs_table(settings_of([row()]), {row()["run_id"]: "http://host/?a=1&b=2"})
-    assert Reader(html).addresses == ["http://host/?a=1&b=2"]
+def test_the_first_lines_are_the_best_of_every_sparsity():
+    rows = [
+        row(rho, s, val_accuracy=0.9 - s - rho / 10, run_id=f"{rho} {s}")
+        for s in (0.3, 0.7)
+        for rho in (k / 500 for k in range(1, 201))
+    ]
+    table = runs_table(settings_of(rows), {})
+    assert len(table.lines) == 400
+    expected = {f"{k / 500} {s}" for s in (0.3, 0.7) for k in range(1, 51)}
+    assert set(table.ids[:100]) == expected
+
+
+def test_a_long_table_shows_a_hundred_lines_until_asked():
+    rows = [row(rho=k / 1000, run_id=str(k)) for k in range(1, 103)]
+    page = comparison_page("many", {}, rows, [])
+    assert "show all 102" in page
+    assert "nth-child(n+101)" in page
+    assert "show all" not in comparison_page("few", {}, rows[:100], [])
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +118,9 @@ def page(tmp_path_factory):
 
 def test_the_page_holds_its_pictures_and_asks_for_nothing_else(page):
     addresses = Reader(page).addresses
-    assert len(addresses) == 4
-    assert all(address.startswith("data:image/png;base64,") for address in addresses)
+    pictures = [a for a in addresses if not a.startswith("#run-")]
+    assert len(pictures) == 4
+    assert all(address.startswith("data:image/png;base64,") for address in pictures)
     assert "default-src 'none'" in page
     assert not re.search(r"https?:|@import|url\(", page)
 
@@ -106,6 +129,17 @@ def test_the_page_has_best_settings_runs_and_failures(page):
     best, settings, runs, failed = Reader(page).tables
     assert [len(table) - 1 for table in (best, settings, runs, failed)] == [3, 6, 12, 1]
     assert failed[1] == ["rho=9", "FAILED", "NaN <script>"]
+
+
+def test_a_point_says_which_run_it_is_and_leads_to_its_line(page):
+    spots = re.findall(
+        r'<a class="spot[^>]*href="#(.*?)" style="(.*?)"><span>(.*?)</span>', page, re.S
+    )
+    assert len(spots) == 6 + 3 * 6  # accuracy against cost, three maps
+    for target, style, about in spots:
+        assert f'id="{target}"' in page
+        assert all(0 <= float(place) <= 100 for place in re.findall(r"([\d.]+)%", style))
+        assert about.startswith("sparsity 0.")
 
 
 def test_texts_are_escaped(page):

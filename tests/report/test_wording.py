@@ -1,0 +1,36 @@
+import math
+
+import pytest
+
+from admm_exp.report.wording import count, markdown_table, mean_std, points, size
+from admm_exp.statistics import Paired, spread_of
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(77754, "77.8 k"), (2.5e6, "2.5 M"), (3e9, "3 G"), (999, "999"), (0, "0")]
+)
+def test_a_count_has_three_digits_and_a_unit(value, text):
+    assert count(value) == text
+
+
+def test_bytes_are_named_with_and_without_a_prefix():
+    assert (size(77754), size(12)) == ("77.8 kB", "12 B")
+
+
+def test_one_run_has_no_standard_deviation():
+    assert mean_std(spread_of([0.9])) == "90.00%"
+    assert mean_std(spread_of([0.9, 0.92])) == "91.00 ± 1.41%"
+    assert mean_std(None) == "–"
+
+
+def test_a_difference_says_its_sign_error_and_n():
+    assert points(Paired(-0.004, 0.001, 3)) == "-0.40 ± 0.10 (n 3)"
+    assert points(Paired(0.004, math.nan, 1)) == "+0.40 (n 1)"
+
+
+def test_a_markdown_table_has_a_header():
+    assert markdown_table([("a", "b"), ("1", "2")]).splitlines() == [
+        "| a | b |",
+        "|---|---|",
+        "| 1 | 2 |",
+    ]
