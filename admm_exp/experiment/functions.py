@@ -7,9 +7,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from admm_exp.config.settings import DistillationSettings, ExperimentConfig, TrainerSettings
+from admm_exp.admm.rho import Momentum
+from admm_exp.admm.rho_policy import RhoPolicy
+from admm_exp.config.settings import (
+    DistillationSettings,
+    ExperimentConfig,
+    OptimizerName,
+    OptimizerSettings,
+    TrainerSettings,
+    TrainingSettings,
+)
 from admm_exp.data.dataset import Dataset
 from admm_exp.experiment.components import Components
+from admm_exp.methods.method import LastTraining, Method, Training
+from admm_exp.phases.admm_plan import AdmmPlan, plan_admm
 from admm_exp.phases.checkpoints import Checkpoints
 from admm_exp.phases.parts import Parts
 from admm_exp.training.batch_norm import recalibrate_
@@ -100,3 +111,32 @@ def _own_train_fn(components: Components) -> TrainFn | None:
         return own(model, optimizer, epoch)
 
     return train_fn
+
+
+def admm_plan(config: ExperimentConfig, rho_policy: RhoPolicy) -> AdmmPlan:
+    """Plan the epochs between the dense network and the cut."""
+    return plan_admm(config.schedule.admm(), rho_policy, is_auto=config.rho == "auto")
+
+
+def momentum_in(settings: OptimizerSettings) -> Momentum | None:
+    """Read the momentum of the optimizer; None for Adam-like ones."""
+    if settings.name != OptimizerName.sgd:
+        return None
+    return Momentum(settings.momentum, settings.nesterov)
+
+
+def starting_rho(config: ExperimentConfig, plan: AdmmPlan, steps_per_epoch: int) -> float:
+    """Read rho, or choose it from the learning rates of the ADMM phase."""
+    if config.rho == "auto":
+        return plan.auto_rho(steps_per_epoch, momentum_in(config.schedule.optimizer))
+    return float(config.rho)
+
+
+def last_training(config: ExperimentConfig, method: Method, plan: AdmmPlan) -> LastTraining:
+    """Ask a method how the small network is trained."""
+    dense, finetune = config.schedule.dense, config.schedule.finetune
+    return method.last_training(_training(dense), plan, _training(finetune))
+
+
+def _training(settings: TrainingSettings) -> Training:
+    return Training(settings.epochs, settings.lr, settings.decay, settings.warmup)

@@ -5,10 +5,13 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from admm_exp.admm.partition import Partition
+from admm_exp.admm.partitions.channel import Channel
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import ConfigError, ModelError
 from admm_exp.experiment.allocation import constrain, latency_budget, settle_layers
 from admm_exp.experiment.components import Components
+from admm_exp.methods.method import Method
 from admm_exp.pruning.budget.budget import Counts
 from admm_exp.pruning.budget.latency_budget import LatencyChoice
 from admm_exp.pruning.budget.planner import Plan
@@ -29,6 +32,28 @@ def untrained(config: ExperimentConfig, build_model: Callable[[], nn.Module]) ->
     if config.pretrained is not None:
         load_pretrained(model, config.pretrained)
     return model
+
+
+def check_method(
+    config: ExperimentConfig, method: Method, granularity: Channel | Partition
+) -> None:
+    """Check that a method means something for what it is asked to do.
+
+    Raises:
+        ConfigError: If it shrinks channels and is given finer units, or starts from random weights
+            and is given those of a run.
+    """
+    name = config.method["name"]
+    if method.needs_channels and not isinstance(granularity, Channel):
+        raise ConfigError(
+            f"method={name} shrinks whole channels: granularity must be channel, "
+            f"got {config.granularity['name']}"
+        )
+    if method.starts_fresh and config.from_run is not None:
+        raise ConfigError(
+            f"method={name} trains from random weights and cannot go on from a run, got "
+            f"from_run={config.from_run}: leave one of the two out"
+        )
 
 
 def check_network(config: ExperimentConfig, components: Components, model: nn.Module) -> None:

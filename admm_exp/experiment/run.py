@@ -8,7 +8,7 @@ from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import CheckpointError
 from admm_exp.experiment.artifacts import Artifacts, Folders
 from admm_exp.experiment.components import Components
-from admm_exp.experiment.functions import parts_of
+from admm_exp.experiment.functions import admm_plan, parts_of, starting_rho
 from admm_exp.experiment.identity import CODE_OF, origin_of
 from admm_exp.experiment.measure import measure_latencies, time_engines
 from admm_exp.experiment.outputs import (
@@ -21,7 +21,6 @@ from admm_exp.experiment.outputs import (
 )
 from admm_exp.experiment.stages import finetune, make_dense, make_small, make_sparse
 from admm_exp.experiment.training_cost import training_cost
-from admm_exp.methods.admm import starting_rho
 from admm_exp.phases.checkpoints import Checkpoints
 from admm_exp.phases.observers import Observer, Observers
 from admm_exp.phases.snapshot import Snapshot, read_newest
@@ -64,19 +63,21 @@ def run_experiment(
     origin = origin_of(config, components)
     checkpoints = Checkpoints(folders.run_dir / CHECKPOINTS, origin, observers, earlier)
     parts = parts_of(config, components, checkpoints)
-    rho = starting_rho(config, components.rho_policy, len(components.dataset.train))
+    plan = admm_plan(config, components.rho_policy)
+    rho = starting_rho(config, plan, len(components.dataset.train))
     log_settings(config, components.dataset, tracker, rho)
 
     dense = make_dense(config, components, parts, folders)
     if dense.key is not None:
         entry = folders.cache_dir / dense.key
         share_baseline(config, tracker, entry, dense.measured, history)
-    sparse = make_sparse(config, components, parts, folders, dense)
-    small = make_small(config, components, parts, sparse.constrained)
+    sparse = make_sparse(config, components, parts, folders, dense=dense, plan=plan, rho=rho)
+    small = make_small(config, components, parts, sparse.constrained, plan)
     finetuned = finetune(
         config,
         components,
         parts,
+        plan=plan,
         teacher=dense.network,
         constrained=sparse.constrained,
         small=small,

@@ -25,10 +25,10 @@ from admm_exp.experiment.allocation import (
 )
 from admm_exp.experiment.artifacts import Dense, Folders, Small, Sparse
 from admm_exp.experiment.components import Components
-from admm_exp.experiment.functions import taught
+from admm_exp.experiment.functions import last_training, taught
 from admm_exp.experiment.identity import dense_key
 from admm_exp.experiment.measure import accuracies, measured
-from admm_exp.methods.method import Task
+from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.phases.dense import dense_network
 from admm_exp.phases.gradients import learn_gradients
 from admm_exp.phases.parts import Parts
@@ -72,7 +72,10 @@ def make_sparse(
     components: Components,
     parts: Parts,
     folders: Folders,
+    *,
     dense: Dense,
+    plan: AdmmPlan,
+    rho: float,
 ) -> Sparse:
     """Make a copy of the dense network sparse, by the method."""
     seed_everything(config.seed)
@@ -85,10 +88,9 @@ def make_sparse(
     teaching = taught(
         parts, dense.network, config.schedule.admm_distillation, components.dataset, config.trainer
     )
-    steps, offset = len(components.dataset.train), config.schedule.dense.epochs
-    task = Task(config, components.rho_policy, teaching, steps, offset)
+    offset = config.schedule.dense.epochs
     learn_gradients(constrained, parts, offset)
-    stopped = components.method.sparsify(constrained, task)
+    stopped = components.method.sparsify(constrained, plan, teaching, rho=rho, offset=offset)
     before_cut = accuracies(constrained.model, components)
     if stopped is not None:
         before_cut["stopped"] = asdict(stopped)
@@ -96,7 +98,11 @@ def make_sparse(
 
 
 def make_small(
-    config: ExperimentConfig, components: Components, parts: Parts, constrained: ConstrainedModel
+    config: ExperimentConfig,
+    components: Components,
+    parts: Parts,
+    constrained: ConstrainedModel,
+    plan: AdmmPlan,
 ) -> Small:
     """Remove the channels and measure what is left before any finetuning."""
     dataset, method, device = components.dataset, components.method, components.device
@@ -107,7 +113,7 @@ def make_small(
         fresh = laid_out(_fresh(config, components, constrained), device)
         return Small(fresh, cut, True, columns)
     if n_batches := config.schedule.recalibration_batches:
-        dataset.set_epoch(method.last_training(config.schedule).offset)
+        dataset.set_epoch(last_training(config, method, plan).offset)
         recalibrate_(network, islice(dataset.train, n_batches))
         columns["recalibrated"] = columns["pruned"] | accuracies(network, components)
     return Small(network, cut, False, columns)
@@ -118,24 +124,25 @@ def finetune(
     components: Components,
     parts: Parts,
     *,
+    plan: AdmmPlan,
     teacher: nn.Module,
     constrained: ConstrainedModel,
     small: Small,
 ) -> dict[str, Any]:
     """Train the small network in place; return its accuracies and cost."""
     seed_everything(config.seed)
-    last = components.method.last_training(config.schedule)
+    last = last_training(config, components.method, plan)
     teaching = taught(
-        parts, teacher, last.settings.distillation, components.dataset, config.trainer
+        parts, teacher, config.schedule.finetune.distillation, components.dataset, config.trainer
     )
     train_plain(
         small.network,
         last.phase,
         teaching,
-        epochs=last.settings.epochs,
-        lr=last.settings.lr,
-        decay=last.settings.decay,
-        warmup=last.settings.warmup,
+        epochs=last.training.epochs,
+        lr=last.training.lr,
+        decay=last.training.decay,
+        warmup=last.training.warmup,
         lr_per=config.schedule.lr_per,
         offset=last.offset,
         around_epoch=lambda optimizer, _: constrained.finished_training(optimizer, small.network),

@@ -12,7 +12,9 @@ from admm_exp.admm.groups import Units
 from admm_exp.admm.metrics import Metric
 from admm_exp.admm.ramp import loosened, ramped_share
 from admm_exp.admm.state import initial_state
-from admm_exp.methods.method import Finetuned, Task, pruning_lrs
+from admm_exp.methods.method import Finetuned
+from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.phases.parts import Parts
 from admm_exp.phases.train import train_at
 from admm_exp.pruning.constrained import ConstrainedModel
 
@@ -51,9 +53,17 @@ class Gradual(Finetuned):
             raise ValueError(f"ramp must be in [0, 1], got {ramp}")
         self.ramp = ramp
 
-    def sparsify(self, constrained: ConstrainedModel, task: Task) -> None:
+    def sparsify(
+        self,
+        constrained: ConstrainedModel,
+        plan: AdmmPlan,
+        parts: Parts,
+        *,
+        rho: float,
+        offset: int,
+    ) -> None:
         """Train for A epochs; the last ones have all units to be removed at zero."""
-        lrs = pruning_lrs(task.config.schedule)
+        lrs = plan.lrs
         whole = constrained.constraint
         ranked = replace(whole, metric=ZeroLast(whole.metric))
 
@@ -69,9 +79,9 @@ class Gradual(Finetuned):
         train_at(
             constrained.model,
             "gradual",
-            task.parts,
+            parts,
             lrs,
-            task.offset,
+            offset,
             around_epoch=pruned,
             constrained=constrained,
         )

@@ -5,11 +5,10 @@ from contextlib import contextmanager
 
 from torch.optim import Optimizer
 
-from admm_exp.admm.rho_policy import RhoPolicy
 from admm_exp.admm.state import initial_state
-from admm_exp.config.settings import ExperimentConfig
-from admm_exp.errors import ConfigError
-from admm_exp.methods.method import Finetuned, Task, pruning_lrs
+from admm_exp.methods.method import Finetuned
+from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.phases.parts import Parts
 from admm_exp.phases.train import train_at
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.shrinkage import shrinking, threshold_norms
@@ -32,23 +31,26 @@ class GroupLasso(Finetuned):
         ValueError: If strength is not positive.
     """
 
+    needs_channels = True
+
     def __init__(self, strength: float) -> None:
         if not strength > 0.0:
             raise ValueError(f"strength must be greater than 0, got {strength}")
         self.strength = strength
 
-    def check(self, config: ExperimentConfig, rho_policy: RhoPolicy, steps_per_epoch: int) -> None:
-        """Refuse units that are no channels."""
-        if config.granularity["name"] != "channel":
-            raise ConfigError(
-                f"method=group_lasso shrinks whole channels: granularity must be channel, "
-                f"got {config.granularity['name']}"
-            )
-
-    def sparsify(self, constrained: ConstrainedModel, task: Task) -> None:
+    def sparsify(
+        self,
+        constrained: ConstrainedModel,
+        plan: AdmmPlan,
+        parts: Parts,
+        *,
+        rho: float,
+        offset: int,
+    ) -> None:
         """Train for A epochs, then rank the channels."""
-        lrs = pruning_lrs(task.config.schedule)
-        path = lrs.total(task.steps_per_epoch)
+        if parts.steps_per_epoch is None:
+            raise ValueError("group lasso needs to know steps_per_epoch")
+        path = plan.lrs.total(parts.steps_per_epoch)
         norms = threshold_norms(constrained.weights(), constrained.channel_groups)
         strengths = [self.strength * norm / path for norm in norms]
 
@@ -57,9 +59,7 @@ class GroupLasso(Finetuned):
             with shrinking(optimizer, constrained, strengths):
                 yield
 
-        train_at(
-            constrained.model, "group_lasso", task.parts, lrs, task.offset, around_epoch=shrunk
-        )
+        train_at(constrained.model, "group_lasso", parts, plan.lrs, offset, around_epoch=shrunk)
         constrained.state = initial_state(
             constrained.weights(), constrained.constraint, constrained.rho
         )

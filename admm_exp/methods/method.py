@@ -3,31 +3,28 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from admm_exp.admm.rho_policy import RhoPolicy
-from admm_exp.config.settings import ExperimentConfig, FinetuneSettings, Schedule
+from admm_exp.admm.rho import Momentum
+from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.phases.parts import Parts
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import Stopped
-from admm_exp.training.learning_rate import LearningRates, admm_lrs
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a method is given to make a network sparse.
+class Training:
+    """Epochs of plain training and their learning rates.
 
     Args:
-        config: The settings.
-        rho_policy: Chooses rho of every ADMM iteration.
-        parts: Functions that train, validate and optimize, and the observer.
-        steps_per_epoch: Optimizer steps an epoch takes.
-        offset: Epochs of the run before.
+        epochs: How many.
+        lr: Highest learning rate.
+        decay: "constant", "cosine" or "step".
+        warmup: Fraction of the epochs over which the learning rate rises, in [0, 1).
     """
 
-    config: ExperimentConfig
-    rho_policy: RhoPolicy
-    parts: Parts
-    steps_per_epoch: int
-    offset: int
+    epochs: int
+    lr: float
+    decay: str
+    warmup: float
 
 
 @dataclass(frozen=True)
@@ -36,12 +33,12 @@ class LastTraining:
 
     Args:
         phase: Name of the phase.
-        settings: Epochs and learning rates.
+        training: Epochs and learning rates.
         offset: Epochs of the run before, which decide the order of the data.
     """
 
     phase: str
-    settings: FinetuneSettings
+    training: Training
     offset: int
 
 
@@ -49,53 +46,69 @@ class Method(Protocol):
     """A way from the dense network to a trained small one.
 
     With D dense epochs, A = admm_iterations * admm_epoch and F finetune epochs, every method
-    spends D + A + F epochs on the weights it ends with, unless `schedule.stopping` ends ADMM early.
+    spends D + A + F epochs on the weights it ends with, unless `stopping` ends ADMM early.
 
-    `starts_fresh` says whether the last training starts from random weights, not from the cut.
+    Attributes:
+        starts_fresh: Whether the last training starts from random weights, not from the cut.
+        needs_channels: Whether it means nothing for units finer than channels.
     """
 
     starts_fresh: bool
+    needs_channels: bool
 
-    def check(self, config: ExperimentConfig, rho_policy: RhoPolicy, steps_per_epoch: int) -> None:
+    def check(self, plan: AdmmPlan, rho: float, momentum: Momentum | None) -> None:
         """Refuse settings that cannot end well, before anything is trained.
+
+        Args:
+            plan: The A epochs before the cut.
+            rho: Penalty parameter of the first iteration.
+            momentum: Of the optimizer; None for Adam-like ones.
 
         Raises:
             ConfigError: With the setting and its bound.
         """
 
-    def sparsify(self, constrained: ConstrainedModel, task: Task) -> Stopped | None:
+    def sparsify(
+        self,
+        constrained: ConstrainedModel,
+        plan: AdmmPlan,
+        parts: Parts,
+        *,
+        rho: float,
+        offset: int,
+    ) -> Stopped | None:
         """Train the network in place towards its constraint, and set the support of its state.
+
+        Args:
+            constrained: The network with its groups.
+            plan: The A epochs before the cut.
+            parts: Functions that train, validate and optimize, and the observer.
+            rho: Penalty parameter of the first iteration.
+            offset: Epochs of the run before.
 
         Returns:
             What ended the training, if that is more than its budget.
         """
 
-    def last_training(self, schedule: Schedule) -> LastTraining:
-        """Say how the small network is trained."""
+    def last_training(self, dense: Training, plan: AdmmPlan, finetune: Training) -> LastTraining:
+        """Say how the small network is trained.
+
+        Args:
+            dense: Of the dense network, D epochs.
+            plan: The A epochs before the cut.
+            finetune: As the settings have it, F epochs.
+        """
 
 
 class Finetuned:
     """What methods share that train before the cut and finetune what it leaves."""
 
     starts_fresh = False
+    needs_channels = False
 
-    def check(self, config: ExperimentConfig, rho_policy: RhoPolicy, steps_per_epoch: int) -> None:
+    def check(self, plan: AdmmPlan, rho: float, momentum: Momentum | None) -> None:
         """Refuse nothing."""
 
-    def last_training(self, schedule: Schedule) -> LastTraining:
+    def last_training(self, dense: Training, plan: AdmmPlan, finetune: Training) -> LastTraining:
         """Finetune for F epochs."""
-        return LastTraining(
-            "finetune", schedule.finetune, schedule.dense.epochs + schedule.admm_epochs
-        )
-
-
-def pruning_lrs(schedule: Schedule) -> LearningRates:
-    """Describe the learning rates of the A epochs before the cut."""
-    return admm_lrs(
-        schedule.admm_decay,
-        schedule.admm_lr,
-        schedule.admm_iterations,
-        schedule.admm_epoch,
-        warmup=schedule.admm_warmup,
-        per=schedule.lr_per,
-    )
+        return LastTraining("finetune", finetune, dense.epochs + plan.settings.epochs)

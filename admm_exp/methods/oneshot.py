@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from admm_exp.config.settings import Schedule
-from admm_exp.methods.method import Finetuned, LastTraining, Task
+from admm_exp.methods.method import Finetuned, LastTraining, Training
+from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.phases.parts import Parts
 from admm_exp.pruning.constrained import ConstrainedModel
 
 
@@ -22,11 +23,19 @@ class OneShot(Finetuned):
             raise ValueError(f"lr must be null or greater than 0, got {lr}")
         self.lr = lr
 
-    def sparsify(self, constrained: ConstrainedModel, task: Task) -> None:
+    def sparsify(
+        self,
+        constrained: ConstrainedModel,
+        plan: AdmmPlan,
+        parts: Parts,
+        *,
+        rho: float,
+        offset: int,
+    ) -> None:
         """Leave the network as it is: its state starts with the support of its weights."""
 
-    def last_training(self, schedule: Schedule) -> LastTraining:
+    def last_training(self, dense: Training, plan: AdmmPlan, finetune: Training) -> LastTraining:
         """Finetune for A + F epochs."""
-        epochs = schedule.admm_epochs + schedule.finetune.epochs
-        settings = replace(schedule.finetune, epochs=epochs, lr=self.lr or schedule.finetune.lr)
-        return LastTraining("finetune", settings, schedule.dense.epochs)
+        epochs = plan.settings.epochs + finetune.epochs
+        longer = replace(finetune, epochs=epochs, lr=self.lr or finetune.lr)
+        return LastTraining("finetune", longer, dense.epochs)

@@ -2,10 +2,9 @@
 
 from dataclasses import replace
 
-from admm_exp.admm.rho_policy import RhoPolicy
-from admm_exp.config.settings import ExperimentConfig, Schedule
-from admm_exp.errors import ConfigError
-from admm_exp.methods.method import Finetuned, LastTraining, Task
+from admm_exp.methods.method import Finetuned, LastTraining, Training
+from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.phases.parts import Parts
 from admm_exp.pruning.constrained import ConstrainedModel
 
 
@@ -18,25 +17,18 @@ class Scratch(Finetuned):
 
     starts_fresh = True
 
-    def check(self, config: ExperimentConfig, rho_policy: RhoPolicy, steps_per_epoch: int) -> None:
-        """Refuse to start from a run, whose small network has no random weights to start from."""
-        if config.from_run is not None:
-            raise ConfigError(
-                f"method=scratch trains from random weights and cannot go on from a run, got "
-                f"from_run={config.from_run}: leave one of the two out"
-            )
-
-    def sparsify(self, constrained: ConstrainedModel, task: Task) -> None:
+    def sparsify(
+        self,
+        constrained: ConstrainedModel,
+        plan: AdmmPlan,
+        parts: Parts,
+        *,
+        rho: float,
+        offset: int,
+    ) -> None:
         """Leave the network as it is: only its architecture is wanted."""
 
-    def last_training(self, schedule: Schedule) -> LastTraining:
+    def last_training(self, dense: Training, plan: AdmmPlan, finetune: Training) -> LastTraining:
         """Train for D + A + F epochs with the dense network's learning rates."""
-        epochs = schedule.dense.epochs + schedule.admm_epochs + schedule.finetune.epochs
-        settings = replace(
-            schedule.finetune,
-            epochs=epochs,
-            lr=schedule.dense.lr,
-            decay=schedule.dense.decay,
-            warmup=schedule.dense.warmup,
-        )
-        return LastTraining("scratch", settings, 0)
+        epochs = dense.epochs + plan.settings.epochs + finetune.epochs
+        return LastTraining("scratch", replace(dense, epochs=epochs), 0)

@@ -40,7 +40,7 @@ def train_admm(
     parts.observer.phase_started("admm", plan.lrs.epochs)
     optimizer = parts.optimizer_fn(constrained.model.parameters(), plan.lrs.base)
     momentum = momentum_of(optimizer)
-    if plan.sparsity_ramp > 0.0:
+    if plan.settings.sparsity_ramp > 0.0:
         constrained.loosen(plan.share_of(0))
     log = parts.begin("admm", constrained.model, optimizer, constrained)
     past = [_residuals(record) for record in log.iterations]
@@ -49,14 +49,14 @@ def train_admm(
     rounds = range(len(past))
     capped = _first(plan.cap_notice(first_rho, past[:i], momentum) for i in rounds)
     complaint = _first(plan.complaint(past[: i + 1], n_steps or 1, momentum) for i in rounds)
-    while reason is None and len(past) < plan.admm_iterations:
+    while reason is None and len(past) < plan.settings.admm_iterations:
         iteration = len(past)
         constrained.rho = plan.next_rho(first_rho, past, momentum, n_steps)
         capped = capped or plan.cap_notice(first_rho, past, momentum)
         epochs = plan.epochs_of(iteration)
         left = range(max(n_trained, epochs.start), epochs.stop)
         if left:  # none are left if the run stopped just before the update
-            with constrained.penalty(optimizer, plan.w_step) as steps:
+            with constrained.penalty(optimizer, plan.settings.w_step) as steps:
                 n_steps = run_epochs(
                     constrained.model,
                     optimizer,
@@ -84,7 +84,7 @@ def train_admm(
             if message and message not in seen.warnings:  # once each
                 parts.observer.warned(message)
         reason = plan.stop_reason(past)
-    n_epochs = len(past) * plan.admm_epoch
+    n_epochs = len(past) * plan.settings.admm_epoch
     parts.observer.phase_finished(PhaseResult("admm", perf_counter() - start, n_epochs))
     return Stopped(
         reason or Stopping.budget,
@@ -96,10 +96,10 @@ def train_admm(
 
 def _update(constrained: ConstrainedModel, plan: AdmmPlan, past: Sequence[Residuals]) -> Residuals:
     return constrained.update(
-        plan.relaxation,
+        plan.settings.relaxation,
         share=plan.share_of(len(past) + 1),
         is_frozen=plan.is_frozen(past),
-        w_step=plan.w_step,
+        w_step=plan.settings.w_step,
     )
 
 

@@ -8,10 +8,10 @@ from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.rho import RHO_S_ONE_PERCENT, Momentum, largest_stable_rho
 from admm_exp.admm.rho_course import Pull, RhoCourse, step_sizes
 from admm_exp.admm.rho_policy import RhoPolicy
-from admm_exp.admm.settings import Stopping, WStep
+from admm_exp.admm.settings import AdmmSettings, WStep
 from admm_exp.admm.stopping import flipping_complaint, is_support_stable, stop_reason
 from admm_exp.errors import ConfigError
-from admm_exp.training.learning_rate import LearningRates
+from admm_exp.training.learning_rate import LearningRates, admm_lrs
 
 CAPPED_SHARE = 0.5
 """Of the largest stable rho, how much a policy may take: the task's own curvature adds to rho."""
@@ -21,56 +21,24 @@ RESCALED = frozenset({WStep.gradient, WStep.folded})
 
 @dataclass(frozen=True)
 class AdmmPlan:
-    """The settings of an ADMM phase.
+    """The course of an ADMM phase: rho, learning rates and share of every iteration, and its end.
 
     Args:
-        lrs: Learning rates; their epochs are a multiple of admm_iterations.
-        admm_iterations: Number of W/Z/U rounds, at least 1.
+        settings: Length and rules of the phase.
         rho_policy: Chooses rho of every iteration from its start value.
-        relaxation: Over-relaxation in (0, 2); 1 is none.
-        sparsity_ramp: Fraction of the iterations over which the sparsity rises, in [0, 1].
-        stopping: "budget", "residuals" or "support": what ends the phase.
-        stable_iterations: Iterations without a change that make a support stable, at least 1.
-        freeze_support: Whether a stable support is kept from then on.
-        w_step: "gradient", "folded", "proximal" or "reduced": how W is pulled towards Z - U.
-        is_auto: Whether the pulls of all steps shall sum to 9.2, as rho=auto asks for.
-
-    Raises:
-        ConfigError: If a setting is out of range.
+        lrs: Learning rates of all its epochs.
+        is_auto: Whether rho was chosen so that the pulls of all steps come to what rho=auto means.
     """
 
-    lrs: LearningRates
-    admm_iterations: int
+    settings: AdmmSettings
     rho_policy: RhoPolicy
-    relaxation: float = 1.0
-    sparsity_ramp: float = 0.0
-    stopping: str = Stopping.budget
-    stable_iterations: int = 3
-    freeze_support: bool = False
-    w_step: str = WStep.gradient
+    lrs: LearningRates
     is_auto: bool = False
-
-    def __post_init__(self) -> None:
-        rules = [
-            ("admm_iterations", self.admm_iterations >= 1, "at least 1"),
-            ("relaxation", 0.0 < self.relaxation < 2.0, "in (0, 2)"),
-            ("sparsity_ramp", 0.0 <= self.sparsity_ramp <= 1.0, "in [0, 1]"),
-            ("stopping", self.stopping in set(Stopping), f"one of {', '.join(Stopping)}"),
-            ("stable_iterations", self.stable_iterations >= 1, "at least 1"),
-            ("w_step", self.w_step in set(WStep), f"one of {', '.join(WStep)}"),
-        ]
-        for name, is_allowed, allowed in rules:
-            if not is_allowed:
-                raise ConfigError(f"{name} must be {allowed}, got {getattr(self, name)!r}")
-
-    @property
-    def admm_epoch(self) -> int:
-        """Epochs between two updates of Z and U."""
-        return self.lrs.epochs // self.admm_iterations
 
     def epochs_of(self, iteration: int) -> range:
         """List the epochs of an iteration; all are counted from 0."""
-        return range(iteration * self.admm_epoch, (iteration + 1) * self.admm_epoch)
+        length = self.settings.admm_epoch
+        return range(iteration * length, (iteration + 1) * length)
 
     def highest_lr_of(self, iteration: int) -> float:
         """Find the highest learning rate of an iteration, counted from 0."""
@@ -79,7 +47,8 @@ class AdmmPlan:
 
     def share_of(self, iteration: int) -> float:
         """Compute which share of the units to be removed an iteration, counted from 0, pulls on."""
-        return ramped_share(iteration + 1, self.admm_iterations, self.sparsity_ramp)
+        settings = self.settings
+        return ramped_share(iteration + 1, settings.admm_iterations, settings.sparsity_ramp)
 
     def auto_rho(self, steps_per_epoch: int, momentum: Momentum | None) -> float:
         """Choose the start value that leaves 1 % of an unheld coordinate after the whole phase."""
@@ -93,12 +62,12 @@ class AdmmPlan:
                 be computed.
             momentum: Of the optimizer; None for Adam-like ones.
         """
-        iterations = range(self.admm_iterations)
+        iterations = range(self.settings.admm_iterations)
         lrs = [
             [lr for e in self.epochs_of(i) for lr in self.lrs.of_epoch(e, steps_per_epoch or 1)]
             for i in iterations
         ]
-        is_proximal = self.w_step == WStep.proximal or momentum is None
+        is_proximal = self.settings.w_step == WStep.proximal or momentum is None
         return RhoCourse(
             self.rho_policy,
             Pull(step_sizes(lrs, momentum.size if momentum else 0.0), is_proximal),
@@ -110,7 +79,7 @@ class AdmmPlan:
         self, past: Sequence[Residuals], steps_per_epoch: int | None, momentum: Momentum | None
     ) -> float | None:
         """Sum the pulls of all steps so far; None where the optimizer rescales them."""
-        if steps_per_epoch is None or (momentum is None and self.w_step in RESCALED):
+        if steps_per_epoch is None or (momentum is None and self.settings.w_step in RESCALED):
             return None
         return self.course(steps_per_epoch, momentum).pulled(past)
 
@@ -121,7 +90,7 @@ class AdmmPlan:
             iteration: Counted from 0.
             momentum: Of the optimizer; None for Adam-like ones, for which no bound is known.
         """
-        if self.w_step == WStep.proximal or momentum is None:
+        if self.settings.w_step == WStep.proximal or momentum is None:
             return float("inf")
         return largest_stable_rho(self.highest_lr_of(iteration), momentum)
 
@@ -144,7 +113,7 @@ class AdmmPlan:
         self, start: float, past: Sequence[Residuals], momentum: Momentum | None
     ) -> str | None:
         """Say that the next rho is not what the policy asked for, or None if it is."""
-        asked = self.rho_policy(start, past, self.admm_iterations)
+        asked = self.rho_policy(start, past, self.settings.admm_iterations)
         most = max(start, CAPPED_SHARE * self.largest_rho(len(past), momentum))
         if not past or asked <= most:
             return None
@@ -172,12 +141,13 @@ class AdmmPlan:
 
     def is_frozen(self, past: Sequence[Residuals]) -> bool:
         """Tell whether the next update keeps the support."""
-        settled = self._settled(past)
-        return self.freeze_support and is_support_stable(settled, self.stable_iterations)
+        settings, settled = self.settings, self._settled(past)
+        return settings.freeze_support and is_support_stable(settled, settings.stable_iterations)
 
     def stop_reason(self, past: Sequence[Residuals]) -> str | None:
         """Say why the phase may end before its budget, or None if it may not."""
-        return stop_reason(self._settled(past), self.stopping, self.stable_iterations)
+        settings = self.settings
+        return stop_reason(self._settled(past), settings.stopping, settings.stable_iterations)
 
     def complaint(
         self, past: Sequence[Residuals], steps_per_epoch: int, momentum: Momentum | None
@@ -189,9 +159,28 @@ class AdmmPlan:
             steps_per_epoch: Optimizer steps of an epoch, which the rho to try comes from.
             momentum: Of the optimizer; None for Adam-like ones.
         """
-        n_ramped = count_ramped(self.admm_iterations, self.sparsity_ramp)
+        n_ramped = count_ramped(self.settings.admm_iterations, self.settings.sparsity_ramp)
         auto = self.auto_rho(steps_per_epoch, momentum)
-        return flipping_complaint(past, self.w_step, auto, n_ramped)
+        return flipping_complaint(past, self.settings.w_step, auto, n_ramped)
 
     def _settled(self, past: Sequence[Residuals]) -> Sequence[Residuals]:
-        return past[count_ramped(self.admm_iterations, self.sparsity_ramp) :]
+        return past[count_ramped(self.settings.admm_iterations, self.settings.sparsity_ramp) :]
+
+
+def plan_admm(settings: AdmmSettings, rho_policy: RhoPolicy, *, is_auto: bool) -> AdmmPlan:
+    """Plan an ADMM phase with the learning rates that its settings ask for.
+
+    Args:
+        settings: Length and rules of the phase.
+        rho_policy: Chooses rho of every iteration from its start value.
+        is_auto: Whether the start value is chosen by `auto_rho`.
+    """
+    lrs = admm_lrs(
+        settings.admm_decay,
+        settings.admm_lr,
+        settings.admm_iterations,
+        settings.admm_epoch,
+        warmup=settings.admm_warmup,
+        per=settings.lr_per,
+    )
+    return AdmmPlan(settings, rho_policy, lrs, is_auto)

@@ -1,15 +1,17 @@
 """What ADMMPruner accepts."""
 
 from math import inf
+from typing import Any
 
 from torch.optim import SGD, Optimizer
 
 from admm_exp.admm.metrics import GradientMetric, Metric
 from admm_exp.admm.rho import Momentum
+from admm_exp.admm.settings import AdmmSettings
 from admm_exp.errors import ConfigError, require
 from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.pruning.w_step import RESCALING, W_STEPS
-from admm_exp.training.learning_rate import LearningRates, admm_lrs, training_lrs
+from admm_exp.training.learning_rate import training_lrs
 
 UNKNOWN_RHO = 1.0
 """Stands in for rho="auto" until the learning rates are known; T does not depend on it then."""
@@ -71,23 +73,25 @@ def chosen_w_step(w_step: str | None, optimizer: Optimizer) -> str:
     return w_step
 
 
-def checked_lrs(
-    decay: str, lr: float, iterations: int, epochs: int, *, warmup: float, lr_per: str
-) -> LearningRates:
-    """Describe the learning rates of the ADMM phase.
+def checked_lr(lr: float) -> float:
+    """Read the learning rate of the ADMM phase.
 
     Raises:
-        ConfigError: If a number is out of range or the decay is unknown.
+        ConfigError: If it is not greater than 0 and finite.
     """
-    if min(iterations, epochs) < 1:
-        raise ConfigError(
-            f"admm_iterations and admm_epoch must be at least 1, got {iterations} and {epochs}"
-        )
     require("admm_lr", lr, lr > 0, "greater than 0")
     require("admm_lr", lr, lr < inf, "finite")
-    require("admm_warmup", warmup, 0.0 <= warmup < 1.0, "in [0, 1)")
+    return lr
+
+
+def checked_settings(**settings: Any) -> AdmmSettings:
+    """Read the settings of the ADMM phase.
+
+    Raises:
+        ConfigError: If one is out of its range.
+    """
     try:
-        return admm_lrs(decay, lr, iterations, epochs, warmup=warmup, per=lr_per)
+        return AdmmSettings(**settings)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

@@ -13,10 +13,11 @@ from admm_exp.admm.partition import Partition
 from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.rho_policy import Constant, RhoPolicy
+from admm_exp.admm.settings import AdmmSettings
 from admm_exp.admm.state import State
 from admm_exp.errors import ConfigError, require
 from admm_exp.phases.admm import train_admm
-from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.phases.admm_plan import plan_admm
 from admm_exp.phases.gradients import learn_gradients
 from admm_exp.phases.observers import Observer, Observers
 from admm_exp.phases.parts import Parts
@@ -25,8 +26,9 @@ from admm_exp.phases.train import train_plain
 from admm_exp.pruner.checks import (
     auto_rho,
     check_finetuning,
-    checked_lrs,
+    checked_lr,
     checked_rho,
+    checked_settings,
     chosen_w_step,
     require_learned,
 )
@@ -166,18 +168,18 @@ class ADMMPruner:
         self,
         admm_iterations: int,
         admm_epoch: int,
-        admm_lr: float = 0.01,
+        admm_lr: float = AdmmSettings.admm_lr,
         *,
-        admm_decay: str = "constant",
-        admm_warmup: float = 0.0,
-        lr_per: str = "step",
+        admm_decay: str = AdmmSettings.admm_decay,
+        admm_warmup: float = AdmmSettings.admm_warmup,
+        lr_per: str = AdmmSettings.lr_per,
         rho_policy: RhoPolicy | None = None,
         w_step: str | None = None,
-        relaxation: float = 1.0,
-        sparsity_ramp: float = 0.0,
-        stopping: str = "budget",
-        stable_iterations: int = 3,
-        freeze_support: bool = False,
+        relaxation: float = AdmmSettings.relaxation,
+        sparsity_ramp: float = AdmmSettings.sparsity_ramp,
+        stopping: str = AdmmSettings.stopping,
+        stable_iterations: int = AdmmSettings.stable_iterations,
+        freeze_support: bool = AdmmSettings.freeze_support,
         finetune_epochs: int = 0,
         finetune_lr: float = 0.01,
         finetune_decay: str = "cosine",
@@ -194,24 +196,21 @@ class ADMMPruner:
             admm_lr: Learning rate of ADMM training.
             admm_decay: "constant", "cosine" or "thirds" (x0.1 in every third of an iteration).
             admm_warmup: Fraction of ADMM training over which the learning rate rises, in [0, 1).
-            lr_per: "step": learning rates follow every optimizer step; "epoch": all steps of an
-                epoch share one.
-            rho_policy: Chooses rho of every iteration, an object of `admm_exp.admm.rho_policy`;
-                Constant if None.
+            lr_per: Learning rates follow every "step", or all steps of an "epoch" share one.
+            rho_policy: Chooses rho of every iteration, of `admm.rho_policy`; Constant if None.
             w_step: How W is pulled towards Z - U, see `penalty`.
             relaxation: Over-relaxation in (0, 2); 1 is none.
-            sparsity_ramp: Fraction of the iterations over which the sparsity rises, in [0, 1].
-            stopping: What ends ADMM training: "budget" (all iterations), "residuals" or "support".
+            sparsity_ramp: Fraction of the iterations over which the sparsity rises.
+            stopping: What ends ADMM training: "budget", "residuals" or "support".
             stable_iterations: Iterations without a change that make a support stable.
             freeze_support: Whether a stable support is kept from then on.
             finetune_epochs: Epochs after the cut.
             finetune_lr: Learning rate of finetuning.
             finetune_decay: "constant", "cosine" or "step".
             finetune_warmup: Fraction of finetuning over which the learning rate rises, in [0, 1).
-            recalibrate_on: (inputs, labels) that running statistics of norm layers are estimated
-                on anew right after the cut; None leaves them as they are.
-            steps_per_epoch: Optimizer steps an epoch takes; rho="auto" needs it. Without it, the
-                first epoch of a phase has one learning rate, and those after it follow its steps.
+            recalibrate_on: (inputs, labels) to estimate statistics of norm layers on after the cut.
+            steps_per_epoch: Optimizer steps an epoch takes; rho="auto" needs it, and the learning
+                rates of a first epoch.
             observer: Sees epochs, iterations and phases as they happen.
 
         Raises:
@@ -224,22 +223,23 @@ class ADMMPruner:
         if steps_per_epoch is not None:
             require("steps_per_epoch", steps_per_epoch, steps_per_epoch >= 1, "at least 1")
         check_finetuning(finetune_epochs, finetune_lr, finetune_decay, finetune_warmup)
-        lrs = checked_lrs(
-            admm_decay, admm_lr, admm_iterations, admm_epoch, warmup=admm_warmup, lr_per=lr_per
+        parameters = self._constrained.model.parameters()
+        optimizer = self._optimizer_fn(parameters, checked_lr(admm_lr))
+        settings = checked_settings(
+            admm_iterations=admm_iterations,
+            admm_epoch=admm_epoch,
+            admm_lr=admm_lr,
+            admm_decay=admm_decay,
+            admm_warmup=admm_warmup,
+            lr_per=lr_per,
+            w_step=chosen_w_step(w_step, optimizer),
+            relaxation=relaxation,
+            sparsity_ramp=sparsity_ramp,
+            stopping=stopping,
+            stable_iterations=stable_iterations,
+            freeze_support=freeze_support,
         )
-        optimizer = self._optimizer_fn(self._constrained.model.parameters(), lrs.base)
-        plan = AdmmPlan(
-            lrs,
-            admm_iterations,
-            rho_policy or Constant(),
-            relaxation,
-            sparsity_ramp,
-            stopping,
-            stable_iterations,
-            freeze_support,
-            chosen_w_step(w_step, optimizer),
-            self._is_auto,
-        )
+        plan = plan_admm(settings, rho_policy or Constant(), is_auto=self._is_auto)
         momentum = momentum_of(optimizer)
         if plan.is_auto:
             self._constrained.rho = auto_rho(plan, steps_per_epoch, momentum)
@@ -262,7 +262,7 @@ class ADMMPruner:
             decay=finetune_decay,
             warmup=finetune_warmup,
             lr_per=lr_per,
-            offset=plan.lrs.epochs,
+            offset=settings.epochs,
             around_epoch=lambda optimizer, _: self.finished_training(optimizer, cut.model),
         )
         unfinetuned = after if recalibrated is None else recalibrated

@@ -5,7 +5,6 @@ import pytest
 
 from admm_exp.errors import ConfigError
 from admm_exp.experiment.previous import PreviousRun, read_previous
-from admm_exp.methods.scratch import Scratch
 
 DATA = SimpleNamespace(name="digits", fingerprint="abc")
 REPORT = {
@@ -73,8 +72,3 @@ def test_third_round_counts_from_the_first_one_still():
     )
     assert rounds["original_channels"] == {"conv1": 16, "conv2": 32}
     assert second.original() == {"macs": 100}
-
-
-def test_scratch_cannot_go_on_from_a_run():
-    with pytest.raises(ConfigError, match="method=scratch trains from random weights"):
-        Scratch().check(SimpleNamespace(from_run="runs/1"), None, 10)

@@ -1,9 +1,11 @@
 """Every method spends the same number of epochs on the weights it ends with."""
 
 import pytest
-from support.method_toy import config_of, constrained_of, task_of
+from support.method_toy import config_of, constrained_of, run_method
 from support.toy import train_fn
 
+from admm_exp.admm.rho_policy import Constant
+from admm_exp.experiment.functions import admm_plan, last_training
 from admm_exp.methods.admm import ADMM
 from admm_exp.methods.gradual import Gradual
 from admm_exp.methods.group_lasso import GroupLasso
@@ -14,6 +16,11 @@ METHODS = [ADMM(), OneShot(lr=None), Gradual(ramp=0.75), Scratch(), GroupLasso(s
 D, A, F = 7, 6, 4
 
 
+def last_of(method, *overrides):
+    config = config_of(*overrides)
+    return last_training(config, method, admm_plan(config, Constant()))
+
+
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
 def test_all_epochs_together_are_dense_admm_and_finetune(method):
     trained = []
@@ -22,33 +29,31 @@ def test_all_epochs_together_are_dense_admm_and_finetune(method):
         trained.append(epoch)
         train_fn(model, optimizer, epoch)
 
-    method.sparsify(constrained_of(), task_of("rho=0.1", train_fn=count))
-    last = method.last_training(config_of().schedule)
+    run_method(method, constrained_of(), rho=0.1, train_fn=count)
+    last = last_of(method)
     is_fresh = method.starts_fresh
     before = 0 if is_fresh else D + len(trained)
-    assert before + last.settings.epochs == D + A + F
+    assert before + last.training.epochs == D + A + F
     assert last.offset == before
     assert trained == list(range(D, D + len(trained)))
     assert len(trained) in {0, A}
 
 
 def test_oneshot_finetunes_with_the_schedules_learning_rate_or_its_own():
-    schedule = config_of().schedule
-    assert OneShot(lr=None).last_training(schedule).settings.lr == 0.02
-    assert OneShot(lr=0.1).last_training(schedule).settings.lr == 0.1
+    assert last_of(OneShot(lr=None)).training.lr == 0.02
+    assert last_of(OneShot(lr=0.1)).training.lr == 0.1
 
 
 def test_scratch_trains_with_the_dense_networks_learning_rates():
-    schedule = config_of("schedule.dense.decay=step", "schedule.dense.warmup=0.3").schedule
-    settings = Scratch().last_training(schedule).settings
-    assert (settings.lr, settings.decay, settings.warmup) == (0.3, "step", 0.3)
+    last = last_of(Scratch(), "schedule.dense.decay=step", "schedule.dense.warmup=0.3").training
+    assert (last.lr, last.decay, last.warmup) == (0.3, "step", 0.3)
 
 
 def test_oneshot_leaves_the_network_and_ranks_what_it_finds():
     constrained = constrained_of()
     before = [w.clone() for w in constrained.weights()]
     support = constrained.constraint.select(before)
-    OneShot(lr=None).sparsify(constrained, task_of())
+    run_method(OneShot(lr=None), constrained)
     assert all((a == b).all() for a, b in zip(constrained.weights(), before, strict=True))
     assert constrained.state.support[0].equal(support[0])
 

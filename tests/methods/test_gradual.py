@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 import torch
-from support.method_toy import constrained_of, task_of
+from support.method_toy import constrained_of, run_method
 from support.toy import train_fn
 
 from admm_exp.admm.metrics import FPGM, L2Norm
@@ -27,7 +27,7 @@ def zeros_by_epoch(constrained, ramp=1.0):
         train_fn(model, optimizer, epoch)
         handle.remove()
 
-    Gradual(ramp).sparsify(constrained, task_of(train_fn=spy))
+    run_method(Gradual(ramp), constrained, train_fn=spy)
     return seen
 
 

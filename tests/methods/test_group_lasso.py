@@ -1,5 +1,5 @@
 import torch
-from support.method_toy import constrained_of, task_of
+from support.method_toy import constrained_of, run_method
 
 from admm_exp.methods.group_lasso import GroupLasso
 
@@ -26,7 +26,7 @@ def test_strength_one_takes_the_norm_of_the_strongest_unit_to_be_removed_from_al
     constrained = constrained_of()
     before = norms_of(constrained)
     third = before.sort().values[2]  # 3 of 5 units go
-    GroupLasso(1.0).sparsify(constrained, task_of(train_fn=no_task, optimizer_fn=plain_sgd))
+    run_method(GroupLasso(1.0), constrained, train_fn=no_task, optimizer_fn=plain_sgd)
     expected = (before - third).clamp(min=0)
     assert torch.allclose(norms_of(constrained), expected, atol=1e-5)
 
@@ -40,8 +40,7 @@ def test_units_are_ranked_after_the_training():
         with torch.no_grad():
             model[0].weight[~start] += 3.0
 
-    task = task_of(train_fn=lift_the_weakest, optimizer_fn=plain_sgd)
-    GroupLasso(1.0).sparsify(constrained, task)
+    run_method(GroupLasso(1.0), constrained, train_fn=lift_the_weakest, optimizer_fn=plain_sgd)
     best = norms_of(constrained).argsort(descending=True)[:2]
     assert constrained.state.support[0].nonzero()[:, 0].tolist() == sorted(best.tolist())
     assert not constrained.state.support[0].equal(start)

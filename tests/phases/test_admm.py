@@ -7,6 +7,7 @@ from support.toy import accuracy_of, batches, mlp, parts_of, sgd, train_fn, weig
 
 from admm_exp.admm.metrics import L2Norm
 from admm_exp.admm.rho_policy import Constant, Geometric, SupportDriven
+from admm_exp.admm.settings import AdmmSettings
 from admm_exp.errors import TrainingError
 from admm_exp.phases.admm import train_admm
 from admm_exp.phases.admm_plan import AdmmPlan
@@ -15,7 +16,10 @@ from admm_exp.results import History
 from admm_exp.training.learning_rate import listed
 from admm_exp.training.loop import train_epoch
 
-SETTINGS = {"admm_iterations": 3, "rho_policy": Constant()}
+
+def plan_of(lrs=(0.05,) * 6, admm_iterations=3, rho_policy=None, **settings):
+    settings = AdmmSettings(admm_iterations, len(lrs) // admm_iterations, max(lrs), **settings)
+    return AdmmPlan(settings, rho_policy or Constant(), listed(lrs))
 
 
 def constrained_of(model, rho=0.5):
@@ -27,7 +31,7 @@ def constrained_of(model, rho=0.5):
 def run(model=None, lrs=(0.05,) * 6, rho=0.5, parts=None, offset=0, **settings):
     constrained = constrained_of(model or mlp(), rho)
     parts = parts or parts_of()
-    stopped = train_admm(constrained, AdmmPlan(listed(lrs), **(SETTINGS | settings)), parts, offset)
+    stopped = train_admm(constrained, plan_of(lrs, **settings), parts, offset)
     return constrained, parts.observer, stopped
 
 
@@ -238,9 +242,7 @@ def test_sparsity_ramp_removes_more_and_more_and_ends_with_all():
 
     spy = Spy()
     spy.constrained = constrained = constrained_of(mlp())
-    train_admm(
-        constrained, AdmmPlan(listed((0.05,) * 6), 3, Constant(), sparsity_ramp=1.0), parts_of(spy)
-    )
+    train_admm(constrained, plan_of((0.05,) * 6, sparsity_ramp=1.0), parts_of(spy))
     # of 3 units to be removed, iterations 1 to 3 pull on floor(3 * (19, 26, 27) / 27)
     assert counts == [5 - 2, 5 - 3, 5 - 3]
 
@@ -253,7 +255,7 @@ def test_first_w_step_of_a_ramp_pulls_on_its_own_share():
         train_fn(model, optimizer, epoch)
 
     constrained = constrained_of(mlp())
-    plan = AdmmPlan(listed((0.05,) * 3), 3, Constant(), sparsity_ramp=1.0)
+    plan = plan_of((0.05,) * 3, sparsity_ramp=1.0)
     train_admm(constrained, plan, parts_of(train_fn=spy))
     assert seen == [5 - 2, 5 - 2, 5 - 3]
 

@@ -5,6 +5,7 @@ from support.records import measured
 
 from admm_exp.admm.rho import Momentum
 from admm_exp.admm.rho_policy import Constant, Geometric, Ramp, SupportDriven
+from admm_exp.admm.settings import AdmmSettings
 from admm_exp.errors import ConfigError
 from admm_exp.phases.admm_plan import AdmmPlan
 from admm_exp.training.learning_rate import admm_lrs, listed
@@ -12,13 +13,14 @@ from admm_exp.training.learning_rate import admm_lrs, listed
 RISING = SupportDriven(100.0, 100.0, 100.0)
 
 
-def plan_of(lrs=(0.2,) * 8, iterations=4, policy=None, **settings):
-    return AdmmPlan(listed(lrs), iterations, policy or Constant(), **settings)
+def plan_of(lrs=(0.2,) * 8, iterations=4, policy=None, is_auto=False, **settings):
+    settings = AdmmSettings(iterations, len(lrs) // iterations, max(lrs), **settings)
+    return AdmmPlan(settings, policy or Constant(), listed(lrs), is_auto)
 
 
 def test_learning_rates_are_shared_out_among_the_iterations():
     plan = plan_of((0.4, 0.3, 0.2, 0.1), 2)
-    assert plan.admm_epoch == 2
+    assert plan.settings.admm_epoch == 2
     assert [tuple(plan.epochs_of(i)) for i in (0, 1)] == [(0, 1), (2, 3)]
     assert [plan.highest_lr_of(i) for i in (0, 1)] == [0.4, 0.2]
 
@@ -91,7 +93,8 @@ def test_pull_of_the_phase_is_known_where_the_optimizer_does_not_rescale_it():
 @pytest.mark.parametrize("w_step", ["gradient", "folded", "reduced", "proximal"])
 def test_auto_rho_sums_to_9_2_over_the_whole_phase(iterations, w_step):
     lrs = admm_lrs("cosine", 0.1, iterations, 1, warmup=0.1, per="step")
-    plan = AdmmPlan(lrs, iterations, Ramp(20.0), w_step=w_step, is_auto=True)
+    settings = AdmmSettings(iterations, lrs.epochs // iterations, lrs.base, w_step=w_step)
+    plan = AdmmPlan(settings, Ramp(20.0), lrs, is_auto=True)
     momentum, steps, past = Momentum(0.9, True), 40, []
     start = plan.auto_rho(steps, momentum)
     for _ in range(iterations):

@@ -8,9 +8,10 @@ from torch import nn
 
 from admm_exp.admm.metrics import L2Norm
 from admm_exp.admm.rho_policy import Geometric
+from admm_exp.admm.settings import AdmmSettings
 from admm_exp.errors import CheckpointError
 from admm_exp.phases.admm import train_admm
-from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.phases.admm_plan import plan_admm
 from admm_exp.phases.checkpoints import Checkpoints
 from admm_exp.phases.dense import dense_network
 from admm_exp.phases.parts import Parts
@@ -19,13 +20,11 @@ from admm_exp.phases.train import train_plain
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import History
 from admm_exp.training.checkpoint import packed
-from admm_exp.training.learning_rate import admm_lrs
 from admm_exp.training.loop import train_epoch
 from admm_exp.training.precision import Stepping
 
 ORIGIN = {"settings": "a"}
-LRS = admm_lrs("cosine", 0.05, 3, 2, warmup=0.2, per="step")
-PLAN = AdmmPlan(lrs=LRS, admm_iterations=3, rho_policy=Geometric(1.3))
+PLAN = plan_admm(AdmmSettings(3, 2, 0.05, admm_warmup=0.2), Geometric(1.3), is_auto=False)
 
 
 class Death(BaseException):
