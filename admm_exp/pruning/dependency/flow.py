@@ -17,6 +17,7 @@ from admm_exp.pruning.dependency.labels import (
     varying,
     zeroed,
 )
+from admm_exp.pruning.network.structures import tensors_in
 
 MAX_ELEMENTS = 1_000_000
 """Largest parameter whose single entries are followed."""
@@ -62,6 +63,7 @@ class Flow:
         makers: (layer, parameter, dimension) that makes channels -> how many.
         blocks: (codes of the channels, number of blocks that must keep the same count, layer).
         splits: (codes, layer) of channels that a reshape or a split takes apart.
+        matches: Codes of channels that a reshape counts, and others of as many that its code saw.
         met: Names of the parameters that were used.
     """
 
@@ -73,7 +75,9 @@ class Flow:
         self.blocks: list[tuple[Tensor, int, str]] = []
         self.splits: list[tuple[Tensor, str]] = []
         self.met: set[str] = set()
+        self.matches: list[tuple[Tensor, Tensor]] = []
         self.running: list[str] = [""]
+        self._widths: list[dict[int, list[Tensor]]] = [{}]
         self.is_inside_layer = False
         self._codes = WeakTensorKeyDictionary()
         self._elements: dict[str, Tensor] = {}
@@ -83,6 +87,30 @@ class Flow:
         for name, module in model.named_modules():
             for key, parameter in module.named_parameters(recurse=False):
                 self._owner.setdefault(id(parameter), (name, key))
+
+    def enter(self, name: str, inputs: Any) -> None:
+        """Note that a layer starts, with what it is given."""
+        self.running.append(name)
+        self._widths.append({})
+        self._see(inputs)
+
+    def leave(self, outputs: Any) -> None:
+        """Note that the running layer is done; its outputs are seen by the layer around it."""
+        self.running.pop()
+        self._widths.pop()
+        self._see(outputs)
+
+    def counted(self, codes: Tensor) -> None:
+        """Note a reshape to so many channels; its code may have read that off others of as many."""
+        if len(varying(codes)) == 1:
+            own = codes.flatten()
+            self.matches += [(own, other) for other in self._widths[-1].get(len(own), [])]
+
+    def _see(self, tensors: Any) -> None:
+        for tensor in tensors_in(tensors):
+            codes = self.codes(tensor)
+            if codes is not None and len(varying(codes)) == 1:
+                self._widths[-1].setdefault(codes.numel(), []).append(codes.flatten())
 
     @property
     def here(self) -> str:

@@ -92,8 +92,8 @@ def follow(
 
 @contextmanager
 def _names_of_running_layers(flow: Flow) -> Iterator[None]:
-    def leave(*_: Any) -> None:
-        flow.running.pop()
+    def leave(module: Any, inputs: Any, outputs: Any) -> None:
+        flow.leave(outputs)
 
     handles = []
     for name, module in flow.model.named_modules():
@@ -107,5 +107,5 @@ def _names_of_running_layers(flow: Flow) -> Iterator[None]:
             handle.remove()
 
 
-def _enter(flow: Flow, name: str, *_: Any) -> None:
-    flow.running.append(name)
+def _enter(flow: Flow, name: str, module: Any, inputs: Any) -> None:
+    flow.enter(name, inputs)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import lcm
 from typing import Any
 
@@ -61,6 +61,8 @@ class TracedGroup:
         n_blocks: Blocks of channels that must keep the same count each.
         sites: Everything that is cut with the channels.
         splits: Layers, with their kind, that take the channels apart by a reshape or a split.
+        matches: Groups that may have to shrink in step: a reshape counts these channels, in code
+            that may have read the number off theirs.
         reason: Why the group has to stay whole, or None.
     """
 
@@ -70,6 +72,7 @@ class TracedGroup:
     n_blocks: int
     sites: tuple[Site, ...]
     splits: tuple[str, ...] = ()
+    matches: tuple[str, ...] = ()
     reason: str | None = None
 
 
@@ -135,13 +138,13 @@ class _Groups:
         sites = self._sites()
         splits = self._splits()
         n_units_of = self.group_of[self.group_of != NOWHERE].bincount(minlength=len(self.groups))
-        names: set[str] = set()
+        names: list[str] = []
         described = []
         for position, makers in enumerate(self.groups):
             producers = tuple(dict.fromkeys(layer for layer, _, _ in makers))
             layer, tensor, _ = makers[0]
             name = f"{layer}.{tensor}" if layer in names else layer
-            names.add(name)
+            names.append(name)
             n_units = int(n_units_of[position])
             n_blocks, reason = self._blocks(position, n_units)
             reason = self._kept(makers) or _uneven(sites[position], n_units) or reason
@@ -158,7 +161,11 @@ class _Groups:
                     reason=reason,
                 )
             )
-        return described
+        matches = self._matches()
+        return [
+            replace(group, matches=tuple(names[i] for i in sorted(matches[position])))
+            for position, group in enumerate(described)
+        ]
 
     def _free(self, maker: tuple[str, str, int]) -> list[int]:
         rows, roots = self.flow.rows[maker], self.roots[maker]
@@ -197,6 +204,17 @@ class _Groups:
                     )
                 )
         return sites
+
+    def _matches(self) -> list[set[int]]:
+        matches: list[set[int]] = [set() for _ in self.groups]
+        for pair in self.flow.matches:
+            a, b = (
+                self.group_of[label_of(self.flow.labels.find(codes))].unique() for codes in pair
+            )
+            if len(a) == len(b) == 1 and a != b and NOWHERE not in (a, b):
+                matches[int(a)].add(int(b))
+                matches[int(b)].add(int(a))
+        return matches
 
     def _splits(self) -> list[list[str]]:
         splits: list[list[str]] = [[] for _ in self.groups]

@@ -23,7 +23,9 @@ def move(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
     codes = codes.expand(tensor.shape)
     if name in ("view", "_unsafe_view", "_reshape_alias", "reshape"):
         reshaped = compact(codes.reshape(outputs.shape))
-        return rectangular(flow, reshaped, _open_dim(args[1], reshaped))
+        reshaped = rectangular(flow, reshaped, _open_dim(args[1], reshaped))
+        flow.counted(reshaped)
+        return reshaped
     moved: Any = func(codes, *args[1:], **kwargs)
     if isinstance(moved, Tensor):
         return rectangular(flow, compact(moved), -3 if name == "pixel_shuffle" else None)

@@ -17,7 +17,7 @@ from admm_exp.pruning.surgery.groups import (
     Slice,
     slices_of,
 )
-from admm_exp.pruning.surgery.proof import unprovable
+from admm_exp.pruning.surgery.proof import prove
 
 
 def find_groups(model: nn.Module, example_input: Any) -> Prunable:
@@ -48,7 +48,9 @@ def find_groups(model: nn.Module, example_input: Any) -> Prunable:
         reasons |= scattered
         groups = [group for group in groups if group.name not in scattered]
         scattered = _scattered(model, groups)
-    reasons |= unprovable(model, example_input, groups, splits)
+    matches = {group.name: group.matches for group in traced}
+    groups, unproven = prove(model, example_input, groups, splits, matches)
+    reasons |= unproven
     groups = [group for group in groups if reasons[group.name] is None]
     kept = [
         KeptGroup(group.name, group.producers, group.n_units, reason)

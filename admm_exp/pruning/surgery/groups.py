@@ -1,8 +1,8 @@
 """What can be pruned: channel groups with the scalars that belong to their units."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import gcd
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import gcd, lcm
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,23 @@ class Slice:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """How groups shrink whose sizes the code of a network compares.
+
+    Args:
+        groups: Names of the groups.
+        producers: Layers of all of them.
+        n_steps: Equal steps in which each of them shrinks, all by the same number of steps.
+        widths: Channels of every group that go at a step.
+    """
+
+    groups: tuple[str, ...]
+    producers: tuple[str, ...]
+    n_steps: int
+    widths: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class PrunableGroup:
     """A channel group that can be pruned.
 
@@ -55,6 +72,7 @@ class PrunableGroup:
         n_blocks: Blocks of channels that must keep the same count each.
         parts: (parameter name, channel dimension, (n_units, m) rows) of the units.
         sites: Everything that is cut with the channels, also what only reads them.
+        steps: How it shrinks with other groups, or None.
     """
 
     name: str
@@ -63,6 +81,12 @@ class PrunableGroup:
     n_blocks: int
     parts: tuple[tuple[str, int, Tensor], ...]
     sites: tuple[Site, ...] = ()
+    steps: Steps | None = None
+
+    @property
+    def all_producers(self) -> tuple[str, ...]:
+        """Names of the layers whose channels shrink together, other groups included."""
+        return self.producers if self.steps is None else self.steps.producers
 
     @property
     def width(self) -> int:
@@ -72,7 +96,10 @@ class PrunableGroup:
 
     def multiple(self, channel_multiple: int) -> int:
         """Find the multiple of units that is a multiple of so many channels."""
-        return channel_multiple // gcd(channel_multiple, self.width)
+        if self.steps is None:
+            return channel_multiple // gcd(channel_multiple, self.width)
+        asked = [channel_multiple // gcd(channel_multiple, width) for width in self.steps.widths]
+        return self.n_units // self.steps.n_steps * lcm(*asked)
 
     def count_kept(self, sparsity: float, channel_multiple: int = 1) -> int:
         """Count the units that stay.
@@ -82,7 +109,10 @@ class PrunableGroup:
             channel_multiple: The kept channels are rounded to a multiple of this.
         """
         multiple = self.multiple(channel_multiple)
-        return count_kept(self.n_units, sparsity, self.n_blocks, multiple)
+        if self.steps is None:
+            return count_kept(self.n_units, sparsity, self.n_blocks, multiple)
+        size = self.n_units // self.steps.n_steps
+        return size * count_kept(self.steps.n_steps, sparsity, 1, multiple // size)
 
 
 @dataclass(frozen=True)
@@ -101,6 +131,35 @@ class Prunable:
 
     groups: tuple[PrunableGroup, ...]
     kept: tuple[KeptGroup, ...]
+
+
+def in_step(
+    groups: Sequence[PrunableGroup], matches: Mapping[str, Sequence[str]]
+) -> list[PrunableGroup]:
+    """Let groups shrink in step that match each other, directly or through others.
+
+    Args:
+        groups: Prunable groups.
+        matches: Names of the groups that a group may have to shrink with.
+    """
+    sets: list[list[PrunableGroup]] = []
+    for group in groups:
+        near = [s for s in sets if any(g.name in matches[group.name] for g in s)]
+        sets = [s for s in sets if s not in near] + [[g for s in near for g in s] + [group]]
+    steps = {group.name: _steps(members) for members in sets for group in members}
+    return [replace(group, steps=steps[group.name]) for group in groups]
+
+
+def _steps(groups: Sequence[PrunableGroup]) -> Steps | None:
+    n_steps = gcd(*(group.n_units // group.n_blocks for group in groups))
+    if len(groups) == 1 or n_steps == 1:
+        return None
+    return Steps(
+        groups=tuple(group.name for group in groups),
+        producers=tuple(name for group in groups for name in group.producers),
+        n_steps=n_steps,
+        widths=tuple(group.n_units // n_steps * group.width for group in groups),
+    )
 
 
 def scale_columns(model: nn.Module, group: PrunableGroup) -> tuple[int, ...]:

@@ -1,7 +1,10 @@
 """The proof of a group: cut from a copy with random numbers, nothing may change."""
 
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -12,38 +15,61 @@ from admm_exp.pruning.dependency.checks import random_place
 from admm_exp.pruning.network.copying import copied
 from admm_exp.pruning.network.inputs import call
 from admm_exp.pruning.network.structures import map_tensors
-from admm_exp.pruning.surgery.groups import PrunableGroup
+from admm_exp.pruning.surgery.groups import PrunableGroup, in_step
 from admm_exp.pruning.surgery.surgery import compare, cut, zero_
 
 TOLERANCE = 1e-4
 """Largest difference that rounding explains, relative to the spread of the outputs."""
 
 
-def unprovable(
+def prove(
     model: nn.Module,
     example_input: Any,
     groups: Sequence[PrunableGroup],
     splits: Mapping[str, Sequence[str]],
-) -> dict[str, str]:
-    """Find the groups whose cut changes what the network computes.
+    matches: Mapping[str, Sequence[str]],
+) -> tuple[list[PrunableGroup], dict[str, str]]:
+    """Find the groups that can be cut without changing what the network computes, and how.
 
-    Half of the channels of all groups are cut at once. Only where that changes something are
-    parts of the groups tried: first those that are taken apart in the same layers, whose code may
-    count on a size, then halves of what is left.
+    About half of the channels of all groups are cut at once, another share of every group. Only
+    where that changes something, groups whose sizes the code may compare shrink in step, and then
+    parts of the groups are tried: first those that are taken apart in the same layers, whose code
+    may count on a size, then halves of what is left.
 
     Args:
         model: The network; left as it is.
         example_input: Inputs that the network accepts.
         groups: Groups to be proven.
         splits: Per group, the layers that take its channels apart.
+        matches: Per group, the groups that it may have to shrink with.
 
     Returns:
-        Reason by group name.
+        The groups, those that have to shrink in step marked, and the reason by name of the groups
+        that cannot be cut.
 
     Raises:
         ModelError: If the network itself gives two outputs for one input.
     """
-    return _Probe(model, example_input).culprits(groups, splits)
+    probe = _Probe(model, example_input)
+    if not groups or probe.failure(groups) is None:
+        return list(groups), {}
+    probe.check_randomness()
+    groups = in_step(groups, matches)
+    reasons = probe.culprits(_together(groups), splits)
+    proven = [group for group in groups if group.name not in reasons]
+    return probe.loosened(proven), reasons
+
+
+Bundle = list[PrunableGroup]
+
+
+def _together(groups: Sequence[PrunableGroup]) -> list[Bundle]:
+    """Bundle the groups that shrink in step."""
+    bundles: dict[str, Bundle] = {}
+    for group in groups:
+        first = group.name if group.steps is None else group.steps.groups[0]
+        bundles.setdefault(first, []).append(group)
+    return list(bundles.values())
 
 
 class _Probe:
@@ -52,22 +78,27 @@ class _Probe:
         self.inputs = _probing(self.network, example_input)
 
     def culprits(
-        self, groups: Sequence[PrunableGroup], splits: Mapping[str, Sequence[str]]
+        self, bundles: Sequence[Bundle], splits: Mapping[str, Sequence[str]]
     ) -> dict[str, str]:
-        if not groups or self.failure(groups) is None:
+        if self.failure(_flat(bundles)) is None:
             return {}
-        self.check_randomness()
-        bundles: dict[tuple[str, ...], list[PrunableGroup]] = {}
-        for group in groups:
-            kinds = tuple(sorted({where.rpartition(" ")[2] for where in splits[group.name]}))
-            bundles.setdefault(kinds, []).append(group)
-        found = self.bisected(bundles.pop((), []))
-        for bundle in bundles.values():
-            if (failure := self.failure(bundle)) is not None:
-                found |= {
-                    group.name: f"{splits[group.name][0]} takes its channels apart, and {failure}"
-                    for group in bundle
-                }
+        alike: dict[tuple[str, ...], list[Bundle]] = {}
+        for bundle in bundles:
+            places = [where for group in bundle for where in splits[group.name]]
+            kinds = tuple(sorted({where.rpartition(" ")[2] for where in places}))
+            alike.setdefault(kinds, []).append(bundle)
+        found = self.bisected(alike.pop((), []))
+        for several in alike.values():
+            if (failure := self.failure(_flat(several))) is None:
+                continue
+            is_any = len(several) > 1 and self.failure(several[0]) is None
+            reasons = self.bisected(several) if is_any else _all_of(several, failure)
+            found |= {
+                name: f"{splits[name][0]} takes its channels apart, and {reason}"
+                if splits[name]
+                else reason
+                for name, reason in reasons.items()
+            }
         return found
 
     def check_randomness(self) -> None:
@@ -77,18 +108,27 @@ class _Probe:
                 f"first in {place}; let its randomness depend on self.training"
             )
 
-    def bisected(self, groups: Sequence[PrunableGroup]) -> dict[str, str]:
-        failure = self.failure(groups) if groups else None
+    def bisected(self, bundles: Sequence[Bundle]) -> dict[str, str]:
+        failure = self.failure(_flat(bundles)) if bundles else None
         if failure is None:
             return {}
-        if len(groups) == 1:
-            return {groups[0].name: failure}
-        half = len(groups) // 2
-        return self.bisected(groups[:half]) | self.bisected(groups[half:])
+        if len(bundles) == 1:
+            return _all_of(bundles, failure)
+        half = len(bundles) // 2
+        return self.bisected(bundles[:half]) | self.bisected(bundles[half:])
+
+    def loosened(self, groups: Sequence[PrunableGroup]) -> list[PrunableGroup]:
+        """Let groups shrink by themselves that need no common step."""
+        loose: dict[str, PrunableGroup] = {}
+        for bundle in _together(groups):
+            free = [replace(group, steps=None) for group in bundle]
+            if len(bundle) > 1 and self.failure(free) is None:
+                loose |= {group.name: group for group in free}
+        return [loose.get(group.name, group) for group in groups]
 
     def failure(self, groups: Sequence[PrunableGroup]) -> str | None:
-        """Say what the cut of half of the channels of these groups changes, or None."""
-        support = [_half(group) for group in groups]
+        """Say what the cut of a part of the channels of these groups changes, or None."""
+        support = _drawn(groups)
         masked = zero_(randomise_(self.network), groups, support)
         try:
             difference = compare(masked, cut(masked, groups, support), self.inputs).relative
@@ -97,6 +137,14 @@ class _Probe:
         if difference <= TOLERANCE:
             return None
         return f"its cut would change the outputs by {100 * difference:.2g} %"
+
+
+def _flat(bundles: Sequence[Bundle]) -> Bundle:
+    return [group for bundle in bundles for group in bundle]
+
+
+def _all_of(bundles: Sequence[Bundle], failure: str) -> dict[str, str]:
+    return {group.name: failure for group in _flat(bundles)}
 
 
 def _probing(network: nn.Module, example_input: Any) -> Any:
@@ -123,11 +171,28 @@ def _probing(network: nn.Module, example_input: Any) -> Any:
     return inputs
 
 
-def _half(group: PrunableGroup) -> Tensor:
-    """Keep a random half of every block, another in every group: else a missed tie is unseen."""
-    generator = torch.Generator().manual_seed(zlib.crc32(group.name.encode()))
-    scores = torch.rand(group.n_blocks, group.n_units // group.n_blocks, generator=generator)
-    return (scores.argsort(1).argsort(1) >= scores.shape[1] // 2).flatten()
+def _drawn(groups: Sequence[PrunableGroup]) -> list[Tensor]:
+    """Draw what every group keeps: units of its own, and a share of its own.
+
+    Groups that drew the same units would hide a missed tie between them, and groups of one size
+    that keep the same number would hide code that counts one by the other.
+    """
+    seen: Counter[int] = Counter()
+    shares: dict[str, Fraction] = {}
+    support = []
+    for group in groups:
+        name = group.name if group.steps is None else group.steps.groups[0]
+        size = group.n_units // group.n_blocks
+        if name not in shares:
+            n = size if group.steps is None else group.steps.n_steps
+            least, most = max(1, n * 2 // 5), max(1, min(n - 1, n - n * 2 // 5))
+            n_kept = most - seen[n] % (most - least + 1)
+            seen[n] += 1
+            shares[name] = Fraction(n_kept, n)
+        generator = torch.Generator().manual_seed(zlib.crc32(group.name.encode()))
+        scores = torch.rand(group.n_blocks, size, generator=generator)
+        support.append((scores.argsort(1).argsort(1) < int(size * shares[name])).flatten())
+    return support
 
 
 @torch.no_grad()

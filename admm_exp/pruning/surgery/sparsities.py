@@ -52,7 +52,9 @@ def without_excluded(prunable: Prunable, model: nn.Module, exclude: Sequence[str
     groups: list[PrunableGroup] = []
     kept = list(prunable.kept)
     for group in prunable.groups:
-        hits = [p for p in exclude if any(_matches(titles[name], p) for name in group.producers)]
+        hits = [
+            p for p in exclude if any(_matches(titles[name], p) for name in group.all_producers)
+        ]
         if hits:
             reason = f"{EXCLUDED} {hits[0]!r}"
             kept.append(KeptGroup(group.name, group.producers, group.n_units, reason))
@@ -92,7 +94,7 @@ def group_sparsities(
 def _of_group(group: PrunableGroup, default: float, by_layer: Mapping[str, float]) -> float:
     if group.name not in group.producers and group.name in by_layer:
         return float(by_layer[group.name])
-    producers = group.producers
+    producers = group.all_producers
     asked = [name for name in by_layer if _matches(producers, name)]
     best = max(map(_specificity, asked), default=0)
     decisive = {name: by_layer[name] for name in asked if _specificity(name) == best}

@@ -1,13 +1,16 @@
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 from support.networks import randomise_
 from torch import nn
 
-from admm_exp.errors import ModelError, SurgeryError
+from admm_exp.errors import ConfigError, ModelError, SurgeryError
 from admm_exp.pruning.surgery.find import find_groups
-from admm_exp.pruning.surgery.proof import _half
-from admm_exp.pruning.surgery.surgery import compare, max_abs_difference
+from admm_exp.pruning.surgery.proof import _drawn
+from admm_exp.pruning.surgery.sparsities import group_sparsities
+from admm_exp.pruning.surgery.surgery import compare, cut, max_abs_difference, zero_
 
 
 class Attention(nn.Module):
@@ -60,10 +63,10 @@ def test_heads_with_a_fixed_bias_each_stay():
         find_groups(FixedBias(), torch.randn(2, 6, 32))
 
 
-def test_groups_of_one_size_draw_units_of_their_own():
+def test_groups_of_one_size_draw_units_and_a_share_of_their_own():
     model = nn.Sequential(*(nn.Linear(32, 32) for _ in range(3)))
-    first, second = (_half(group) for group in find_groups(model, torch.randn(2, 32)).groups)
-    assert first.sum() == second.sum() == 16
+    first, second = _drawn(find_groups(model, torch.randn(2, 32)).groups)
+    assert 0 < first.sum() != second.sum() > 0
     assert not torch.equal(first, second)
 
 
@@ -121,3 +124,47 @@ def test_infinite_outputs_must_be_infinite_in_both_networks():
     assert max_abs_difference(Blocked(1), Blocked(1), inputs) == 0.0
     with pytest.raises(SurgeryError):
         max_abs_difference(Blocked(1), Blocked(2), inputs)
+
+
+class WidthFromShape(nn.Module):
+    """Heads whose joint width the code reads off the stream around them."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.qkv, self.o = nn.Linear(6, 32), nn.Linear(32, 96), nn.Linear(32, 32)
+        self.fc = nn.Linear(32, 5)
+
+    def attend(self, x):
+        n, t, c = x.shape
+        q, k, v = self.qkv(x).view(n, t, 3, -1, 8).permute(2, 0, 3, 1, 4)
+        y = (q @ k.transpose(-2, -1) / 8**0.5).softmax(-1) @ v
+        return self.o(y.transpose(1, 2).reshape(n, t, c))
+
+    def forward(self, x):
+        x = self.embed(x)
+        return self.fc(x + self.attend(x))
+
+
+def test_groups_whose_sizes_the_code_compares_shrink_in_step():
+    model, inputs = randomise_(WidthFromShape()), torch.randn(2, 6, 6)
+    groups = groups_of(model, inputs)
+    assert set(groups) == {"embed", "qkv"}
+    assert all(group.steps.n_steps == 4 for group in groups.values())
+    for sparsity in (0.2, 0.3, 0.5, 0.8):
+        pairs = [(group, group.count_kept(sparsity)) for group in groups.values()]
+        support = [torch.arange(group.n_units) < n for group, n in pairs]
+        masked = zero_(copy.deepcopy(model), list(groups.values()), support)
+        small = cut(masked, list(groups.values()), support)
+        assert compare(masked, small, inputs).relative < 1e-5
+
+
+def test_groups_in_step_need_one_sparsity():
+    found = find_groups(randomise_(WidthFromShape()), torch.randn(2, 6, 6))
+    assert group_sparsities(found, 0.0, {"qkv": 0.5}) == (0.5, 0.5)
+    with pytest.raises(ConfigError, match=r"\(embed, o, qkv\) need one sparsity"):
+        group_sparsities(found, 0.0, {"qkv": 0.5, "embed": 0.25})
+
+
+def test_channel_multiple_holds_for_every_group_in_step():
+    groups = groups_of(randomise_(WidthFromShape()), torch.randn(2, 6, 6))
+    assert [group.count_kept(0.7, 16) for group in groups.values()] == [16, 2]
