@@ -14,6 +14,7 @@ PACKAGES = (
     "admm-exp",
     "torch",
     "torchvision",
+    "timm",
     "hydra-core",
     "omegaconf",
     "mlflow",

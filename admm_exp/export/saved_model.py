@@ -25,6 +25,8 @@ from admm_exp.training.checkpoint import (
 
 logger = logging.getLogger(__name__)
 OWN_MODELS = "admm_exp.models."
+UNTRAINED = {"weights": None, "pretrained": False}
+"""Arguments of builders that load weights, which the run's own overwrite."""
 
 
 def save_model(
@@ -139,7 +141,8 @@ def _checksum_of_structure(structure: Mapping[str, Any]) -> str:
 def _rebuilt(builder: Mapping[str, Any], dense: nn.Module) -> nn.Module:
     """What `load` starts from; torchvision sets `transform_input` of pretrained networks alone."""
     is_own = str(builder.get("_target_", "")).startswith(OWN_MODELS)
-    return _build(dict(builder)) if is_own and builder.get("weights") is not None else dense
+    is_pretrained = any(builder.get(key) for key in UNTRAINED)
+    return _build(dict(builder)) if is_own and is_pretrained else dense
 
 
 def _changed_attributes(dense: nn.Module, small: nn.Module) -> dict[str, dict[str, Any]]:
@@ -170,8 +173,7 @@ def _build(builder: dict[str, Any]) -> nn.Module:
             f"the run's network comes from {target or 'elsewhere'}: build it and pass it, "
             f"load(run_dir, model=YourNetwork())"
         )
-    if "weights" in builder:
-        builder["weights"] = None  # overwritten by the run's own
+    builder |= {key: value for key, value in UNTRAINED.items() if key in builder}
     try:
         build = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
