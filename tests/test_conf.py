@@ -99,6 +99,14 @@ def test_the_reference_recipe_has_the_reference_values() -> None:
     assert config.model["name"] == "mobilenet_v1"
 
 
+@pytest.mark.parametrize(("ratio", "kept"), [(40, 10_750), (71, 6_050), (150, 2_870)])
+def test_the_layers_files_of_lenet_keep_what_their_names_say(ratio: int, kept: int) -> None:
+    by_layer = read_layers(conf_dir() / f"experiment/lenet5_{ratio}x.layers.yml", 0.5).by_layer
+    numbers = {"conv1": 500, "conv2": 25_000, "fc1": 400_000, "fc2": 5_000}
+    assert sum(count_kept(n, by_layer[name]) for name, n in numbers.items()) == kept
+    assert 430_500 / kept == pytest.approx(ratio, rel=0.01)
+
+
 def test_the_lenet_preset_keeps_6050_of_430500_weights() -> None:
     settings = composed("+experiment=lenet5_71x")
     by_layer = read_layers(settings["layers"], 0.5).by_layer

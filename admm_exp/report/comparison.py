@@ -12,6 +12,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -246,8 +247,8 @@ def _amount(row: Row) -> tuple[str, float]:
     for quantity in BUDGETS:
         if (asked := settings.get(f"budget.{quantity}")) not in UNSET:
             return quantity, float(asked)
-    if settings.get("layers") not in UNSET:
-        return "layers file", math.inf
+    if (layers := settings.get("layers")) not in UNSET:
+        return f"layers {Path(str(layers)).name}", math.inf
     return "sparsity", float(row["sparsity"])
 
 

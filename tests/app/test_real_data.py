@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 from conftest import clean_environment, run_command
-from support.real_formats import write_cifar10, write_cifar100, write_image_folder
+from support.real_formats import write_cifar10, write_cifar100, write_image_folder, write_mnist
 
+from admm_exp.data.mnist import FASHION_MNIST
+
+PACKAGED = str(FASHION_MNIST.packaged)
 SHORT = (
     "tracking=none",
     "schedule.batch_size=32",
@@ -73,6 +76,23 @@ def test_cifar_images_can_be_resized(tmp_path: Path) -> None:
     sums = write_cifar10(tmp_path / "outputs" / "data", n_per_batch=40, seed=0)
     done = run_patched(tmp_path, "CIFAR10", sums, "dataset=cifar10", "dataset.img_size=48", *SHORT)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("network", ["model=lenet5", "model=resnet8"])
+def test_the_whole_job_runs_on_fashion_mnist(tmp_path: Path, network: str) -> None:
+    """On the real files where Debian's package is installed, on files of the format otherwise."""
+    if not Path(PACKAGED).is_dir():
+        write_mnist(tmp_path / "outputs" / "data" / "FashionMNIST" / "raw", 1000, 200, suffix=".gz")
+    short = [o for o in SHORT if not o.startswith("model.")]
+    done = run_command(
+        tmp_path,
+        *("dataset=fashion_mnist", "dataset.train_images=1000", "schedule=mnist", network, *short),
+    )
+    assert done.returncode == 0, done.stderr
+    report = report_in(tmp_path)
+    assert report["models"]["dense"]["test_accuracy"] > 0.5  # ten classes
+    assert report["config"]["dataset"]["train_images"] == 1000
+    assert report["surgery"]["max_abs_difference"] < 1e-4
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
