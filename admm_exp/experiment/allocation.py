@@ -24,6 +24,7 @@ from admm_exp.pruning.budget.budget import (
     Budget,
     Counts,
     global_counts,
+    require_alive,
     sparsities_within,
     uniform_counts,
     unit_scores,
@@ -91,6 +92,8 @@ def settle_layers(
         by_layer = planner.sparsities(counts(0.5))
     else:
         by_layer = dict(by_latency(counts))
+    if config.budget.allocation != "uniform" and curves is not None:
+        require_alive(planner, by_layer, config.budget.allocation)
     return replace(asked, by_layer=by_layer)
 
 

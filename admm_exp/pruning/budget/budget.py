@@ -1,6 +1,6 @@
 """From what a network may cost to the channels that stay in every group."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import lcm
 
@@ -18,6 +18,12 @@ Counts = Callable[[float], list[int]]
 
 TOLERANCE = 0.02
 """Largest distance from the budget, as a fraction of the dense network's cost."""
+RELATIVE_TOLERANCE = 0.02
+"""Distance from the budget, as a fraction of it, from which on single channels are moved."""
+FLOOR = 0.5
+"""Of what one sparsity for all groups would leave a group, how much a common ranking leaves it."""
+FEWEST = 2
+"""Channels that a shared budget must leave a group that has at least four times as many."""
 BISECTIONS = 12
 ATTEMPTS = 20
 """Changes of one group each that may bring a small network nearer to its budget."""
@@ -53,27 +59,49 @@ def uniform_counts(planner: Planner, channel_multiple: int) -> Counts:
 def global_counts(planner: Planner, scores: Sequence[Tensor], channel_multiple: int) -> Counts:
     """Rank the channels of all groups together: from a strength to channels kept per group.
 
-    The strength is the fraction of all channels that go; scores are divided by the mean of their
-    group, since a sum over more scalars is larger without saying more.
+    The strength is the fraction of all channels that go, the lowest `standing` first; but every
+    group keeps half of what it would keep if all had one sparsity.
 
     Args:
         planner: Knows the groups.
         scores: (n_units,) of every group, not negative, higher is better.
         channel_multiple: The kept channels of a group are rounded to a multiple of this.
     """
-    relative = [score.double() / score.double().mean().clamp(min=1e-30) for score in scores]
-    ranked = torch.cat(relative).sort().values
+    standings = [standing(score) for score in scores]
+    ranked = torch.cat(standings).sort().values
 
     def counts(strength: float) -> list[int]:
         threshold = ranked[min(int(strength * len(ranked)), len(ranked) - 1)]
+        most = 1.0 - FLOOR * (1.0 - strength)
         return [
             group.count_kept(
-                min(float((score < threshold).double().mean()), 1.0 - 1e-9), channel_multiple
+                min(float((place < threshold).double().mean()), most, 1.0 - 1e-9), channel_multiple
             )
-            for group, score in zip(planner.prunable.groups, relative, strict=True)
+            for group, place in zip(planner.prunable.groups, standings, strict=True)
         ]
 
     return counts
+
+
+def standing(scores: Tensor) -> Tensor:
+    """Say where channels stand in their group, in numbers that compare across groups.
+
+    A channel has n times its share of the scores that are at least its own. Of n equal channels the
+    k-th to go has n / (n - k + 1), whatever n is, so that groups of equal channels lose equal
+    shares; the last one has n and hardly ever goes.
+
+    Args:
+        scores: (n_units,) of a group, not negative, higher is better.
+
+    Returns:
+        (n_units,) float64, at least 0.
+
+    References:
+        Lee et al. 2021, arXiv 2010.07611 (LAMP: the share, for single weights).
+    """
+    values, order = scores.double().sort(descending=True)
+    shares = values / values.cumsum(0).clamp(min=1e-30)
+    return torch.empty_like(shares).scatter_(0, order, shares) * len(scores)
 
 
 @torch.no_grad()
@@ -131,7 +159,7 @@ def sparsities_within(
         else:
             strong = strength
     kept = between(counts(strong), counts(weak), share, budget.fraction)
-    if abs(share(kept) - budget.fraction) > TOLERANCE:
+    if abs(share(kept) - budget.fraction) > RELATIVE_TOLERANCE * budget.fraction:
         kept = _nudged(planner, kept, share, budget.fraction, channel_multiple)
     reached = share(kept)
     if abs(reached - budget.fraction) > TOLERANCE:
@@ -141,6 +169,27 @@ def sparsities_within(
             f"the nearest is {reached:.3f}"
         )
     return planner.sparsities(kept)
+
+
+def require_alive(planner: Planner, by_layer: Mapping[str, float], allocation: str) -> None:
+    """Refuse a shared budget that leaves a group next to nothing.
+
+    Args:
+        planner: Knows the groups.
+        by_layer: Sparsity by the name of every group.
+        allocation: How the budget was shared.
+
+    Raises:
+        ConfigError: With the first group that would hardly be left.
+    """
+    for group in planner.prunable.groups:
+        kept = group.count_kept(by_layer[group.name])
+        if kept < FEWEST <= group.n_units // 4:
+            raise ConfigError(
+                f"budget.allocation={allocation} would leave {kept} of the {group.n_units} "
+                f"channels of {group.name}: ask for a larger budget, or take "
+                f"budget.allocation=uniform"
+            )
 
 
 def between(

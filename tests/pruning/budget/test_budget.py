@@ -10,7 +10,9 @@ from admm_exp.pruning.budget.budget import (
     TOLERANCE,
     Budget,
     global_counts,
+    require_alive,
     sparsities_within,
+    standing,
     uniform_counts,
     unit_scores,
 )
@@ -78,9 +80,58 @@ def test_global_ranking_takes_the_weakest_channels_wherever_they_are():
         model[2].bias[3:] *= 1e-3
     planner = Planner(model, inputs)
     counts = global_counts(planner, unit_scores(model, planner, L2Norm()), 1)
-    assert counts(7 / 26) == [16, 3]
+    assert counts(6 / 26) == [16, 4]
+    assert counts(7 / 26) == [16, 4]  # the floor: half of what one sparsity for all would leave
     assert counts(0.0) == [16, 10]
     assert min(counts(1.0)) == 1
+
+
+def test_channels_that_are_alike_go_in_equal_shares_however_many_there_are():
+    narrow, wide = standing(torch.ones(20)), standing(torch.ones(500))
+    for threshold in (1.5, 2.5, 10.5):
+        shares = [float((places < threshold).double().mean()) for places in (narrow, wide)]
+        assert shares[0] == pytest.approx(shares[1], abs=0.05)
+    assert narrow.max() == pytest.approx(20.0)
+
+
+def test_standing_falls_with_the_score_and_knows_no_scale():
+    scores = torch.tensor([3.0, 0.1, 7.0, 0.0, 2.0])
+    assert standing(scores).argsort().tolist() == scores.argsort().tolist()
+    assert torch.allclose(standing(scores), standing(100 * scores))
+    assert standing(torch.zeros(3)).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_global_ranking_leaves_every_group_half_of_what_uniform_would():
+    model, inputs = network()
+    with torch.no_grad():  # one strong channel: all others of its group look like nothing
+        model.conv1.weight[0] *= 1e4
+    planner = Planner(model, inputs)
+    ranked, uniform = counts_of(planner, model, "global"), uniform_counts(planner, 1)
+    for strength in (0.25, 0.5, 0.75):
+        pairs = list(zip(ranked(strength), uniform(strength), strict=True))
+        assert all(kept >= few // 2 for kept, few in pairs)
+        assert any(kept != few for kept, few in pairs)
+
+
+def test_a_budget_that_leaves_a_group_next_to_nothing_is_refused():
+    model, inputs = network()
+    planner = Planner(model, inputs)
+    name = planner.prunable.groups[0].name
+    well = {group.name: 0.5 for group in planner.prunable.groups}
+    require_alive(planner, well, "global")
+    with pytest.raises(ConfigError, match=rf"allocation=global would leave 1 of the 16 .* {name}:"):
+        require_alive(planner, well | {name: 0.95}, "global")
+
+
+def test_a_tiny_budget_is_met_as_a_fraction_of_itself():
+    model, inputs = network()
+    planner = Planner(model, inputs)
+    for allocation in ("uniform", "global"):
+        chosen = sparsities_within(
+            planner, Budget("macs", 0.05), counts_of(planner, model, allocation)
+        )
+        kept = [group.count_kept(chosen[group.name]) for group in planner.prunable.groups]
+        assert planner.cost(kept).macs / planner.dense.macs == pytest.approx(0.05, rel=0.1)
 
 
 def test_scores_are_those_of_the_constrained_units():
