@@ -160,7 +160,7 @@ def _changed_attributes(dense: nn.Module, small: nn.Module) -> dict[str, dict[st
 
 
 def _is_size(value: object) -> bool:
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return all(_is_size(item) for item in value)
     return isinstance(value, int)
 
@@ -195,8 +195,9 @@ def _resize_(
     for name, values in attributes.items():
         module = network.get_submodule(name)
         for key, value in values.items():
-            size = tuple(value) if isinstance(value, list) else value
-            if not (_is_size(vars(module).get(key)) and _is_size(size)):
+            own = vars(module).get(key)
+            size = type(own)(value) if isinstance(own, tuple | list) else value
+            if not (_is_size(own) and _is_size(size)):
                 raise AttributeError(f"{name} has no size {key} = {value!r}")
             setattr(module, key, size)
     for name, tensor in tensors.items():

@@ -1,7 +1,7 @@
 """What is known of the channels of a network while it runs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,38 +17,13 @@ from admm_exp.pruning.dependency.labels import (
     varying,
     zeroed,
 )
+from admm_exp.pruning.dependency.rows import Rows
+from admm_exp.pruning.dependency.sizes import Sizes
+from admm_exp.pruning.network.places import line_of_caller
 from admm_exp.pruning.network.structures import tensors_in
 
 MAX_ELEMENTS = 1_000_000
 """Largest parameter whose single entries are followed."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of one tensor of a layer along one dimension, with the unit that owns each.
-
-    Args:
-        layer: Name of the layer.
-        tensor: Name of its parameter or buffer.
-        dim: Dimension of the rows.
-        codes: (n,) code of every row.
-        is_unit: Whether the rows belong to the units, and not only read their channels.
-        n_blocks: Blocks of a grouped convolution; its columns are counted over all of them.
-        is_count: Whether these are no rows but what a norm or mean of that name counts.
-    """
-
-    layer: str
-    tensor: str
-    dim: int
-    codes: Tensor
-    is_unit: bool
-    n_blocks: int = 1
-    is_count: bool = False
-
-    @property
-    def name(self) -> str:
-        """Name of the tensor in the network."""
-        return f"{self.layer}.{self.tensor}" if self.layer else self.tensor
 
 
 class Flow:
@@ -56,24 +31,27 @@ class Flow:
 
     Args:
         model: The network.
+        alternatives: As `Sizes` takes them.
 
     Attributes:
         labels: Which channels live and die together.
         rows: Rows of parameters and buffers, in the order in which they were met.
         makers: (layer, parameter, dimension) that makes channels -> how many.
         blocks: (codes of the channels, number of blocks that must keep the same count, layer).
-        splits: (codes, layer) of channels that a reshape or a split takes apart.
+        splits: (codes, layer, line of code) of channels that a reshape or a split takes apart.
+        sizes: What is known of sizes among the attributes of modules.
         matches: Codes of channels that a reshape counts, and others of as many that its code saw.
         met: Names of the parameters that were used.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, alternatives: frozenset[str] = frozenset()) -> None:
         self.model = model
         self.labels = Labels()
         self.rows: dict[tuple[str, str, int], Rows] = {}
         self.makers: dict[tuple[str, str, int], int] = {}
         self.blocks: list[tuple[Tensor, int, str]] = []
-        self.splits: list[tuple[Tensor, str]] = []
+        self.splits: list[tuple[Tensor, str, str | None]] = []
+        self.sizes = Sizes(alternatives)
         self.met: set[str] = set()
         self.matches: list[tuple[Tensor, Tensor]] = []
         self.running: list[str] = [""]
@@ -251,6 +229,10 @@ class Flow:
                 return
             cause = causes[0] if causes else self.here
             self.labels.keep(wrong, f"its channels are not zero behind {cause} once removed")
+
+    def takes_apart(self, codes: Tensor) -> None:
+        """Note that the running line of code takes these channels apart."""
+        self.splits.append((codes.flatten(), self.here, line_of_caller()))
 
     def tie_but(self, codes: Tensor, dim: int) -> Tensor:
         """Tie entries so that they differ along one dimension alone.

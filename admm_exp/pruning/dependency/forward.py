@@ -11,6 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.norms import as_written
+from admm_exp.pruning.dependency.size_rules import run_sized
+from admm_exp.pruning.dependency.sizes import traced_sizes
 from admm_exp.pruning.network.inputs import accepted_form, arguments
 from admm_exp.pruning.network.structures import tensors_in
 
@@ -29,7 +31,7 @@ class _Layers(TorchFunctionMode):
     ) -> Any:
         rule = self.rules.get(func)
         if rule is None:
-            return func(*args, **(kwargs or {}))
+            return run_sized(self.flow, func, args, kwargs or {})
 
         def unseen(*args: Any, **kwargs: Any) -> Any:
             self.flow.is_inside_layer = True
@@ -77,6 +79,7 @@ def follow(
         with (
             _names_of_running_layers(flow),
             as_written(),
+            traced_sizes(flow.model),
             torch.no_grad(),
             _Operations(flow, operation_rule),
             _Layers(flow, layer_rules),

@@ -1,11 +1,11 @@
 """The channel groups of a network, read off its flow of labels."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import lcm
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,66 +17,15 @@ from admm_exp.pruning.dependency.forward import follow
 from admm_exp.pruning.dependency.labels import label_of
 from admm_exp.pruning.dependency.operation_rules import operation
 from admm_exp.pruning.dependency.rules import LAYER_RULES
+from admm_exp.pruning.dependency.traced import NOWHERE, Site, Split, TracedGroup
 from admm_exp.pruning.network.inputs import call
 
-NOWHERE = -1
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Site:
-    """Rows of one parameter or buffer that the channels of a group own or read.
-
-    Args:
-        layer: Name of the layer.
-        tensor: Name of its parameter or buffer.
-        dim: Dimension of the rows.
-        is_unit: Whether the rows are scalars of the units; otherwise they only read them.
-        units: (n,) the unit of every row, -1 for rows of other groups.
-        n_blocks: Blocks of a grouped convolution whose columns these are.
-        is_count: Whether these are no rows but the channels that the norm or mean `tensor` counts.
-    """
-
-    layer: str
-    tensor: str
-    dim: int
-    is_unit: bool
-    units: Tensor
-    n_blocks: int
-    is_count: bool = False
-
-    @property
-    def name(self) -> str:
-        """Name of the tensor in the network."""
-        return f"{self.layer}.{self.tensor}" if self.layer else self.tensor
-
-
-@dataclass(frozen=True)
-class TracedGroup:
-    """Channels that can only be removed together.
-
-    Args:
-        name: Name of the first producer, with its parameter if it makes channels twice.
-        producers: Layers that make the channels, in the order of the network.
-        n_units: Number of channels.
-        n_blocks: Blocks of channels that must keep the same count each.
-        sites: Everything that is cut with the channels.
-        splits: Layers, with their kind, that take the channels apart by a reshape or a split.
-        matches: Groups that may have to shrink in step: a reshape counts these channels, in code
-            that may have read the number off theirs.
-        reason: Why the group has to stay whole, or None.
-    """
-
-    name: str
-    producers: tuple[str, ...]
-    n_units: int
-    n_blocks: int
-    sites: tuple[Site, ...]
-    splits: tuple[str, ...] = ()
-    matches: tuple[str, ...] = ()
-    reason: str | None = None
-
-
-def trace_groups(model: nn.Module, example_input: Any) -> list[TracedGroup]:
+def trace_groups(
+    model: nn.Module, example_input: Any, alternatives: frozenset[str] = frozenset()
+) -> list[TracedGroup]:
     """Find the channel groups of a network.
 
     Labels run beside the numbers, one per channel that a layer makes: operations that move
@@ -86,13 +35,15 @@ def trace_groups(model: nn.Module, example_input: Any) -> list[TracedGroup]:
     Args:
         model: The network; left in the mode and with the buffers it had.
         example_input: Inputs that the network accepts.
+        alternatives: Layers whose reshapes keep channels apart along another dimension than the
+            usual one.
 
     Raises:
         ModelError: If the network does not accept the example input or cannot be followed.
     """
     with _untouched(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        flow = Flow(model)
+        flow = Flow(model, alternatives)
         try:
             follow(flow, example_input, LAYER_RULES, operation)
         except Exception as error:  # whatever breaks on an unknown network
@@ -136,7 +87,7 @@ class _Groups:
 
     def describe(self) -> list[TracedGroup]:
         sites = self._sites()
-        splits = self._splits()
+        splits, choices = self._splits(), self._choices()
         n_units_of = self.group_of[self.group_of != NOWHERE].bincount(minlength=len(self.groups))
         names: list[str] = []
         described = []
@@ -158,6 +109,7 @@ class _Groups:
                     n_blocks=n_blocks,
                     sites=tuple(sites[position]),
                     splits=tuple(splits[position]),
+                    choices=tuple(choices[position]),
                     reason=reason,
                 )
             )
@@ -201,6 +153,7 @@ class _Groups:
                         units=own,
                         n_blocks=rows.n_blocks,
                         is_count=rows.is_count,
+                        is_size=rows.is_size,
                     )
                 )
         return sites
@@ -216,14 +169,21 @@ class _Groups:
                 matches[int(b)].add(int(a))
         return matches
 
-    def _splits(self) -> list[list[str]]:
-        splits: list[list[str]] = [[] for _ in self.groups]
-        for codes, where in self.flow.splits:
+    def _splits(self) -> list[list[Split]]:
+        noted = ((codes, Split(where, line)) for codes, where, line in self.flow.splits)
+        return self._by_group(noted)
+
+    def _choices(self) -> list[list[str]]:
+        return self._by_group(self.flow.sizes.choices)
+
+    def _by_group(self, noted: Iterable[tuple[Tensor, T]]) -> list[list[T]]:
+        found: list[list[T]] = [[] for _ in self.groups]
+        for codes, what in noted:
             groups = self.group_of[label_of(self.flow.labels.find(codes))]
             for position in groups[groups != NOWHERE].unique().tolist():
-                if where not in splits[position]:
-                    splits[position].append(where)
-        return splits
+                if what not in found[position]:
+                    found[position].append(what)
+        return found
 
     def _kept(self, makers: list[tuple[str, str, int]]) -> str | None:
         for maker in makers:

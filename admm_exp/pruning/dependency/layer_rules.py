@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from admm_exp.pruning.dependency.flow import Flow, Rows
+from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.labels import FIXED, zeroed
+from admm_exp.pruning.dependency.rows import Rows
 
 
 def linear(

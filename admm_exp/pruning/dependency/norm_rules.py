@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from admm_exp.pruning.dependency.flow import Flow, Rows
+from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.labels import zeroed
 from admm_exp.pruning.dependency.norms import normalised_dims
+from admm_exp.pruning.dependency.rows import Rows
 from admm_exp.pruning.network.structures import tensors_in
 
 

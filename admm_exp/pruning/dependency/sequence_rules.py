@@ -11,6 +11,7 @@ from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.labels import FIXED, compact
 from admm_exp.pruning.dependency.layer_rules import made_by
 from admm_exp.pruning.dependency.operation_rules import contract
+from admm_exp.pruning.dependency.size_rules import made_by_size
 
 
 def recurrence(gates: int, flow: Flow, func: Any, *args: Any) -> Any:
@@ -63,6 +64,8 @@ def _states(flow: Flow, states: Any, outputs: Any, own: tuple[Tensor, Tensor]) -
             flow.require_zero(flow.labels.unite(known, codes))
         elif bool(state.any()):
             flow.labels.keep(codes, f"{flow.here} starts from a state that is not zero")
+        else:
+            made_by_size(flow, state, codes)
         flow.mark(after, codes.view([1] * (after.dim() - 1) + [-1]))
 
 

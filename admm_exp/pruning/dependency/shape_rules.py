@@ -1,6 +1,7 @@
 """How channels go through operations that move entries and compute nothing."""
 
 from collections.abc import Sequence
+from math import gcd
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ def move(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
     codes = codes.expand(tensor.shape)
     if name in ("view", "_unsafe_view", "_reshape_alias", "reshape"):
         reshaped = compact(codes.reshape(outputs.shape))
-        reshaped = rectangular(flow, reshaped, _open_dim(args[1], reshaped))
+        reshaped = rectangular(flow, reshaped, _open_dim(args[1], reshaped), is_reshape=True)
         flow.counted(reshaped)
         return reshaped
     moved: Any = func(codes, *args[1:], **kwargs)
@@ -54,8 +55,7 @@ def _selectable(flow: Flow, name: str, codes: Tensor, args: Any, outputs: Any) -
     if name == "channel_shuffle":
         size = tensor.shape[1] // args[1]
     elif "split" in name:
-        sizes = {part.shape[dim] for part in outputs}
-        size = sizes.pop() if len(sizes) == 1 else None
+        size = gcd(*(part.shape[dim] for part in outputs))
     elif name == "slice":
         size = _slice_size(args, tensor.shape[dim], outputs.shape[dim])
     if size is None:
@@ -78,29 +78,41 @@ def _chosen_dims(name: str, args: Any) -> Sequence[int]:
 
 
 def _slice_size(args: Any, before: int, after: int) -> int | None:
-    """Size of a slice that is one of equal parts, or None."""
+    """Size of equal parts that a slice consists of, or None."""
     start = args[2] if len(args) > 2 and args[2] is not None else 0
     step = args[4] if len(args) > 4 else 1
-    is_part = after and step == 1 and before % after == 0 and start % after == 0
-    return after if is_part else None
+    part = gcd(start % before, after, before)
+    return part if step == 1 and (part > 1 or part == after) else None
 
 
 def tied_parts(flow: Flow, codes: Tensor, dim: int, size: int) -> Tensor:
     """Tie the channels at the same place of equal parts, so that all parts shrink alike."""
     parts = codes.unflatten(dim, (-1, size))
-    flow.splits.append((codes.flatten(), flow.here))
+    flow.takes_apart(codes)
     first = parts.narrow(dim, 0, 1)
     return flow.labels.unite(parts, first).flatten(dim, dim + 1)
 
 
-def rectangular(flow: Flow, codes: Tensor, dim: int | None = None) -> Tensor:
-    """Tie channels that a reshape takes apart: they stay different along one dimension only."""
+def rectangular(
+    flow: Flow, codes: Tensor, dim: int | None = None, *, is_reshape: bool = False
+) -> Tensor:
+    """Tie channels that are taken apart: they stay different along one dimension only.
+
+    Args:
+        flow: Where it is noted.
+        codes: Of the result.
+        dim: The dimension; the longest along which they differ if None.
+        is_reshape: Whether code says the sizes, so that another dimension may be tried.
+    """
     dims = varying(codes)
     if len(dims) < 2:
         return codes
-    flow.splits.append((codes.flatten(), flow.here))
+    flow.takes_apart(codes)
     longest = max(dims, key=lambda d: (codes.shape[d], -d))
-    return flow.tie_but(codes, longest if dim is None else dim)
+    usual = longest if dim is None else dim % codes.dim()
+    if is_reshape:
+        usual = flow.sizes.chosen(codes, dims, usual, flow.running[-1])
+    return flow.tie_but(codes, usual)
 
 
 def join(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:

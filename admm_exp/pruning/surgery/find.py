@@ -1,13 +1,16 @@
 """Find what can be pruned, and prove it on random numbers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from admm_exp.errors import ModelError
 from admm_exp.pruning.dependency.checks import check_kind, initialise_
-from admm_exp.pruning.dependency.graph import NOWHERE, Site, TracedGroup, trace_groups
+from admm_exp.pruning.dependency.graph import trace_groups
+from admm_exp.pruning.dependency.traced import NOWHERE, Site, TracedGroup
 from admm_exp.pruning.network.copying import copied
 from admm_exp.pruning.network.inputs import device_of, to_device
 from admm_exp.pruning.surgery.groups import (
@@ -17,6 +20,7 @@ from admm_exp.pruning.surgery.groups import (
     Slice,
     slices_of,
 )
+from admm_exp.pruning.surgery.guesses import with_guessed_sizes
 from admm_exp.pruning.surgery.proof import prove
 
 
@@ -39,7 +43,62 @@ def find_groups(model: nn.Module, example_input: Any) -> Prunable:
     initialise_(model, example_input)
     if device_of(example_input).type not in {"cpu", "meta"}:
         model, example_input = copied(model).cpu(), to_device(example_input, "cpu")
-    traced = trace_groups(model, example_input)
+    found = _examined(model, example_input)
+    layers = frozenset(found.choices())
+    if layers:  # heads in place of widths of heads, or the other way round
+        other = _examined(model, example_input, layers)
+        found = other if other.n_pruned() > found.n_pruned() else found.told_by(other)
+    if not found.groups:
+        told = "; ".join(f"{group.name}: {group.reason}" for group in found.kept)
+        raise ModelError(
+            "the model has nothing to prune"
+            + (f" ({told})" if told else ", it holds no convolution or linear layer")
+        )
+    return Prunable(found.groups, found.kept)
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """What was found in a network, proven.
+
+    Args:
+        traced: All groups.
+        groups: Those that can be pruned.
+        kept: The others.
+    """
+
+    traced: Sequence[TracedGroup]
+    groups: tuple[PrunableGroup, ...]
+    kept: tuple[KeptGroup, ...]
+
+    def choices(self) -> set[str]:
+        """Name the layers that could keep the channels of kept groups apart in another way."""
+        kept = {group.name for group in self.kept}
+        return {layer for group in self.traced if group.name in kept for layer in group.choices}
+
+    def told_by(self, other: "_Examined") -> "_Examined":
+        """Take the reasons of another try where a line of code stood in the way of heads.
+
+        That a head scales by its width is no reason to keep heads.
+        """
+        lines = {g.name: g.reason for g in other.kept if " takes its channels apart " in g.reason}
+        kept = tuple(
+            replace(group, reason=lines.get(group.name, group.reason))
+            if group.reason.endswith("scales by the width of a head")
+            else group
+            for group in self.kept
+        )
+        return replace(self, kept=kept)
+
+    def n_pruned(self) -> int:
+        """Count the rows of parameters that belong to prunable units."""
+        return sum(rows.numel() for group in self.groups for _, _, rows in group.parts)
+
+
+def _examined(
+    model: nn.Module, example_input: Any, alternatives: frozenset[str] = frozenset()
+) -> _Examined:
+    traced = trace_groups(model, example_input, alternatives)
     reasons = {group.name: group.reason or _obstacle(model, group) for group in traced}
     groups = [_prunable(group) for group in traced if reasons[group.name] is None]
     splits = {group.name: group.splits for group in traced}
@@ -49,7 +108,8 @@ def find_groups(model: nn.Module, example_input: Any) -> Prunable:
         groups = [group for group in groups if group.name not in scattered]
         scattered = _scattered(model, groups)
     matches = {group.name: group.matches for group in traced}
-    groups, unproven = prove(model, example_input, groups, splits, matches)
+    proof = partial(prove, model, example_input, splits=splits, matches=matches)
+    groups, unproven = with_guessed_sizes(model, groups, splits, proof)
     reasons |= unproven
     groups = [group for group in groups if reasons[group.name] is None]
     kept = [
@@ -57,13 +117,7 @@ def find_groups(model: nn.Module, example_input: Any) -> Prunable:
         for group in traced
         if (reason := reasons[group.name]) is not None
     ]
-    if not groups:
-        told = "; ".join(f"{group.name}: {group.reason}" for group in kept)
-        raise ModelError(
-            "the model has nothing to prune"
-            + (f" ({told})" if told else ", it holds no convolution or linear layer")
-        )
-    return Prunable(tuple(groups), tuple(kept))
+    return _Examined(traced, tuple(groups), tuple(kept))
 
 
 def _prunable(traced: TracedGroup) -> PrunableGroup:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from admm_exp.errors import ModelError, SurgeryError
 from admm_exp.pruning.dependency.checks import random_place
+from admm_exp.pruning.dependency.traced import Split
 from admm_exp.pruning.network.copying import copied
 from admm_exp.pruning.network.inputs import call
 from admm_exp.pruning.network.structures import map_tensors
@@ -26,7 +27,7 @@ def prove(
     model: nn.Module,
     example_input: Any,
     groups: Sequence[PrunableGroup],
-    splits: Mapping[str, Sequence[str]],
+    splits: Mapping[str, Sequence[Split]],
     matches: Mapping[str, Sequence[str]],
 ) -> tuple[list[PrunableGroup], dict[str, str]]:
     """Find the groups that can be cut without changing what the network computes, and how.
@@ -40,7 +41,7 @@ def prove(
         model: The network; left as it is.
         example_input: Inputs that the network accepts.
         groups: Groups to be proven.
-        splits: Per group, the layers that take its channels apart.
+        splits: Per group, where its channels are taken apart.
         matches: Per group, the groups that it may have to shrink with.
 
     Returns:
@@ -78,14 +79,14 @@ class _Probe:
         self.inputs = _probing(self.network, example_input)
 
     def culprits(
-        self, bundles: Sequence[Bundle], splits: Mapping[str, Sequence[str]]
+        self, bundles: Sequence[Bundle], splits: Mapping[str, Sequence[Split]]
     ) -> dict[str, str]:
         if self.failure(_flat(bundles)) is None:
             return {}
         alike: dict[tuple[str, ...], list[Bundle]] = {}
         for bundle in bundles:
             places = [where for group in bundle for where in splits[group.name]]
-            kinds = tuple(sorted({where.rpartition(" ")[2] for where in places}))
+            kinds = tuple(sorted({where.kind for where in places}))
             alike.setdefault(kinds, []).append(bundle)
         found = self.bisected(alike.pop((), []))
         for several in alike.values():
@@ -94,9 +95,7 @@ class _Probe:
             is_any = len(several) > 1 and self.failure(several[0]) is None
             reasons = self.bisected(several) if is_any else _all_of(several, failure)
             found |= {
-                name: f"{splits[name][0]} takes its channels apart, and {reason}"
-                if splits[name]
-                else reason
+                name: f"{splits[name][0]}, and {reason}" if splits[name] else reason
                 for name, reason in reasons.items()
             }
         return found

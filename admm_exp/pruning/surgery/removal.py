@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from admm_exp.pruning.dependency.attention import fit_attention_, fit_encoders_
-from admm_exp.pruning.dependency.graph import NOWHERE, Site
 from admm_exp.pruning.dependency.norms import count_channels_
+from admm_exp.pruning.dependency.sizes import set_size_
+from admm_exp.pruning.dependency.traced import NOWHERE, Site
 from admm_exp.pruning.surgery.groups import PrunableGroup
 
 
@@ -35,6 +36,8 @@ def remove_channels_(
             continue
         if site.is_count:
             _count_(model.get_submodule(layer), tensor, dim, rows)
+        elif site.is_size:
+            set_size_(model.get_submodule(layer), tensor, int(rows.sum()))
         else:
             module = model.get_submodule(layer)
             old = getattr(module, tensor)

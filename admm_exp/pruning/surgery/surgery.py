@@ -17,6 +17,7 @@ from admm_exp.pruning.network.outputs import (
     recorded,
     same_shaped,
 )
+from admm_exp.pruning.network.places import line_of
 from admm_exp.pruning.network.structures import leaves_in, tensors_in
 from admm_exp.pruning.surgery.groups import PrunableGroup, Slice
 from admm_exp.pruning.surgery.removal import remove_channels_
@@ -121,8 +122,8 @@ def compare(masked: nn.Module, small: nn.Module, inputs: Any) -> Difference:
         raise
     except Exception as error:  # a cut network fails in any way
         raise SurgeryError(
-            f"the network does not run after the cut: {_describe(error)}; "
-            f"keep the layer named there out of the pruning"
+            f"the network does not run after the cut: {_describe(error)}"
+            + (f" in {line}" if (line := line_of(error)) else "")
         ) from error
     finally:
         for module, mode in modes.items():

@@ -333,7 +333,7 @@ def test_group_whose_cut_is_refuted_by_the_probe_stays_whole_and_the_others_do_n
     found = find_groups(model, IMAGES)
     assert [group.name for group in found.groups] == ["2"]
     reason = found.kept[0].reason
-    assert reason.startswith("1 (FixedSize) takes its channels apart, and the network does not run")
+    assert reason.startswith("1 (FixedSize) takes its channels apart in test_find.py:")
 
 
 class Lookup(nn.Module):

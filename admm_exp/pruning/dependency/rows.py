@@ -1,0 +1,35 @@
+"""Rows of tensors that belong to channels, while a network runs."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one tensor of a layer along one dimension, with the unit that owns each.
+
+    Args:
+        layer: Name of the layer.
+        tensor: Name of its parameter or buffer.
+        dim: Dimension of the rows.
+        codes: (n,) code of every row.
+        is_unit: Whether the rows belong to the units, and not only read their channels.
+        n_blocks: Blocks of a grouped convolution; its columns are counted over all of them.
+        is_count: Whether these are no rows but what a norm or mean of that name counts.
+        is_size: Whether these are no rows but what an attribute of that name counts.
+    """
+
+    layer: str
+    tensor: str
+    dim: int
+    codes: Tensor
+    is_unit: bool
+    n_blocks: int = 1
+    is_count: bool = False
+    is_size: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the tensor in the network."""
+        return f"{self.layer}.{self.tensor}" if self.layer else self.tensor

@@ -1,0 +1,92 @@
+"""Channel groups as they were traced: sites in tensors, and code that takes channels apart."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+NOWHERE = -1
+
+
+@dataclass(frozen=True)
+class Site:
+    """Rows of one parameter or buffer that the channels of a group own or read.
+
+    Args:
+        layer: Name of the layer.
+        tensor: Name of its parameter or buffer.
+        dim: Dimension of the rows.
+        is_unit: Whether the rows are scalars of the units; otherwise they only read them.
+        units: (n,) the unit of every row, -1 for rows of other groups.
+        n_blocks: Blocks of a grouped convolution whose columns these are.
+        is_count: Whether these are no rows but the channels that the norm or mean `tensor` counts.
+        is_size: Whether these are no rows but the channels that the attribute `tensor` counts.
+    """
+
+    layer: str
+    tensor: str
+    dim: int
+    is_unit: bool
+    units: Tensor
+    n_blocks: int
+    is_count: bool = False
+    is_size: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name of the tensor in the network."""
+        return f"{self.layer}.{self.tensor}" if self.layer else self.tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """Where channels are taken apart.
+
+    Args:
+        layer: Name and kind of the layer.
+        line: The line of its code, or None where it has none of its own.
+    """
+
+    layer: str
+    line: str | None
+
+    @property
+    def name(self) -> str:
+        """Name of the layer."""
+        return "" if self.layer.startswith("the ") else self.layer.partition(" ")[0]
+
+    @property
+    def kind(self) -> str:
+        """Kind of the layer, whose code may count on a size."""
+        return self.layer.rpartition(" ")[2]
+
+    def __str__(self) -> str:
+        """Say it in a sentence."""
+        return f"{self.layer} takes its channels apart" + (f" in {self.line}" if self.line else "")
+
+
+@dataclass(frozen=True)
+class TracedGroup:
+    """Channels that can only be removed together.
+
+    Args:
+        name: Name of the first producer, with its parameter if it makes channels twice.
+        producers: Layers that make the channels, in the order of the network.
+        n_units: Number of channels.
+        n_blocks: Blocks of channels that must keep the same count each.
+        sites: Everything that is cut with the channels.
+        splits: Where the channels are taken apart by a reshape or a split.
+        choices: Layers that could keep them apart along another dimension.
+        matches: Groups that may have to shrink in step: a reshape counts these channels, in code
+            that may have read the number off theirs.
+        reason: Why the group has to stay whole, or None.
+    """
+
+    name: str
+    producers: tuple[str, ...]
+    n_units: int
+    n_blocks: int
+    sites: tuple[Site, ...]
+    splits: tuple[Split, ...] = ()
+    choices: tuple[str, ...] = ()
+    matches: tuple[str, ...] = ()
+    reason: str | None = None
