@@ -1,11 +1,15 @@
-"""The support matrix: every classifier of torchvision planned, pruned, cut and exported.
+"""The support matrix: networks of torchvision and timm planned, pruned, cut and exported.
 
 python -m admm_exp.bench.support_matrix                    # all, about an hour on one core
 python -m admm_exp.bench.support_matrix resnet18 vit_b_16  # some
+python -m admm_exp.bench.support_matrix --library timm     # a small network of every family
+python -m admm_exp.bench.support_matrix timm/deit_tiny_patch16_224
 """
 
 import argparse
+import copy
 import multiprocessing
+import re
 import resource
 import signal
 from collections.abc import Iterable, Sequence
@@ -13,12 +17,14 @@ from dataclasses import dataclass, fields
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
+from statistics import median
 from time import process_time
 
 import torch
 from torch import Tensor, nn
 
 from admm_exp.admm.metrics import L2Norm
+from admm_exp.bench.timm_families import FAMILIES, accepts, smallest_size, timm_network
 from admm_exp.errors import AdmmExpError
 from admm_exp.models.torchvision_zoo import (
     classifier_names,
@@ -26,11 +32,19 @@ from admm_exp.models.torchvision_zoo import (
     torchvision_model,
 )
 from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.pruning.cost.cost import count_cost
+from admm_exp.pruning.surgery.groups import KeptGroup
 from admm_exp.pruning.surgery.proof import randomise_
 
 CLASSES, SPARSITY, TOLERANCE = 10, 0.5, 1e-5
+DEEP = 0.2
+"""Fraction of the MACs below which a network counts as hardly pruned."""
+TIMM = "timm/"
+OUTPUTS = "its channels are the output of the network"
 COPIES = 6
 """Times that the parameters lie in memory at the worst moment."""
+
+_NUMBERS = re.compile(r"(?<=\.)\d+(?=[. )]|$)")
 
 
 @dataclass(frozen=True)
@@ -46,9 +60,12 @@ class Row:
         kept: Groups that stayed whole, without the classes.
         params: Parameters before.
         params_left: Parameters of the cut network as a fraction of that.
+        macs: Multiply-accumulates for one image before.
+        macs_removed: The fraction of them that the cut removes.
         difference: Masked against cut network, relative to the spread of the outputs.
         plan_seconds: Processor time to find the groups.
         total_seconds: Processor time of everything.
+        kept_whole: What stayed whole, and why, without the classes.
     """
 
     network: str
@@ -59,21 +76,23 @@ class Row:
     kept: int = 0
     params: int = 0
     params_left: float = 0.0
+    macs: int = 0
+    macs_removed: float = 0.0
     difference: float = 0.0
     plan_seconds: float = 0.0
     total_seconds: float = 0.0
+    kept_whole: str = ""
 
 
 def examine(name: str, memory_bytes: float) -> Row:
     """Plan, one penalised step, one Z and U update, cut, forward, backward and export.
 
     Args:
-        name: Torchvision's name of a classifier.
+        name: Torchvision's name of a classifier, or timm's behind `timm/`.
         memory_bytes: What the process may take; repeated blocks beyond that are left out.
     """
     torch.manual_seed(0)
-    pixels = smallest_input(name)
-    model, left_out = _build(name, memory_bytes)
+    model, pixels, left_out = _build(name, memory_bytes)
     inputs = torch.randn(2, 3, pixels, pixels)
     start = process_time()
     try:
@@ -91,6 +110,7 @@ def examine(name: str, memory_bytes: float) -> Row:
         _use(small, inputs)
     except AdmmExpError as error:
         return Row(name, f"refused: {error}", pixels, left_out)
+    macs = [count_cost(network, inputs[:1]).macs for network in (model, small)]
     sizes = [sum(p.numel() for p in network.parameters()) for network in (model, small)]
     return Row(
         network=name,
@@ -101,18 +121,42 @@ def examine(name: str, memory_bytes: float) -> Row:
         kept=len(constrained.prunable.kept),
         params=sizes[0],
         params_left=sizes[1] / sizes[0],
+        macs=macs[0],
+        macs_removed=1.0 - macs[1] / macs[0],
         difference=relative,
         plan_seconds=plan_seconds,
         total_seconds=process_time() - start,
+        kept_whole=_told(constrained.prunable.kept),
     )
 
 
-def _build(name: str, memory_bytes: float) -> tuple[nn.Module, int]:
-    model = torchvision_model(name, CLASSES)
+def _told(kept: Sequence[KeptGroup]) -> str:
+    """Say once what stayed whole for one reason, with the first layer and how many others."""
+    alike: dict[str, list[str]] = {}
+    for group in kept:
+        if group.reason != OUTPUTS:
+            reason = _NUMBERS.sub("#", group.reason)
+            alike.setdefault(reason, []).append(group.name)
+    return "; ".join(
+        f"{names[0]}{f' and {len(names) - 1} like it' if len(names) > 1 else ''}: {reason}"
+        for reason, names in alike.items()
+    )
+
+
+def _build(name: str, memory_bytes: float) -> tuple[nn.Module, int, int]:
+    is_timm = name.startswith(TIMM)
+    network = name.removeprefix(TIMM)
+    model = timm_network(network, CLASSES) if is_timm else torchvision_model(network, CLASSES)
+    pixels = smallest_size(model) if is_timm else smallest_input(network)
     left_out = 0
     if COPIES * sum(p.nbytes for p in model.parameters()) > memory_bytes:
-        left_out = _leave_out_repeated_(model)
-    return randomise_(model), left_out
+        smaller = copy.deepcopy(model)
+        left_out = _leave_out_repeated_(smaller)
+        if is_timm and not accepts(smaller, pixels):  # its code counts on all blocks
+            left_out = 0
+        else:
+            model = smaller
+    return randomise_(model), pixels, left_out
 
 
 def _leave_out_repeated_(model: nn.Module) -> int:
@@ -189,6 +233,12 @@ def as_markdown(rows: Sequence[Row]) -> str:
     """Write the rows as a table, with a line of counts above it."""
     kinds = [row.result.split(":")[0] for row in rows]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+    removed = sorted(row.macs_removed for row in rows)
+    deep = sum(fraction >= DEEP for fraction in removed)
+    counts += (
+        f"; {deep} lose at least {100 * DEEP:.0f} % of their MACs, "
+        f"the median {100 * median(removed):.0f} %"
+    )
     names = [field.name.replace("_", " ") for field in fields(Row)]
     lines = [f"{len(rows)} networks: {counts}.", "", _line(names), _line(["---"] * len(names))]
     return "\n".join(lines + [_line(_cells(row)) for row in rows]) + "\n"
@@ -212,13 +262,21 @@ def _line(cells: Iterable[str]) -> str:
 def main() -> None:
     """Write the table; every network runs in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("networks", nargs="*", help="torchvision's names; all if none is given")
+    parser.add_argument(
+        "networks",
+        nargs="*",
+        help="torchvision's names, or timm/NAME; all of the library if none is given",
+    )
+    parser.add_argument("--library", choices=["torchvision", "timm"], default="torchvision")
     parser.add_argument("--output", type=Path, help="markdown file to write")
     parser.add_argument("--limit-seconds", type=float, default=300.0)
     parser.add_argument("--memory-gb", type=float, default=2.5)
     options = parser.parse_args()
     rows = []
-    for name in options.networks or classifier_names():
+    timm_names = [TIMM + name for name in FAMILIES.values()]
+    for name in options.networks or (
+        timm_names if options.library == "timm" else classifier_names()
+    ):
         rows.append(examine_apart(name, options.limit_seconds, options.memory_gb * 1e9))
         print(_line(_cells(rows[-1])), flush=True)
         if options.output is not None:

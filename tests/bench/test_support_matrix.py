@@ -6,6 +6,7 @@ from torch import nn
 
 from admm_exp.bench import support_matrix
 from admm_exp.bench.support_matrix import Row, as_markdown, examine, examine_apart
+from admm_exp.bench.timm_families import FAMILIES
 from admm_exp.models.torchvision_zoo import classifier_names
 
 MEMORY_BYTES = 2.5e9
@@ -48,6 +49,32 @@ def test_network_that_can_be_pruned_is_ok(network):
     assert row.params == 3 * 8 * 9 + 8 + 8 * 10 + 10
     assert row.params_left == pytest.approx((3 * 4 * 9 + 4 + 4 * 10 + 10) / row.params)
     assert row.difference < 1e-5
+    assert row.macs == 36 * 8 * 27 + 36 * 8 * 10
+    assert row.macs_removed == pytest.approx(0.5)
+    assert row.kept_whole == ""
+
+
+def test_what_stayed_whole_is_told_once_with_its_reason(network):
+    def block():
+        return nn.Sequential(nn.Conv2d(8, 8, 1), nn.Softmax(1))
+
+    network(
+        lambda: pooled(
+            nn.Sequential(nn.Conv2d(3, 8, 1), block(), block()),
+            nn.Conv2d(8, 6, 1),
+            nn.Conv2d(6, 10, 1),
+        )
+    )
+    row = examine("some", MEMORY_BYTES)
+    assert row.kept_whole == "0.1.0 and 1 like it: 0.#.# (Softmax) mixes its channels"
+
+
+def test_network_of_timm_is_examined_under_its_family():
+    pytest.importorskip("timm")
+    assert "deit_tiny_patch16_224" in FAMILIES.values()
+    row = examine("timm/mobilenetv3_small_050", MEMORY_BYTES)
+    assert (row.network, row.result, row.pixels) == ("timm/mobilenetv3_small_050", "ok", 64)
+    assert row.macs_removed > 0.5
 
 
 def test_network_without_prunable_channels_is_refused_with_the_layer(network):
@@ -79,7 +106,9 @@ def test_blocks_that_look_like_the_one_before_are_left_out_of_a_large_network(ne
 def test_table_counts_the_results_and_has_a_line_per_network():
     rows = [Row("a", "ok"), Row("b", "refused: c | d"), Row("e", "ok", params=1234567)]
     lines = as_markdown(rows).splitlines()
-    assert lines[0] == "3 networks: 2 ok, 1 refused."
+    assert lines[0] == (
+        "3 networks: 2 ok, 1 refused; 0 lose at least 20 % of their MACs, the median 0 %."
+    )
     assert lines[2].startswith("| network | result |")
     assert lines[5].startswith("| b | refused: c / d |")
     assert "| 1,234,567 |" in lines[6]
