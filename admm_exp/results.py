@@ -144,9 +144,12 @@ class Announcing(History):
 
 
 NUMBER = "a number or null"
+NUMBER_OR_TEXT = "a number or a text"
+POSITIVE = "a number above 0"
 COUNT = "a whole number above 0"
 TEXT = "a text"
 TEXT_OR_NULL = "a text or null"
+_PARTS = ("dataset", "model", "granularity", "metric", "method", "rho_policy", "schedule")
 _NAMED: dict[str, Any] = {"name": TEXT}
 _MODEL: dict[str, Any] = {
     "val_accuracy": NUMBER,
@@ -157,11 +160,11 @@ _MODEL: dict[str, Any] = {
 }
 FORM: dict[str, Any] = {
     "status": TEXT,
-    "config": dict.fromkeys(("dataset", "model", "metric", "method"), _NAMED)
-    | {"seed": NUMBER, "sparsity": NUMBER},
+    "config": dict.fromkeys(_PARTS, _NAMED)
+    | {"seed": NUMBER, "sparsity": NUMBER, "rho": NUMBER_OR_TEXT},
     "models": dict.fromkeys(("dense", "pruned", "finetuned"), _MODEL),
     "admm": {
-        "rho": NUMBER,
+        "rho": POSITIVE,
         "iterations": [{"iteration": COUNT, "primal_residual": NUMBER, "dead_energy": NUMBER}],
     },
     "layers": [{"name": TEXT, "channels": COUNT, "kept": COUNT}],
@@ -206,4 +209,7 @@ def _is(value: Any, kind: str) -> bool:
         return isinstance(value, str | None)
     if kind == COUNT:
         return isinstance(value, int) and not isinstance(value, bool) and value > 0
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == POSITIVE:
+        return is_number and value > 0
+    return is_number or (isinstance(value, str) if kind == NUMBER_OR_TEXT else value is None)

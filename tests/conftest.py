@@ -18,9 +18,14 @@ SHORT = (
 )
 
 
-def run_command(folder: Path, *overrides: str, env: Mapping[str, str] | None = None) -> Done:
-    """Run `python -m admm_exp` in a folder."""
-    return WARM.run(folder, overrides, clean_environment() | dict(env or {}))
+def run_command(
+    folder: Path,
+    *overrides: str,
+    env: Mapping[str, str] | None = None,
+    command: str = "admm-exp",
+) -> Done:
+    """Run `python -m admm_exp`, or another command of the package, in a folder."""
+    return WARM.run(folder, overrides, clean_environment() | dict(env or {}), command)
 
 
 def clean_environment() -> dict[str, str]:

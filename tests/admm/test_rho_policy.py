@@ -115,3 +115,9 @@ def test_support_driven_rho_rises_the_faster_the_more_changed(change, factor):
 def test_argument_out_of_range_is_refused(policy, settings, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         policy(**settings)
+
+
+@pytest.mark.parametrize(("primal", "bound"), [(9.0, 4.0), (1e-4, 0.25)])
+def test_the_bounds_of_balancing_are_relative_to_the_start(primal, bound):
+    numbers = {"relative_primal_residual": primal, "relative_dual_residual": 0.1}
+    assert run(Balancing(**BALANCING), 6.0, 9, **numbers)[-1] == 6.0 * bound

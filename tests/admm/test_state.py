@@ -9,7 +9,15 @@ from torch import nn
 from admm_exp.admm.groups import ChannelGroup, Member
 from admm_exp.admm.metrics import L2Norm
 from admm_exp.admm.projection import ChannelConstraint
-from admm_exp.admm.state import State, from_tensors, initial_state, split, to_tensors, with_rho
+from admm_exp.admm.state import (
+    State,
+    following,
+    from_tensors,
+    initial_state,
+    split,
+    to_tensors,
+    with_rho,
+)
 from admm_exp.admm.update import add_penalty_gradient_, update
 
 CONSTRAINT = ChannelConstraint(tied_groups(), L2Norm())
@@ -140,3 +148,14 @@ def test_two_iterations_a_file_and_three_more_are_five_bit_by_bit():
     assert state.iteration == expected.iteration == 5
     assert all(map(torch.equal, state.targets, expected.targets))
     assert all(map(torch.equal, resumed.parameters(), model.parameters()))
+
+
+def test_z_of_the_kept_units_follows_w_and_the_rest_stays():
+    state, weights = state_after(2), tied_weights(9)
+    masks = CONSTRAINT.masks(state.targets, state.support)
+    moved = following(state, weights, CONSTRAINT)
+    for mask, w, old, new in zip(masks, weights, state.targets, moved.targets, strict=True):
+        kept = mask.expand_as(w)
+        assert torch.equal(new[kept], w[kept].float())
+        assert torch.equal(new[~kept], old[~kept])
+        assert not torch.equal(w[kept].float(), old[kept])

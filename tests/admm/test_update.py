@@ -8,7 +8,7 @@ from admm_exp.admm.groups import ChannelGroup, Member
 from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Random
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.state import State, initial_state, split, to_tensors, with_rho
-from admm_exp.admm.update import _pieces, add_penalty_gradient_, update
+from admm_exp.admm.update import _pieces, add_penalty_gradient_, pull_, update
 
 GROUPS = tied_groups()
 CONSTRAINT = ChannelConstraint(GROUPS, L2Norm())
@@ -199,3 +199,19 @@ def test_the_penalty_is_two_operations_whatever_the_number_of_weights():
     with CountOperations() as counted:
         add_penalty_gradient_(W, W, W, 0.7)
     assert counted.names == ["_foreach_sub.List", "_foreach_add_.List"]
+
+
+def test_a_frozen_update_keeps_the_support_that_a_free_one_would_change():
+    state, W = initial_state(tied_weights(0), CONSTRAINT, 0.5), tied_weights(7)
+    free, _ = update(W, state, CONSTRAINT)
+    frozen, _ = update(W, state, CONSTRAINT, is_frozen=True)
+    assert not all(map(torch.equal, free.support, state.support))
+    assert all(map(torch.equal, frozen.support, state.support))
+
+
+@pytest.mark.parametrize(("rho", "step"), [(0.5, 1.0), (2.0, 1.0), (100.0, 3.0)])
+def test_a_pull_never_reaches_its_target(rho, step):
+    W, T = torch.tensor([1.0, -2.0]).double(), torch.tensor([3.0, 0.0]).double()
+    expected = (W + step * rho * T) / (1 + step * rho)
+    pull_([W], [T], rho, step)
+    assert torch.allclose(W, expected, rtol=1e-12)

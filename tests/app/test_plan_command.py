@@ -6,20 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SHORT, Done, clean_environment, run_command
+from conftest import SHORT, Done, run_command
 
 PLAN = "from admm_exp.app.plan_command import main\nmain()\n"
 
 
 def run_plan(folder: Path, *overrides: str) -> Done:
-    return subprocess.run(
-        [sys.executable, "-c", PLAN, *overrides],
-        cwd=folder,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_command(folder, *overrides, command="admm-exp-plan")
 
 
 @pytest.fixture(scope="module")

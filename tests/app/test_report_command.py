@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import clean_environment
+from conftest import run_command
 from support.runs import details, grid, row
 from support.stores import log_runs, store_uri
 
@@ -12,17 +12,8 @@ from admm_exp.app.report_command import _quoted
 
 
 def run_report(folder, *overrides):
-    code = "import sys; sys.argv[0] = 'admm-exp-report'\n"
-    code += "from admm_exp.app.report_command import main; main()"
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, *overrides],
-        cwd=folder,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    strict = {"PYTHONWARNINGS": "error"}
+    return run_command(folder, *overrides, env=strict, command="admm-exp-report")
 
 
 @pytest.fixture(scope="module")

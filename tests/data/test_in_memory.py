@@ -214,3 +214,14 @@ def test_a_training_batch_is_shared_evenly_or_refused():
     assert dataset.shard(0, 1) is dataset
     with pytest.raises(DataError, match="batch_size must be a multiple of 3, the number of proc"):
         dataset.shard(0, 3)
+
+
+@pytest.mark.parametrize("part", [0, 1, 2], ids=["train", "val", "test"])
+def test_the_samples_of_every_part_are_in_the_fingerprint(part):
+    sizes = [12, 7, 8]
+    parts = [samples(n) for n in sizes]
+    images, labels = parts[part]
+    changed = images.clone()
+    changed[-1, 0, 0, 0] += 1
+    parts[part] = (changed, labels)
+    assert toy_dataset(splits=Splits(*parts)).fingerprint != toy_dataset().fingerprint

@@ -170,3 +170,13 @@ def test_own_code_that_an_older_report_does_not_note_is_a_change(mynets: Path) -
     assert changes_since(report, composed(), "a") == []
     config = config_of("metric._target_=mynets.Metric")
     assert "mynets was not used, or not noted" in changes_since(report, config, "a")
+
+
+@pytest.mark.parametrize(
+    ("override", "fixed"),
+    [("seed=1", "dataset.seed=7"), ("schedule.batch_size=32", "dataset.batch_size=16")],
+)
+def test_what_a_data_set_does_not_follow_changes_the_key_by_itself(
+    override: str, fixed: str
+) -> None:
+    assert key_of(override, fixed) != key_of(fixed)

@@ -6,7 +6,7 @@ from admm_exp.admm.update import pull_
 from admm_exp.errors import TrainingError
 from admm_exp.pruning.penalty import penalty_hook
 from admm_exp.pruning.surgery.groups import Slice
-from admm_exp.pruning.w_step import Constrained
+from admm_exp.pruning.w_step import Constrained, FoldedStep, GradientStep, ReducedStep
 
 B, T = torch.tensor([3.0, -1.0, 0.5]).double(), torch.tensor([0.0, -1.0, 2.0]).double()
 KEPT = torch.tensor([True, False, False])
@@ -199,3 +199,18 @@ def test_folded_form_is_refused_for_other_optimizers():
         penalty_hook(optimizer, constrained_of(W, 2.0), "folded"),
     ):
         pytest.fail("the block must not run")
+
+
+@pytest.mark.parametrize("form", [GradientStep, ReducedStep, FoldedStep])
+def test_the_penalty_has_the_scale_that_is_on_the_gradients(form):
+    W = nn.Parameter(torch.tensor([1.0, 2.0, 3.0]).double())
+    optimizer, steps = torch.optim.SGD([W], 0.1), []
+    for scale in (1.0, 1024.0):
+        W.grad = torch.zeros_like(W)
+        held = constrained_of(W, 0.5)
+        step = form(held, optimizer)
+        step.before(optimizer, scale)
+        steps.append(W.grad.clone())
+        step.after(optimizer)
+    assert bool(steps[0].any())
+    assert torch.allclose(steps[1], 1024 * steps[0])

@@ -185,3 +185,9 @@ def test_one_seed_tells_nothing_apart():
 def test_amounts_come_in_their_order():
     rows = [row(sparsity=0.7), row(sparsity=0.3), row(settings={"budget.macs": 0.5})]
     assert list(by_amount(settings_of(rows))) == ["sparsity 0.3", "sparsity 0.7", "macs 0.5"]
+
+
+def test_a_seed_of_a_part_makes_no_series_of_its_own():
+    runs = [row(seed=seed, settings={"dataset.seed": seed, "metric.seed": seed}) for seed in (0, 1)]
+    (setting,) = settings_of(runs)
+    assert len(setting.rows) == 2

@@ -8,8 +8,9 @@ import pytest
 
 from admm_exp.errors import CheckpointError
 from admm_exp.experiment.outputs import count_epochs
-from admm_exp.report.run import final_metrics, read_report, summary_rows
+from admm_exp.report.run import final_metrics, read_report, summary_rows, write_report
 from admm_exp.results import EpochRecord, History
+from admm_exp.tracking.params import PARTS
 
 
 def history_of(**epochs):
@@ -101,11 +102,11 @@ def test_zeros_get_a_row_of_their_own() -> None:
 def finished() -> dict[str, Any]:
     """Make the least that a finished run's report holds."""
     numbers = {"val_accuracy": 0.5, "test_accuracy": None, "params": 9, "macs": 8, "flops": 16}
-    named = {name: {"name": name} for name in ("dataset", "model", "metric", "method")}
+    named = {name: {"name": name} for name in PARTS}
     row = {"iteration": 1, "primal_residual": 0.5, "dead_energy": 0.1}
     return {
         "status": "finished",
-        "config": named | {"seed": 0, "sparsity": 0.5},
+        "config": named | {"seed": 0, "sparsity": 0.5, "rho": "auto"},
         "models": {name: dict(numbers) for name in ("dense", "pruned", "finetuned")},
         "admm": {"rho": 0.1, "iterations": [row]},
         "layers": [{"name": "conv1", "channels": 8, "kept": 4}],
@@ -149,3 +150,22 @@ def test_what_is_no_report_is_named(tmp_path, content):
     (tmp_path / "report.json").write_bytes(content.encode("utf-8", "surrogatepass"))
     with pytest.raises(CheckpointError, match=r"report\.json is missing or damaged"):
         read_report(tmp_path)
+
+
+def test_final_numbers_are_of_the_test_set_and_ratios_of_flops():
+    report = report_of()
+    report["models"]["finetuned"] |= {"val_accuracy": 0.7, "flops": 30, "params": 11}
+    report["surgery"], report["admm"] = {}, {}
+    numbers = final_metrics(report)
+    assert numbers["final/accuracy"] == 0.8
+    assert numbers["final/flops_ratio"] == 30 / 200
+
+
+def test_report_json_is_written_last(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        "admm_exp.report.run.write_atomically", lambda path, _: written.append(path.name)
+    )
+    monkeypatch.setattr("admm_exp.report.run.markdown", lambda report: "")
+    write_report({}, tmp_path)
+    assert written == ["report.md", "report.json"]

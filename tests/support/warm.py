@@ -1,12 +1,13 @@
 """A process with all imports done, which forks one child for each command that a test runs.
 
 Importing torch, torchvision and MLflow takes longer than most commands of the tests. A child runs
-`python -m admm_exp` and its exit functions, in its own folder and environment; what starts up how
-fast, and imports what, is tested in processes of its own.
+`python -m admm_exp`, or another of the commands, and its exit functions, in its own folder and
+environment; what starts up how fast, and imports what, is tested in processes of its own.
 """
 
 import atexit
 import gc
+import importlib
 import json
 import os
 import random
@@ -16,9 +17,16 @@ import subprocess
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+MODULES = {
+    "admm-exp-plan": "admm_exp.app.plan_command",
+    "admm-exp-report": "admm_exp.app.report_command",
+    "admm-exp-search": "admm_exp.app.search",
+    "admm-exp-sync": "admm_exp.app.sync_command",
+}
 Done = subprocess.CompletedProcess[str]
 
 
@@ -28,8 +36,14 @@ class Warm:
     def __init__(self) -> None:
         self.server: subprocess.Popen[str] | None = None
 
-    def run(self, folder: Path, arguments: tuple[str, ...], env: Mapping[str, str]) -> Done:
-        """Run `python -m admm_exp ARGUMENTS` in a folder, as subprocess.run would."""
+    def run(
+        self,
+        folder: Path,
+        arguments: tuple[str, ...],
+        env: Mapping[str, str],
+        command: str = "admm-exp",
+    ) -> Done:
+        """Run a command of the package in a folder, as subprocess.run would."""
         if self.server is None:
             self.server = subprocess.Popen(
                 [sys.executable, "-W", "ignore", __file__],
@@ -42,10 +56,11 @@ class Warm:
         assert self.server.stdout is not None
         with tempfile.TemporaryDirectory() as out:
             request = {"folder": str(folder), "arguments": arguments, "env": dict(env), "out": out}
+            request["command"] = command
             print(json.dumps(request), file=self.server.stdin, flush=True)
             code = int(self.server.stdout.readline())
             texts = [Path(out, name).read_text() for name in ("stdout", "stderr")]
-        return Done(["admm_exp", *arguments], code, *texts)
+        return Done([command, *arguments], code, *texts)
 
     def close(self) -> None:
         """End the process, if there is one."""
@@ -70,8 +85,8 @@ def serve() -> None:
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
-def become(folder: str, arguments: list[str], env: dict[str, str], out: str) -> None:
-    """Be `python -m admm_exp` from here on, and never return."""
+def become(folder: str, arguments: list[str], env: dict[str, str], out: str, command: str) -> None:
+    """Be a command of the package from here on, and never return."""
     os.setsid()
     signal.alarm(300)
     os.chdir(folder)
@@ -83,10 +98,15 @@ def become(folder: str, arguments: list[str], env: dict[str, str], out: str) -> 
         file = os.open(Path(out, name), os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(file, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.argv = ["admm_exp", *arguments]
+    if env.get("PYTHONWARNINGS") == "error":
+        warnings.simplefilter("error")
+    sys.argv = [command, *arguments]
     code = 1
     try:
-        runpy.run_module("admm_exp", run_name="__main__", alter_sys=True)
+        if command in MODULES:
+            importlib.import_module(MODULES[command]).main()
+        else:
+            runpy.run_module("admm_exp", run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
         if isinstance(end.code, str):

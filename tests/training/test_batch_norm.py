@@ -90,3 +90,11 @@ def test_no_batch_is_an_error_and_restores_the_modes():
         recalibrate_(model, [])
     assert model.training
     assert model.momentum == 0.1
+
+
+def test_other_layers_work_as_in_evaluation():
+    model, (batch,) = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm2d(3)), batches_of(4)
+    recalibrate_(model, [batch])
+    mean, variance = statistics(batch[0])
+    assert torch.allclose(model[1].running_mean.double(), mean, atol=1e-5)
+    assert torch.allclose(model[1].running_var.double(), variance, atol=1e-4)

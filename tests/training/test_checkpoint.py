@@ -3,7 +3,14 @@ import torch
 from torch import nn
 
 from admm_exp.errors import CheckpointError
-from admm_exp.training.checkpoint import load_into, load_tensors, save_tensors, write_atomically
+from admm_exp.training.checkpoint import (
+    load_into,
+    load_tensors,
+    packed,
+    save_tensors,
+    unpacked,
+    write_atomically,
+)
 
 TENSORS = {
     "float": torch.tensor([0.1, float("nan"), -0.0, 1e-45]),
@@ -125,3 +132,19 @@ def test_write_that_breaks_off_leaves_the_old_content(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=f"No space left on device: '{path}'"):
         write_atomically(path, b"new and longer")
     assert path.read_bytes() == b"old"
+
+
+def test_a_reader_of_the_old_file_never_sees_a_part_of_the_new(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    with path.open("rb") as reader:
+        write_atomically(path, b"NEW and longer")
+        assert reader.read() == b"old"
+
+
+@pytest.mark.parametrize("name", ["a" * n for n in range(1, 9)])
+def test_values_are_aligned_for_readers_that_map_the_file(name):
+    content = packed({name: torch.arange(3.0)})
+    length = int.from_bytes(content[:8], "little")
+    assert length % 8 == 0
+    assert torch.equal(unpacked(content)[0][name], torch.arange(3.0))

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from support.networks import build
@@ -141,3 +143,20 @@ def test_scores_are_those_of_the_constrained_units():
     expected = constrained.constraint.energies(constrained.weights())
     for got, want in zip(unit_scores(model, planner, L2Norm()), expected, strict=True):
         assert torch.allclose(got, want, rtol=1e-5)
+
+
+def test_global_ranking_does_not_see_the_scale_of_a_group():
+    group = SimpleNamespace(count_kept=lambda sparsity, _: round(4 * (1 - sparsity)))
+    planner = SimpleNamespace(prunable=SimpleNamespace(groups=[group, group]))
+    scores = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    counts = global_counts(planner, [scores, 1000 * scores], 1)
+    assert counts(0.5) == [2, 2]
+
+
+@pytest.mark.parametrize("fraction", [0.24, 0.5, 0.9])
+def test_single_channels_bring_the_cost_to_the_budget_where_whole_steps_jump(fraction):
+    model, inputs = build("residual")
+    planner, budget = Planner(model, inputs), Budget("macs", fraction)
+    chosen = sparsities_within(planner, budget, uniform_counts(planner, 1))
+    kept = [count_kept(g.n_units, chosen[g.name]) for g in planner.prunable.groups]
+    assert abs(budget.of(planner.cost(kept), planner.dense) - fraction) <= TOLERANCE

@@ -132,3 +132,21 @@ def test_gpu_gives_the_same_count():
 def test_torchvision_stays_unloaded():
     code = "import sys, admm_exp.pruning.cost.cost; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_tied_weights_have_the_size_of_one():
+    tied = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    tied[1].weight = tied[0].weight
+    assert count_cost(tied, torch.zeros(1, 4)).size_bytes == 4 * 16
+
+
+def test_what_runs_in_training_alone_is_not_counted():
+    class Auxiliary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.main, self.auxiliary = nn.Linear(4, 3), nn.Linear(4, 5)
+
+        def forward(self, x):
+            return (self.main(x), self.auxiliary(x)) if self.training else self.main(x)
+
+    assert count_cost(Auxiliary().train(), torch.zeros(1, 4)).macs == 12

@@ -1,0 +1,28 @@
+"""Codes of tensors, united entry by entry."""
+
+import itertools
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from admm_exp.pruning.dependency.labels import FIXED, Labels, is_shifted, label_of, shifted
+from admm_exp.pruning.dependency.shape_rules import join
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.product([False, True], repeat=2)))
+def test_a_united_entry_is_shifted_where_one_of_the_two_is(first: bool, second: bool) -> None:
+    labels = Labels()
+    a, b = labels.fresh(1), labels.fresh(1)
+    united = labels.unite(shifted(a) if first else a, shifted(b) if second else b)
+    assert bool(is_shifted(united)) == (first or second)
+    assert label_of(united) == label_of(labels.find(a)) == label_of(labels.find(b))
+
+
+def test_parts_that_are_not_followed_stay_fixed_in_a_join() -> None:
+    followed, constant = torch.zeros(1, 3), torch.ones(1, 2)
+    codes = Labels().fresh(3)[None]
+    flow: Any = SimpleNamespace(codes=lambda tensor: codes if tensor is followed else None)
+    joined = join(flow, torch.cat, ([followed, constant], 1), {}, None)
+    assert joined.tolist() == [[*codes[0].tolist(), FIXED, FIXED]]
