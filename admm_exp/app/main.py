@@ -20,6 +20,7 @@ from admm_exp.app.command_line import (
     require_single,
 )
 from admm_exp.app.follower import follow
+from admm_exp.app.help_text import asks_for_help, explained
 from admm_exp.app.parts_here import look_for_confirmed_parts, look_for_parts_here
 from admm_exp.app.rerun import (
     REPEAT,
@@ -113,9 +114,10 @@ def run_command(
             if not sweeps:
                 require_single(sys.argv[1:])
             look_for_parts_here()
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
-                task
-            )()
+            with explained(conf_dir(), asks_for_help(sys.argv[1:])):
+                hydra.main(
+                    version_base="1.3", config_path=str(conf_dir()), config_name=config_name
+                )(task)()
     except KeyboardInterrupt:
         sys.exit("interrupted")
     except Exception as error:

@@ -22,11 +22,12 @@ def _task(composed: DictConfig) -> None:
 
 
 def _plan(composed: DictConfig) -> None:
-    if OmegaConf.is_missing(composed, "output"):
-        raise ConfigError("output is missing: name the layers file to write with output=FILE")
     settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
-    path = Path(settings.pop("output"))
-    if path.exists():
+    output = settings.pop("output")
+    if output == "":
+        raise ConfigError("output must not be empty: name the layers file to write")
+    path = Path(output) if output else None
+    if path is not None and path.exists():
         raise ConfigError(f"output={path} exists already: choose another name")
 
     from admm_exp.app.build import build_components
@@ -38,7 +39,8 @@ def _plan(composed: DictConfig) -> None:
     config = check_config(settings, HydraConfig.get().overrides.task)
     terminal = Terminal()
     plan, layers, choice = planned_layers(config, build_components(config))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("x") as file:
-        file.write(layers_text(plan, layers))
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x") as file:
+            file.write(layers_text(plan, layers))
     terminal.planned(plan, path, choice.ratio if choice else None)

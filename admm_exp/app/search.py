@@ -8,6 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from admm_exp.app.help_text import asks_for_help, search_help
+from admm_exp.app.main import conf_dir
 from admm_exp.app.main import main as run_admm_exp
 from admm_exp.app.parent_run import Launch, Planned, open_story
 from admm_exp.config.hashes import digest, group_hash
@@ -30,6 +32,8 @@ Plan = Callable[[Mapping[str, Any]], Planned]
 
 def main() -> None:
     """Run `admm-exp-search`."""
+    if asks_for_help(sys.argv[1:]):
+        print(search_help(conf_dir()))
     asks_only = {"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i"} & set(sys.argv)
     sys.argv[1:1] = ["hydra/sweeper=search"] if asks_only else ["-m", "hydra/sweeper=search"]
     run_admm_exp()

@@ -230,9 +230,9 @@ class ExperimentConfig:
 
 @dataclass
 class PlanConfig(ExperimentConfig):
-    """An experiment that is planned and not run; `output` is the layers file to write."""
+    """An experiment that is planned and not run; `output` is the layers file to write, if any."""
 
-    output: Annotated[str, MinLen(1)]
+    output: Annotated[str, MinLen(1)] | None
 
 
 def amounts(config: ExperimentConfig) -> dict[str, float]:

@@ -110,12 +110,12 @@ class Terminal:
         for line in lines:
             self.console.print(line, markup=False)
 
-    def planned(self, plan: Plan, path: Path, latency: LatencyRatio | None) -> None:
+    def planned(self, plan: Plan, path: Path | None, latency: LatencyRatio | None) -> None:
         """Show the prunable groups and what the cut would leave.
 
         Args:
             plan: The cut.
-            path: The layers file that was written.
+            path: The layers file that was written, if any.
             latency: What the cut network takes, if that was measured.
         """
         table = Table(header_style="bold", box=None, pad_edge=False)
@@ -145,7 +145,10 @@ class Terminal:
         self.console.print(
             f"left of the dense network: MACs {left[0]:.1%}, params {left[1]:.1%}{measured}"
         )
-        self.console.print(f"edit {path}, then run: admm-exp layers={path}", markup=False)
+        if path is None:
+            self.console.print("nothing was written: output=layers.yaml writes the file to edit")
+        else:
+            self.console.print(f"edit {path}, then run: admm-exp layers={path}", markup=False)
 
     def _status(self) -> str:
         parts = []

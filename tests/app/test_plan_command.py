@@ -44,7 +44,7 @@ def test_an_existing_file_is_never_overwritten(work: Path, planned: Done) -> Non
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        ([], "error: output is missing: name the layers file"),
+        (["output=''"], "output must not be empty"),
         (["output=x.yaml", "sparsity=2"], "sparsity must be in [0, 1), got 2"),
         (["output=x.yaml", "layers=no.yaml"], "layers=no.yaml cannot be read"),
         (["output=x.yaml", "granularity=kernel"], "granularity must be channel, got kernel"),
@@ -131,3 +131,11 @@ def test_a_budget_that_cannot_be_is_refused(
     assert done.returncode == 1
     assert sentence in done.stderr
     assert not (work / "budget.yaml").exists()
+
+
+def test_without_an_output_the_plan_is_shown_and_nothing_written(tmp_path: Path) -> None:
+    done = run_plan(tmp_path, "sparsity=0.4")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "whole network" in done.stdout
+    assert "nothing was written: output=layers.yaml" in done.stdout
+    assert list(tmp_path.iterdir()) == []

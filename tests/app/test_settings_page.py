@@ -1,0 +1,70 @@
+"""What every setting means stands in one place, in --help and on a page that is true."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import run_command
+
+from admm_exp.app.help_text import comments_of, search_help, with_meanings
+from admm_exp.app.main import conf_dir
+from admm_exp.app.settings_page import settings_page
+from admm_exp.config.check import known_keys
+from admm_exp.config.meanings import MEANINGS, meaning_of
+from admm_exp.config.settings import PlanConfig
+
+PAGE = Path(__file__).parents[2] / "notebooks" / "SETTINGS.md"
+PARTS = [
+    path
+    for path in sorted(conf_dir().glob("*/*.yaml"))
+    if path.parent.name not in ("schedule", "experiment", "hydra")
+]
+
+
+def test_the_page_is_what_the_schema_and_conf_say() -> None:
+    written = PAGE.read_text(encoding="utf-8")
+    assert written == settings_page(), "run python -m admm_exp.app.settings_page " + str(PAGE)
+
+
+@pytest.mark.parametrize("key", known_keys(PlanConfig))
+def test_every_setting_has_a_meaning(key: str) -> None:
+    assert MEANINGS[key]
+    assert "\n" not in MEANINGS[key]
+
+
+@pytest.mark.parametrize("path", PARTS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_setting_of_a_part_has_a_meaning(path: Path) -> None:
+    group = path.parent.name
+    comments = comments_of(path, group)
+    settings = [
+        key for key in yaml.safe_load(path.read_text()) if key not in ("_target_", "defaults")
+    ]
+    assert [key for key in settings if not meaning_of(f"{group}.{key}", comments)] == []
+
+
+def test_a_meaning_stands_behind_its_setting() -> None:
+    text = (
+        "before\n== Settings ==\nbudget:\n  macs: null\nmetric:\n  name: taylor\n  batches: 16\nend"
+    )
+    before, _, _, macs, _, _, batches, end = with_meanings(text, conf_dir()).splitlines()
+    assert (before, end) == ("before", "end")
+    assert macs.startswith("  macs: null ")
+    assert macs.endswith("# " + MEANINGS["budget.macs"])
+    assert "# training batches that gradients are averaged over" in batches
+
+
+def test_text_without_settings_stays_as_it_is() -> None:
+    assert with_meanings("a: b\n", conf_dir()) == "a: b\n"
+
+
+def test_help_shows_the_values_of_what_is_composed_with_their_meaning(tmp_path: Path) -> None:
+    done = run_command(tmp_path, "sparsity=0.3", "--help")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("sparsity:")]
+    assert line.split("#") == [f"{'sparsity: 0.3':<44} ", f" {MEANINGS['sparsity']}"]
+
+
+def test_the_help_of_the_search_names_its_own_settings() -> None:
+    text = search_help(conf_dir())
+    for word in ("trials: 20", "interval(low,high)", "sampler: TPE", "objectives", "storage"):
+        assert word in text
