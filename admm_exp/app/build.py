@@ -4,7 +4,6 @@ from pathlib import Path
 
 from torch import nn
 
-from admm_exp.admm.partitions.channel import Channel
 from admm_exp.app.instantiate import build, build_function, taken_by
 from admm_exp.app.trust import require_plain_folder
 from admm_exp.config.hashes import config_hash, group_hash
@@ -16,6 +15,7 @@ from admm_exp.experiment.preflight import check_latency, check_method, check_net
 from admm_exp.experiment.previous import PreviousRun, read_previous
 from admm_exp.export.onnx import require_onnx
 from admm_exp.pruning.cost.cost import count_cost
+from admm_exp.pruning.granularity import granularity_of
 from admm_exp.results import ARTIFACTS, JOURNAL
 from admm_exp.sweep.job import Job
 from admm_exp.tracking.journal import origin_of, read_entries
@@ -70,7 +70,7 @@ def build_components(config: ExperimentConfig, team: Team | None = None) -> Comp
     method.check(plan, rho, momentum_in(config.schedule.optimizer))
     check_method(config, method, granularity)
     model, example = untrained(config, build_model), example_input(dataset, device)
-    is_cut = isinstance(granularity, Channel)
+    is_cut = granularity_of(granularity).is_cut
     components = Components(
         dataset=dataset,
         build_model=build_model,

@@ -20,7 +20,7 @@ TURN_SECONDS = 0.05
 def inference(bench: Bench) -> Iterator[Row]:
     """Measure forward passes of ResNet-20 and of what half of its channels leave."""
     made = subject("resnet20", 32, 2, bench.device)
-    small, _ = made.constrained.cut(made.images)
+    small, _ = made.constrained.removal().finish(made.images)
     networks = {"dense": made.model, "small": small}
     yield from _rows(bench, "inference", "resnet20", networks, made.images)
 
@@ -33,7 +33,9 @@ def multiples(bench: Bench) -> Iterator[Row]:
         )
         for multiple in MULTIPLES
     }
-    networks = {name: made.constrained.cut(made.images)[0] for name, made in subjects.items()}
+    networks = {
+        name: made.constrained.removal().finish(made.images)[0] for name, made in subjects.items()
+    }
     images = subjects[f"multiple {MULTIPLES[0]}"].images
     title = f"resnet20 without {ODD_SPARSITY:.0%} of its channels"
     yield from _rows(bench, "multiple", title, networks, images)

@@ -101,11 +101,11 @@ def examine(name: str, memory_bytes: float) -> Row:
         )
         plan_seconds = process_time() - start
         _admm_iteration(constrained, inputs)
-        masked = constrained.masked().eval()
+        masked = constrained.removal().masked().eval()
         with torch.no_grad():
             spread = float(masked(inputs).std())
         del masked
-        small, difference = constrained.cut(inputs)
+        small, difference = constrained.removal().finish(inputs)
         relative = difference / spread
         _use(small, inputs)
     except AdmmExpError as error:

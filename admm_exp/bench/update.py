@@ -46,13 +46,13 @@ def cuts(bench: Bench) -> Iterator[Row]:
     """Measure a cut at sparsity 0.5, and its proof on a batch."""
     made = subject("resnet18" if bench.is_quick else "resnet50", 64, 8, bench.device)
     constrained = made.constrained
-    masked = constrained.masked()
+    masked = constrained.removal().masked()
     support = constrained.state.support
     small = cut(masked, constrained.groups, support)
     n_small = sum(parameter.numel() for parameter in small.parameters())
     actions: Actions = {
         "channels removed": partial(cut, masked, constrained.groups, support),
-        "masked, removed and compared": partial(constrained.cut, made.images),
+        "masked, removed and compared": partial(constrained.removal().finish, made.images),
     }
     yield Row(
         "cut",

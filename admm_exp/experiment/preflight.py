@@ -15,6 +15,7 @@ from admm_exp.methods.method import Method
 from admm_exp.pruning.budget.budget import Counts
 from admm_exp.pruning.budget.latency_budget import LatencyChoice
 from admm_exp.pruning.budget.planner import Plan
+from admm_exp.pruning.granularity import granularity_of
 from admm_exp.pruning.surgery.sparsities import LayerSettings
 from admm_exp.training.memory_format import laid_out
 from admm_exp.training.pretrained import load_pretrained
@@ -44,7 +45,7 @@ def check_method(
             and is given those of a run.
     """
     name = config.method["name"]
-    if method.needs_channels and not isinstance(granularity, Channel):
+    if method.needs_channels and not granularity_of(granularity).is_cut:
         raise ConfigError(
             f"method={name} shrinks whole channels: granularity must be channel, "
             f"got {config.granularity['name']}"
@@ -76,7 +77,7 @@ def check_network(config: ExperimentConfig, components: Components, model: nn.Mo
     layers = settle_layers(config, components.planner, model, components.metric)
     constrained = constrain(config, components, model, layers)
     inputs = torch.randn(2, *dataset.shape)
-    small, _ = constrained.finish(inputs)
+    small, _ = constrained.removal().finish(inputs)
     with torch.no_grad():
         logits = small.eval()(inputs)
     expected = (2, dataset.num_classes)

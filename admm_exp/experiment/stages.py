@@ -131,7 +131,7 @@ def finetune(
 ) -> dict[str, Any]:
     """Train the small network in place; return its accuracies and cost."""
     seed_everything(config.seed)
-    last = last_training(config, components.method, plan)
+    last, removal = last_training(config, components.method, plan), constrained.removal()
     teaching = taught(
         parts, teacher, config.schedule.finetune.distillation, components.dataset, config.trainer
     )
@@ -145,7 +145,7 @@ def finetune(
         warmup=last.training.warmup,
         lr_per=config.schedule.lr_per,
         offset=last.offset,
-        around_epoch=lambda optimizer, _: constrained.finished_training(optimizer, small.network),
+        around_epoch=lambda optimizer, _: removal.finished_training(optimizer, small.network),
     )
     return measured(small.network, components)
 
@@ -230,7 +230,7 @@ def _fresh(
     """
     seed_everything((config.seed + FRESH_SEED) % 2**32)
     wide = components.build_model().to(components.device)
-    small = constrained.shrink(wide)
+    small = constrained.removal().shrink(wide)
     before = dict(wide.named_parameters())
     with torch.no_grad():
         for name, parameter in small.named_parameters():

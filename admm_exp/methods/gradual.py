@@ -73,7 +73,7 @@ class Gradual(Finetuned):
             constrained.state = initial_state(
                 constrained.weights(), loosened(ranked, share), constrained.rho
             )
-            with constrained.masked_training(optimizer):
+            with constrained.removal().holding(optimizer, constrained.model):
                 yield
 
         train_at(

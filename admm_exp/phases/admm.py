@@ -106,7 +106,7 @@ def _update(constrained: ConstrainedModel, plan: AdmmPlan, past: Sequence[Residu
 def _projected_accuracy(constrained: ConstrainedModel, parts: Parts) -> float:
     """Validate a masked copy; the random generators end as they were."""
     generators = rng_state()
-    projected = constrained.masked()
+    projected = constrained.removal().masked()
     if parts.recalibrate_fn is not None:
         parts.recalibrate_fn(projected)
     accuracy = as_evaluation(parts.validate_fn(projected)).accuracy

@@ -41,9 +41,9 @@ def prune(constrained: ConstrainedModel, inputs: Any, observer: Observer) -> Cut
     """
     start = perf_counter()
     observer.phase_started("prune", 0)
-    small, difference = constrained.finish(inputs)
+    small, difference = constrained.removal().finish(inputs)
     observer.phase_finished(PhaseResult("prune", perf_counter() - start, 0))
-    return Cut(small, difference, layer_results(constrained), constrained.is_cut)
+    return Cut(small, difference, layer_results(constrained), constrained.granularity.is_cut)
 
 
 def layer_results(constrained: ConstrainedModel) -> tuple[LayerResult, ...]:
@@ -56,7 +56,7 @@ def layer_results(constrained: ConstrainedModel) -> tuple[LayerResult, ...]:
             sparsity=1.0 - int(kept.sum()) / group.n_units,
             tied=group.producers,
             unit=constrained.granularity.unit,
-            unit_size=constrained.unit_size(group),
+            unit_size=constrained.granularity.unit_size(constrained.model, group),
         )
         for group, kept in zip(constrained.groups, constrained.state.support, strict=True)
     )

@@ -154,7 +154,7 @@ class ADMMPruner:
             optimizer: Optimizer that trains the network.
             network: What `finalize` returned; after a cut nothing needs to be held.
         """
-        return self._constrained.finished_training(optimizer, network)
+        return self._constrained.removal().finished_training(optimizer, network)
 
     def finalize(self) -> nn.Module:
         """Remove the units outside the support of Z; the model itself stays as it is.

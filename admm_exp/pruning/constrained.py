@@ -1,16 +1,16 @@
 """A network whose units are constrained: what ADMM knows of it, step by step."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from admm_exp.admm.groups import ChannelGroup, Member, Units, count_kept
+from admm_exp.admm.groups import ChannelGroup, Units
 from admm_exp.admm.metrics import Metric, needs_scales
-from admm_exp.admm.partition import Layer, Partition, PartitionConstraint
+from admm_exp.admm.partition import Partition
 from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.ramp import loosened
@@ -18,13 +18,11 @@ from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.state import State, following, initial_state, with_rho
 from admm_exp.admm.update import update
 from admm_exp.errors import ConfigError
-from admm_exp.pruning.masked import masked
-from admm_exp.pruning.network.copying import copied
+from admm_exp.pruning.granularity import find_units, granularity_of
 from admm_exp.pruning.penalty import StepCount, penalty_hook
-from admm_exp.pruning.surgery.groups import Prunable, PrunableGroup, Slice, scale_columns, slices_of
-from admm_exp.pruning.surgery.layers import find_units
+from admm_exp.pruning.removal import Removal
+from admm_exp.pruning.surgery.groups import Prunable, PrunableGroup, slices_of
 from admm_exp.pruning.surgery.sparsities import group_sparsities
-from admm_exp.pruning.surgery.surgery import cut, mask_, max_abs_difference
 from admm_exp.pruning.w_step import Constrained
 from admm_exp.training.distribution import require_same
 
@@ -67,12 +65,15 @@ class ConstrainedModel:
     ) -> None:
         self.model = model
         self.example_input = example_input
-        self.granularity = granularity or Channel()
-        self.channel_multiple = channel_multiple
+        self.granularity = granularity_of(granularity)
         self.prunable = prunable or find_units(model, example_input, self.granularity, exclude)
         self.slices = slices_of(model, self.groups)
         self.sparsities = group_sparsities(self.prunable, sparsity, by_layer or {})
-        self.constraint = self._constraint(metric)
+        kept = [
+            self.granularity.count_kept(group, sparsity, channel_multiple)
+            for group, sparsity in zip(self.groups, self.sparsities, strict=True)
+        ]
+        self.constraint = self.granularity.constraint(model, self.groups, self.slices, kept, metric)
         require_scales(metric, self.constraint.groups)
         self.state: State = initial_state(self.weights(), self.constraint, rho)
 
@@ -122,21 +123,6 @@ class ConstrainedModel:
         )
         return penalty_hook(optimizer, constrained, w_step)
 
-    def masked_training(self, optimizer: Optimizer) -> AbstractContextManager[None]:
-        """Hold every removed unit at exactly zero, inside the `with` block."""
-        return self._holding(optimizer, self.model)
-
-    def finished_training(
-        self, optimizer: Optimizer, network: nn.Module
-    ) -> AbstractContextManager[None]:
-        """Hold what `finish` masked at exactly zero, inside the `with` block.
-
-        Args:
-            optimizer: Optimizer that trains the network.
-            network: What `finish` or `shrink` returned; after a cut nothing needs to be held.
-        """
-        return nullcontext() if self.is_cut else self._holding(optimizer, network)
-
     def loosen(self, share: float) -> None:
         """Start anew at Z = projection of W, with a share of the units to be removed.
 
@@ -169,114 +155,13 @@ class ConstrainedModel:
         require_same("the set of kept units", list(self.state.support))
         return residuals
 
-    def unit_size(self, group: PrunableGroup) -> int:
-        """Count the channels of one unit, or the weights of a finer one."""
-        if self.is_cut:
-            return group.width
-        name, _, _ = group.parts[0]
-        return self.model.get_parameter(name).numel() // group.n_units
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether removed units are cut out of the network; they stay as zeros otherwise."""
-        return isinstance(self.granularity, Channel)
-
-    def masked(self) -> nn.Module:
-        """Copy the network with every removed unit set to zero."""
-        twin = copied(self.model)
-        mask_(twin, self.slices, self._masks())
-        return twin
-
-    def shrink(self, network: nn.Module) -> nn.Module:
-        """Copy another network of the same architecture without the removed units."""
-        if self.is_cut:
-            return cut(network, self.groups, self.state.support)
-        twin = copied(network)
-        mask_(twin, self.slices, self._masks())
-        return twin
-
-    def finish(self, inputs: Any) -> tuple[nn.Module, float]:
-        """Cut the removed channels out, or mask the removed units of a finer granularity.
-
-        Args:
-            inputs: Real inputs on which masked and cut network are compared.
-
-        Returns:
-            The network without the removed units, and the largest absolute difference to the masked
-            one: 0 where it is the masked one.
-
-        Raises:
-            SurgeryError: If masked and cut network differ by more than 1e-3.
-        """
-        return self.cut(inputs) if self.is_cut else (self.masked(), 0.0)
-
-    def cut(self, inputs: Any) -> tuple[nn.Module, float]:
-        """Remove the channels outside the support of Z and prove that nothing was lost.
-
-        Args:
-            inputs: Real inputs on which masked and cut network are compared.
-
-        Returns:
-            The smaller network and the largest absolute difference between the two.
-
-        Raises:
-            SurgeryError: If they differ by more than 1e-3.
-        """
-        masked = self.masked()
-        small = cut(masked, self.groups, self.state.support)
-        return small, max_abs_difference(masked, small, inputs)
+    def removal(self) -> Removal:
+        """Describe the removal of the units that are outside the support now."""
+        where = self.granularity, self.groups, self.slices
+        return Removal(self.model, *where, self.state.support, self._masks())
 
     def _masks(self) -> list[Tensor]:
         return self.constraint.masks(self.state.targets, self.state.support)
-
-    def _holding(self, optimizer: Optimizer, network: nn.Module) -> AbstractContextManager[None]:
-        parameters = [network.get_parameter(s.parameter) for s in self.slices]
-        return masked(optimizer, parameters, self.slices, self._masks())
-
-    def _constraint(self, metric: Metric) -> ChannelConstraint | PartitionConstraint:
-        if isinstance(self.granularity, Channel):
-            return ChannelConstraint(self._channel_groups(), metric)
-        layers = tuple(
-            Layer(
-                group.name,
-                group.n_units,
-                count_kept(group.n_units, sparsity, group.n_blocks),
-                group.n_blocks,
-                position,
-                part.dim,
-            )
-            for position, (group, part, sparsity) in enumerate(
-                zip(self.groups, self.slices, self.sparsities, strict=True)
-            )
-        )
-        try:
-            return PartitionConstraint(self.granularity, layers, metric)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-
-    def _channel_groups(self) -> tuple[ChannelGroup, ...]:
-        where = {(s.parameter, s.dim, r): i for i, s in enumerate(self.slices) for r in _rows(s)}
-        groups = []
-        for position, (group, sparsity) in enumerate(
-            zip(self.groups, self.sparsities, strict=True)
-        ):
-            held = [(where[name, dim, int(rows.min())], rows) for name, dim, rows in group.parts]
-            members = tuple(
-                Member(i, self.slices[i].dim, self.slices[i].local(rows)) for i, rows in held
-            )
-            kept = group.count_kept(sparsity, self.channel_multiple)
-            groups.append(
-                ChannelGroup(
-                    group.name,
-                    group.n_units,
-                    kept,
-                    members,
-                    group.n_blocks,
-                    position,
-                    scale_columns(self.model, group),
-                )
-            )
-        return tuple(groups)
 
 
 def require_scales(metric: Metric, groups: Sequence[Units]) -> None:
@@ -291,7 +176,3 @@ def require_scales(metric: Metric, groups: Sequence[Units]) -> None:
             f"metric {type(metric).__name__} ranks channels by the scales of norm layers, which "
             f"{bare[0]} has not: add it to exclude in a layers file, or take another metric"
         )
-
-
-def _rows(part: Slice) -> range:
-    return range(part.start, part.start + part.length)

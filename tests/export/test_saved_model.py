@@ -48,7 +48,7 @@ torch.save(outputs, sys.argv[3])
 def pruned(dense, inputs=IMAGES):
     randomise_(dense)
     constrained = ConstrainedModel(dense, inputs, sparsity=0.5, metric=Random(0), rho=1.0)
-    return constrained.cut(inputs)[0]
+    return constrained.removal().finish(inputs)[0]
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_loaded_network_trains_on(run):
 def test_loaded_network_can_be_pruned_again(run):
     network = load(run[0])
     constrained = ConstrainedModel(network, IMAGES, sparsity=0.5, metric=Random(0), rho=1.0)
-    smaller, _ = constrained.cut(IMAGES)
+    smaller, _ = constrained.removal().finish(IMAGES)
     assert (network.conv1.out_channels, smaller.conv1.out_channels) == (4, 2)
 
 

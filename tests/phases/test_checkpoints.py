@@ -60,7 +60,7 @@ def run(folder, deaths: Iterator[int], train=dropped, optimizer_fn=sgd, network=
             model, torch.zeros(1, 6), sparsity=0.4, metric=L2Norm(), rho=0.1
         )
         train_admm(constrained, PLAN, parts, offset=3)
-        small, _ = constrained.cut(torch.ones(2, 6))
+        small, _ = constrained.removal().finish(torch.ones(2, 6))
         train_plain(small, "finetune", parts, epochs=2, offset=9, **settings)
     except Death:
         return run(folder, deaths, train, optimizer_fn, network)

@@ -59,7 +59,7 @@ def test_rates_reach_their_groups():
         for g, k in zip(constrained.groups, constrained.state.support, strict=True)
     }
     assert kept == {"stem.0": 6, "same.0": 3, "wider.0": 6, "wider.3": 6}
-    small, _ = constrained.cut(inputs)
+    small, _ = constrained.removal().finish(inputs)
     assert (small.stem[0].out_channels, small.wider[0].out_channels) == (6, 6)
 
 
@@ -88,7 +88,7 @@ def test_cut_follows_the_support_of_z_and_not_the_weights_of_the_moment():
     with torch.no_grad():  # the weights now rank the other way round
         constrained.model[0].weight[~kept] *= 100.0
         constrained.model[1].weight[kept] *= 0.01
-    small, _ = constrained.cut(inputs)
+    small, _ = constrained.removal().finish(inputs)
     assert torch.equal(small[0].weight, constrained.model[0].weight[kept])
     assert torch.equal(constrained.state.support[0], kept)
 
@@ -99,14 +99,14 @@ def test_update_may_change_the_support_that_is_cut():
     with torch.no_grad():
         constrained.model[0].weight[~kept] *= 100.0
     constrained.update()
-    small, _ = constrained.cut(inputs)
+    small, _ = constrained.removal().finish(inputs)
     assert torch.equal(small[0].weight, constrained.model[0].weight[~kept])
 
 
 def test_masked_copy_is_zero_outside_the_support_and_equal_inside():
     constrained, _ = constrain("residual")
     before = snapshot(constrained.model)
-    masked = constrained.masked()
+    masked = constrained.removal().masked()
     kept = constrained.state.support[0]
     for layer in ("stem.0", "stem.1", "same.3", "same.4"):
         weight = masked.get_submodule(layer).weight
@@ -118,7 +118,7 @@ def test_masked_copy_is_zero_outside_the_support_and_equal_inside():
 
 def test_masked_copy_of_a_partly_constrained_norm_keeps_the_rest():
     constrained, _ = constrain("dense_block_with_input", metric=Random(0))
-    masked, model = constrained.masked(), constrained.model
+    masked, model = constrained.removal().masked(), constrained.model
     kept = torch.cat([torch.ones(3, dtype=torch.bool), *constrained.state.support])
     assert torch.equal(masked.norm.weight, model.norm.weight * kept)
     assert torch.equal(masked.norm.bias, model.norm.bias * kept)
@@ -126,9 +126,9 @@ def test_masked_copy_of_a_partly_constrained_norm_keeps_the_rest():
 
 def test_cut_returns_the_difference_that_was_measured():
     constrained, inputs = constrain("residual")
-    small, difference = constrained.cut(inputs)
+    small, difference = constrained.removal().finish(inputs)
     with torch.no_grad():
-        expected = (constrained.masked()(inputs) - small(inputs)).abs().max()
+        expected = (constrained.removal().masked()(inputs) - small(inputs)).abs().max()
     assert difference == float(expected) < 1e-5
 
 
@@ -136,7 +136,7 @@ def test_cut_leaves_model_and_state_as_they_were():
     constrained, inputs = constrain("depthwise")
     constrained.model.train()
     before, state = snapshot(constrained.model), copy.deepcopy(constrained.state)
-    small, _ = constrained.cut(inputs)
+    small, _ = constrained.removal().finish(inputs)
     assert is_same(constrained.model.state_dict(), before)
     assert all(m.training for m in constrained.model.modules())
     assert all(m.training for m in small.modules())
@@ -146,7 +146,7 @@ def test_cut_leaves_model_and_state_as_they_were():
 
 def test_cut_shares_no_memory_with_the_model():
     constrained, inputs = constrain("residual", by_layer={"same.0": 0.0})
-    small, _ = constrained.cut(inputs)
+    small, _ = constrained.removal().finish(inputs)
     before = snapshot(constrained.model)
     with torch.no_grad():
         for tensor in small.state_dict().values():
@@ -161,7 +161,7 @@ def test_cut_of_a_function_that_is_not_zero_at_zero_is_refused():
     model[1] = nn.Sigmoid()
     sentence = r"differs from the masked one by 0\.\d+, .*: a removed channel was not zero"
     with pytest.raises(SurgeryError, match=sentence):
-        constrained.cut(inputs)
+        constrained.removal().finish(inputs)
 
 
 def test_changing_rho_keeps_the_unscaled_dual():
@@ -191,14 +191,14 @@ def test_penalty_pulls_the_removed_units_to_zero(name):
     for weight, mask in zip(constrained.weights(), masks, strict=True):
         assert float((weight * ~mask).abs().max()) < 1e-6
         assert float((weight * mask).abs().max()) > 1e-2
-    small, _ = constrained.cut(inputs)
+    small, _ = constrained.removal().finish(inputs)
     with torch.no_grad():
         torch.testing.assert_close(small(inputs), constrained.model(inputs), atol=1e-4, rtol=0)
 
 
 def test_cut_network_can_be_trained_further():
     constrained, inputs = constrain("residual")
-    small, _ = constrained.cut(inputs)
+    small, _ = constrained.removal().finish(inputs)
     labels = torch.tensor([0, 1, 2, 3])
     optimizer = torch.optim.SGD(small.train().parameters(), lr=0.2)
     losses = []
@@ -213,9 +213,9 @@ def test_cut_network_can_be_trained_further():
 
 def test_cut_network_can_be_constrained_and_cut_again():
     constrained, inputs = constrain("grouped", sparsity=0.5)
-    small, _ = constrained.cut(inputs)
+    small, _ = constrained.removal().finish(inputs)
     again = ConstrainedModel(small, inputs, sparsity=0.5, metric=L2Norm(), rho=1.0)
-    smaller, _ = again.cut(inputs)
+    smaller, _ = again.removal().finish(inputs)
     assert [m.out_channels for m in smaller if isinstance(m, nn.Conv2d)] == [4, 6, 5]
 
 

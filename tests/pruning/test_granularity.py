@@ -56,9 +56,10 @@ def step(network, optimizer, inputs):
 def test_the_finished_network_has_exactly_the_zeros_asked_for(partition, sparsity):
     constrained, inputs = constrain(partition, sparsity=sparsity)
     before = {k: v.clone() for k, v in constrained.model.state_dict().items()}
-    network, difference = constrained.finish(inputs)
+    network, difference = constrained.removal().finish(inputs)
     expected = [
-        (g.n_units - count_kept(g.n_units, sparsity, g.n_blocks)) * constrained.unit_size(g)
+        (g.n_units - count_kept(g.n_units, sparsity, g.n_blocks))
+        * constrained.granularity.unit_size(constrained.model, g)
         for g in constrained.groups
     ]
     assert zeros(network, constrained) == expected
@@ -70,12 +71,12 @@ def test_the_finished_network_has_exactly_the_zeros_asked_for(partition, sparsit
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_masked_weights_and_their_memory_are_zero_after_every_step(partition, name):
     constrained, inputs = constrain(partition)
-    network, _ = constrained.finish(inputs)
+    network, _ = constrained.removal().finish(inputs)
     optimizer = OPTIMIZERS[name](network.parameters())
     is_zero = {p: network.get_parameter(p) == 0 for p in (s.parameter for s in constrained.slices)}
     start = {p: network.get_parameter(p).detach().clone() for p in is_zero}
     for _ in range(3):
-        with constrained.finished_training(optimizer, network):
+        with constrained.removal().finished_training(optimizer, network):
             step(network, optimizer, inputs)
         for p, mask in is_zero.items():
             weight = network.get_parameter(p)
@@ -87,12 +88,12 @@ def test_masked_weights_and_their_memory_are_zero_after_every_step(partition, na
 
 def test_weights_outside_the_mask_train_as_if_the_others_did_not_exist():
     constrained, inputs = constrain(Element())
-    held, _ = constrained.finish(inputs)
-    free, _ = constrained.finish(inputs)
+    held, _ = constrained.removal().finish(inputs)
+    free, _ = constrained.removal().finish(inputs)
     optimizers = [OPTIMIZERS["nesterov"](n.parameters()) for n in (held, free)]
     masks = {s.parameter: free.get_parameter(s.parameter) != 0 for s in constrained.slices}
     for _ in range(3):
-        with constrained.finished_training(optimizers[0], held):
+        with constrained.removal().finished_training(optimizers[0], held):
             step(held, optimizers[0], inputs)
         optimizers[1].zero_grad()
         F.cross_entropy(free(inputs), torch.tensor([0, 1, 2, 3])).backward()
@@ -105,10 +106,10 @@ def test_weights_outside_the_mask_train_as_if_the_others_did_not_exist():
 
 def test_what_the_optimizer_remembered_before_does_not_wake_a_masked_weight():
     constrained, inputs = constrain(Element())
-    network, _ = constrained.finish(inputs)
+    network, _ = constrained.removal().finish(inputs)
     optimizer = OPTIMIZERS["nesterov"](network.parameters())
     step(network, optimizer, inputs)  # no mask held: momentum everywhere
-    with constrained.finished_training(optimizer, network):
+    with constrained.removal().finished_training(optimizer, network):
         assert sum(zeros(network, constrained)) == sum(
             int((~m).sum()) for m in constrained.state.support
         )
@@ -134,7 +135,7 @@ def test_the_penalty_pulls_what_is_masked_to_zero(partition):
 
 def test_a_sparsity_per_layer_reaches_its_layer():
     constrained, inputs = constrain(Element(), by_layer={"same.0": 0.0, "wider.0": 0.75})
-    network, _ = constrained.finish(inputs)
+    network, _ = constrained.removal().finish(inputs)
     assert int((network.same[0].weight == 0).sum()) == 0
     assert float((network.wider[0].weight == 0).float().mean()) == pytest.approx(0.75, abs=0.01)
 
@@ -144,7 +145,7 @@ def test_shrink_gives_another_network_the_same_zeros():
     other, _ = build("residual")
     for parameter in other.parameters():
         torch.nn.init.ones_(parameter)
-    shrunk, finished = constrained.shrink(other), constrained.finish(inputs)[0]
+    shrunk, finished = constrained.removal().shrink(other), constrained.removal().finish(inputs)[0]
     for part in constrained.slices:
         is_zero = [network.get_parameter(part.parameter) == 0 for network in (shrunk, finished)]
         assert torch.equal(*is_zero)
@@ -152,9 +153,9 @@ def test_shrink_gives_another_network_the_same_zeros():
 
 def test_channels_are_cut_and_the_difference_told_is_that_to_the_masked_network():
     constrained, inputs = constrain(Channel())
-    network, difference = constrained.finish(inputs)
+    network, difference = constrained.removal().finish(inputs)
     assert network.stem[0].out_channels == 4
-    masked, whole = constrained.masked().eval(), constrained.model.eval()
+    masked, whole = constrained.removal().masked().eval(), constrained.model.eval()
     with torch.no_grad():
         expected, got, uncut = masked(inputs), network.eval()(inputs), whole(inputs)
     spread = float(expected.max() - expected.min())
@@ -165,9 +166,9 @@ def test_channels_are_cut_and_the_difference_told_is_that_to_the_masked_network(
 
 def test_cut_channels_need_no_holding():
     constrained, inputs = constrain(Channel())
-    network, _ = constrained.finish(inputs)
+    network, _ = constrained.removal().finish(inputs)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    with constrained.finished_training(optimizer, network):
+    with constrained.removal().finished_training(optimizer, network):
         step(network, optimizer, inputs)
     assert not optimizer._optimizer_step_post_hooks
 

@@ -26,7 +26,7 @@ def halved(model, inputs, **settings):
         sum(t.square().mean() for t in numbers(call(model, inputs))).backward()
         optimizer.step()
     pruner.update()
-    masked, small = pruner._constrained.masked().eval(), pruner.finalize().eval()
+    masked, small = pruner._constrained.removal().masked().eval(), pruner.finalize().eval()
     return pruner, masked, small
 
 

@@ -95,7 +95,7 @@ def test_compiled_training_gives_the_numbers_of_plain_training(model, quick_comp
 def test_the_network_after_the_cut_is_compiled_anew_and_trains_on(model, quick_compile):
     stepping = Stepping("float32", is_compiled=True)
     constrained = trained_with_admm(model, stepping)
-    small, _ = constrained.cut(IMAGES)
+    small, _ = constrained.removal().finish(IMAGES)
     plain = copy.deepcopy(small)
     train_epoch(small, sgd(small), [(IMAGES, LABELS)] * 2, stepping=stepping)
     train_epoch(plain, sgd(plain), [(IMAGES, LABELS)] * 2)

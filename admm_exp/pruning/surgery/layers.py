@@ -1,50 +1,20 @@
 """What can be pruned inside the weights of single layers: convolutions and linear layers."""
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from admm_exp.admm.partition import Partition
-from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.partitions.filter import Filter
 from admm_exp.errors import AdmmExpError, ModelError
 from admm_exp.pruning.dependency.checks import not_accepted
 from admm_exp.pruning.network.inputs import call
-from admm_exp.pruning.surgery.find import find_groups
 from admm_exp.pruning.surgery.groups import KeptGroup, Prunable, PrunableGroup
-from admm_exp.pruning.surgery.sparsities import without_excluded
 
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear)
 Weighted = nn.modules.conv._ConvNd | nn.Linear
-
-
-def find_units(
-    model: nn.Module,
-    example_input: Any,
-    granularity: Channel | Partition,
-    exclude: Sequence[str] = (),
-) -> Prunable:
-    """Find what can be pruned: the channel groups, or single layers at a finer granularity.
-
-    Args:
-        model: The network.
-        example_input: Inputs that the network accepts.
-        granularity: What the units are.
-        exclude: Layers to keep whole: names, wildcards or types.
-
-    Raises:
-        ModelError: If nothing can be pruned or the example input does not fit.
-        ConfigError: If `exclude` names unknown layers.
-    """
-    found = (
-        find_groups(model, example_input)
-        if isinstance(granularity, Channel)
-        else find_layers(model, example_input, granularity)
-    )
-    return without_excluded(found, model, exclude)
 
 
 def find_layers(model: nn.Module, example_input: Any, partition: Partition) -> Prunable:

@@ -45,7 +45,7 @@ def test_network_that_is_cut_costs_the_budget(allocation, quantity, fraction):
     constrained = ConstrainedModel(
         model, inputs, sparsity=0.0, metric=L2Norm(), rho=1.0, by_layer=chosen
     )
-    small, _ = constrained.cut(inputs)
+    small, _ = constrained.removal().finish(inputs)
     left = getattr(count_cost(small, inputs), quantity)
     dense = getattr(count_cost(model, inputs), quantity)
     assert abs(left / dense - fraction) <= TOLERANCE

@@ -136,7 +136,7 @@ def test_the_network_that_is_cut_by_the_choice_takes_what_was_measured():
     constrained = ConstrainedModel(
         model, sample, sparsity=0.0, metric=L2Norm(), rho=1.0, by_layer=choice.sparsities
     )
-    small, _ = constrained.cut(sample)
+    small, _ = constrained.removal().finish(sample)
     assert budget.measure(small, model).value == pytest.approx(choice.ratio.value)
     weights = [sum(p.numel() for p in m.parameters() if p.dim() > 1) for m in (small, model)]
     assert choice.ratio.value == pytest.approx(weights[0] / weights[1])

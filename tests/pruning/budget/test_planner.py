@@ -16,7 +16,7 @@ def test_planned_cost_is_that_of_the_network_that_is_really_cut(name):
     model, inputs = build(name)
     plan = Planner(model, inputs).plan(LayerSettings(0.5, {}))
     constrained = ConstrainedModel(model, inputs, sparsity=0.5, metric=L2Norm(), rho=1.0)
-    small, _ = constrained.cut(inputs)
+    small, _ = constrained.removal().finish(inputs)
     cost = count_cost(small, inputs)
     assert (plan.planned.macs, plan.planned.params) == (cost.macs, cost.params)
     assert plan.dense.macs == count_cost(model, inputs).macs

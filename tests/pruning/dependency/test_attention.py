@@ -176,7 +176,7 @@ def constrained_of(model, tokens, sparsity=0.5):
 @pytest.mark.parametrize(("sparsity", "n_left"), [(0.24, 4), (0.25, 3), (0.74, 2), (0.99, 1)])
 def test_rate_of_heads_is_floored(sparsity, n_left):
     constrained = constrained_of(randomise_(Asked()), tokens := tokens_for({}), sparsity)
-    small, _ = constrained.cut(tokens)
+    small, _ = constrained.removal().finish(tokens)
     assert small.attention.num_heads == n_left
 
 
@@ -229,9 +229,9 @@ def test_transformer_of_torch_loses_heads_of_all_its_layers_without_loss(norm_fi
         "decoder.self_attn",
         "decoder.multihead_attn",
     }
-    small, _ = constrained.cut(tokens)
+    small, _ = constrained.removal().finish(tokens)
     with torch.inference_mode():  # where torch takes its fused layers
-        expected, got = constrained.masked().eval()(tokens), small.eval()(tokens)
+        expected, got = constrained.removal().masked().eval()(tokens), small.eval()(tokens)
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
     small.train()(tokens).square().mean().backward()
     assert all(p.grad is not None for p in small.parameters())
@@ -266,7 +266,7 @@ def test_width_around_the_heads_is_pruned_where_no_norm_mixes_it():
         "stem": (("stem", "attention.out_proj"), 8),
         "attention": (("attention",), 4),
     }
-    small, difference = constrained.cut(tokens)
+    small, difference = constrained.removal().finish(tokens)
     assert difference < 1e-5
     assert small.attention.in_proj_weight.shape == (12, 4)
     assert type(small.attention) is nn.MultiheadAttention, "2 heads of 2 fill a width of 4"
@@ -274,7 +274,7 @@ def test_width_around_the_heads_is_pruned_where_no_norm_mixes_it():
 
 def test_network_that_was_pruned_is_pruned_again():
     tokens = tokens_for({})
-    once, _ = constrained_of(randomise_(Transformer()), tokens).cut(tokens)
+    once, _ = constrained_of(randomise_(Transformer()), tokens).removal().finish(tokens)
     again = constrained_of(once, tokens)
     assert {g.name: g.n_units for g in again.groups if "attn" in g.name} == {
         "encoder.layers.0.self_attn": 2,
@@ -282,7 +282,7 @@ def test_network_that_was_pruned_is_pruned_again():
         "decoder.self_attn": 2,
         "decoder.multihead_attn": 2,
     }
-    small, difference = again.cut(tokens)
+    small, difference = again.removal().finish(tokens)
     assert difference < 1e-5
     assert small.decoder.multihead_attn.num_heads == 1
 

@@ -272,9 +272,9 @@ def built(name):
 def test_layer_loses_half_of_its_channels_without_loss(name):
     constrained, inputs, prunable = built(name)
     assert {group.name for group in constrained.groups} == prunable
-    small, _ = constrained.cut(inputs)
+    small, _ = constrained.removal().finish(inputs)
     with torch.no_grad():
-        masked, dense = constrained.masked()(inputs), constrained.model(inputs)
+        masked, dense = constrained.removal().masked()(inputs), constrained.model(inputs)
         difference = (small(inputs) - masked).abs().max() / masked.abs().max()
     assert difference < 1e-5
     assert (dense - masked).abs().max() > 0.05 * dense.abs().max(), "the mask changes nothing"
@@ -323,16 +323,16 @@ def test_layer_that_cannot_shrink_is_kept_with_the_reason(builder, layer, reason
     )
     (kept,) = [group for group in constrained.prunable.kept if layer in group.producers]
     assert reason in kept.reason
-    constrained.cut(inputs)
+    constrained.removal().finish(inputs)
 
 
 def test_layers_and_directions_of_a_recurrence_lose_the_same_units():
     constrained, inputs, _ = built("lstm_both_ways")
-    small, _ = constrained.cut(inputs)
+    small, _ = constrained.removal().finish(inputs)
     kept = constrained.state.support[0].nonzero().flatten()
     rows = torch.cat([gate * 8 + kept for gate in range(4)])
     columns = torch.cat([kept, 8 + kept])
-    old, new = constrained.masked().recurrent, small.recurrent
+    old, new = constrained.removal().masked().recurrent, small.recurrent
     assert torch.equal(new.weight_hh_l1_reverse, old.weight_hh_l1_reverse[rows][:, kept])
     assert torch.equal(new.weight_ih_l1, old.weight_ih_l1[rows][:, columns])
     assert (new.hidden_size, new.input_size) == (4, 6)

@@ -127,8 +127,8 @@ def constrained(name, sparsity=0.5):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_stream_is_cut_without_loss_and_trains_on(name):
     found, inputs = constrained(name)
-    masked = found.masked().eval()
-    small, _ = found.cut(inputs)
+    masked = found.removal().masked().eval()
+    small, _ = found.removal().finish(inputs)
     expected = masked(inputs)
     difference = (small.eval()(inputs) - expected).abs().max() / expected.std()
     assert difference < 1e-5
@@ -139,7 +139,7 @@ def test_stream_is_cut_without_loss_and_trains_on(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_stream_that_was_cut_is_reloaded_and_exported(name, tmp_path):
     found, inputs = constrained(name)
-    small, _ = found.cut(inputs)
+    small, _ = found.removal().finish(inputs)
     written = save_model(small, found.model, {"_target_": "mine"}, inputs, tmp_path)
     expected = small.eval()(inputs)
     loaded = load(tmp_path, model=copy.deepcopy(found.model)).eval()
@@ -151,25 +151,25 @@ def test_stream_that_was_cut_is_reloaded_and_exported(name, tmp_path):
 
 def test_network_that_was_cut_is_cut_again_without_loss():
     found, inputs = constrained("vit")
-    small, _ = found.cut(inputs)
+    small, _ = found.removal().finish(inputs)
     again = ConstrainedModel(small, inputs, sparsity=0.5, metric=L2Norm(), rho=1e-3)
     assert "embed" in {group.name for group in again.groups}
-    masked = again.masked().eval()
-    smaller, _ = again.cut(inputs)
+    masked = again.removal().masked().eval()
+    smaller, _ = again.removal().finish(inputs)
     assert smaller.embed.out_features == 4
     torch.testing.assert_close(smaller.eval()(inputs), masked(inputs), rtol=1e-4, atol=1e-5)
 
 
 def test_vocabulary_and_classes_stay_whole():
     found, inputs = constrained("gpt")
-    small, _ = found.cut(inputs)
+    small, _ = found.removal().finish(inputs)
     assert small.words.weight.shape == (11, 8)
     assert small.head.weight is small.words.weight
 
 
 def test_fused_encoder_does_not_bypass_a_norm_that_counts():
     found, inputs = constrained("encoder")
-    masked, (small, _) = found.masked().eval(), found.cut(inputs)
+    masked, (small, _) = found.removal().masked().eval(), found.removal().finish(inputs)
     with torch.no_grad():
         torch.testing.assert_close(small.eval()(inputs), masked(inputs), rtol=1e-4, atol=1e-5)
 

@@ -62,7 +62,7 @@ def expected_widths(constrained, sparsity):
 def test_cut_network_computes_what_the_masked_one_does(name, sparsity):
     model, inputs = build(name)
     constrained = constrain(model, inputs, sparsity)
-    masked = constrained.masked()
+    masked = constrained.removal().masked()
     assert relative_difference(masked, cut_of(constrained), inputs) < 1e-5
     assert relative_difference(masked, model, inputs) > 0.1, "the mask changes nothing"
 
@@ -198,7 +198,7 @@ def test_torchvision_classifier_is_cut_without_loss(name):
     model = randomise_(models.get_model(name, num_classes=10, **options)).eval()
     inputs = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     constrained = constrain(model, inputs, 0.5)
-    masked, small = constrained.masked(), cut_of(constrained)
+    masked, small = constrained.removal().masked(), cut_of(constrained)
     assert relative_difference(masked, small, inputs) < 1e-5
     assert relative_difference(masked, model, inputs) > 0.1
     sizes = [sum(p.numel() for p in network.parameters()) for network in (model, small)]
@@ -218,7 +218,7 @@ def test_channels_are_followed_wherever_they_are_moved(layer):
     model = randomise_(nn.Sequential(nn.Conv2d(3, 8, 3), layer, nn.Conv2d(8, 5, 3)))
     inputs = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     constrained = constrain(model, inputs, 0.5)
-    masked, small = constrained.masked(), cut_of(constrained)
+    masked, small = constrained.removal().masked(), cut_of(constrained)
     assert relative_difference(masked, small, inputs) < 1e-5
     assert small[2].in_channels == 4
 
