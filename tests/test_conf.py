@@ -94,6 +94,7 @@ def test_the_reference_recipe_has_the_reference_values() -> None:
     assert (schedule.batch_size, schedule.finetune.epochs, schedule.finetune.lr) == (256, 220, 0.01)
     assert (schedule.finetune.decay, schedule.admm_decay) == ("cosine", "thirds")
     assert (schedule.lr_per, schedule.dense.warmup, schedule.finetune.warmup) == ("epoch", 0, 0)
+    assert (schedule.w_step, schedule.admm_warmup) == ("gradient", 0)
     assert (schedule.optimizer.momentum, schedule.optimizer.weight_decay) == (0.9, 2.5e-4)
     assert (config.dataset["name"], config.dataset["img_size"]) == ("cifar10", 224)
     assert config.model["name"] == "mobilenet_v1"

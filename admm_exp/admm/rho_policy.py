@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from admm_exp.admm.residuals import Residuals
@@ -63,23 +64,29 @@ class Geometric:
 class Ramp:
     """A geometric rise from the start value to `growth` times it in the last iteration.
 
-    Unlike a fixed factor it ends at the same rho however many iterations there are.
+    Unlike a fixed factor it ends at the same rho however many iterations there are, unless they are
+    so few that rho would jump.
 
     Args:
         growth: Rho of the last iteration over that of the first, at least 1.
+        steepest: Most that rho may rise from an iteration to the next, at least 1; infinity if not
+            given.
 
     Raises:
-        ValueError: If growth is below 1.
+        ValueError: If growth or steepest is below 1.
     """
 
     growth: float
+    steepest: float = inf
 
     def __post_init__(self) -> None:
         _check_at_least_1("growth", self.growth)
+        _check_at_least_1("steepest", self.steepest)
 
     def __call__(self, start: float, past: Sequence[Residuals], iterations: int) -> float:
         """Choose rho of iteration len(past)."""
-        return start * self.growth ** (len(past) / max(1, iterations - 1))
+        factor = min(self.growth ** (1.0 / max(1, iterations - 1)), self.steepest)
+        return start * factor ** len(past)
 
 
 @dataclass(frozen=True)

@@ -86,9 +86,9 @@ class AdmmSettings:
     admm_epoch: Count = 1
     admm_lr: LearningRate = 0.01
     admm_decay: AdmmDecay = AdmmDecay.cosine
-    admm_warmup: Warmup = 0.0
+    admm_warmup: Warmup = 0.1
     lr_per: LrPer = LrPer.step
-    w_step: WStep = WStep.gradient
+    w_step: WStep = WStep.reduced
     relaxation: Relaxation = 1.0
     sparsity_ramp: Fraction = 0.0
     stopping: Stopping = Stopping.budget

@@ -62,7 +62,7 @@ class TrainingSettings:
     epochs: Annotated[int, Ge(0)]
     lr: LearningRate
     decay: Decay = Decay.cosine
-    warmup: Warmup = 0.0
+    warmup: Warmup = 0.1
 
 
 @dataclass

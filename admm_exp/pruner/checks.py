@@ -50,14 +50,14 @@ def chosen_w_step(w_step: str | None, optimizer: Optimizer) -> str:
     """Choose a form of the W-step that suits an optimizer.
 
     Args:
-        w_step: As asked for; None for "gradient" with SGD and "proximal" with all others.
+        w_step: As asked for; None for "reduced".
         optimizer: Optimizer of the ADMM phase.
 
     Raises:
         ConfigError: If there is no such form, or it does not suit the optimizer.
     """
     if w_step is None:
-        return "gradient" if isinstance(optimizer, SGD) else "proximal"
+        return "reduced"
     require("w_step", w_step, w_step in W_STEPS, f"one of {', '.join(W_STEPS)}")
     kind = type(optimizer).__name__
     if w_step == "gradient" and isinstance(optimizer, RESCALING):

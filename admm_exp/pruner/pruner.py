@@ -126,7 +126,7 @@ class ADMMPruner:
             optimizer: Optimizer of all parameters of the model.
             w_step: "gradient", "folded" (the same by the weight decay of SGD), "proximal" (after
                 the step, for any optimizer and rho) or "reduced" (on the units to be removed alone;
-                the kept ones train freely); None: "gradient" with SGD, "proximal" with others.
+                the kept ones train freely); None: "reduced".
 
         Raises:
             ConfigError: If rho is "auto" or the metric reads gradients, which needs `prune`, or
@@ -183,7 +183,7 @@ class ADMMPruner:
         finetune_epochs: int = 0,
         finetune_lr: float = 0.01,
         finetune_decay: str = "cosine",
-        finetune_warmup: float = 0.0,
+        finetune_warmup: float = 0.1,
         recalibrate_on: Iterable[Batch] | None = None,
         steps_per_epoch: int | None = None,
         observer: Observer | None = None,

@@ -60,6 +60,13 @@ def test_ramp_of_one_iteration_is_its_start():
     assert run(Ramp(100.0), 0.01, 1) == [0.01]
 
 
+def test_ramp_never_rises_by_more_than_its_steepest_factor():
+    assert run(Ramp(100.0, 5.0), 0.01, 2) == pytest.approx([0.01, 0.05])
+    assert run(Ramp(100.0, 5.0), 0.01, 5) == pytest.approx(run(Ramp(100.0), 0.01, 5))
+    with pytest.raises(ValueError, match=r"^steepest must be at least 1, got 0.5"):
+        Ramp(20.0, 0.5)
+
+
 @pytest.mark.parametrize(
     ("primal", "dual", "rho"),
     [

@@ -25,7 +25,13 @@ from admm_exp.training.loop import train_epoch
 
 pytestmark = pytest.mark.filterwarnings("ignore:rho is too small")  # true of some short runs here
 EXAMPLE = torch.randn(4, 2, 6, 6, generator=torch.Generator().manual_seed(3))
-SHORT = {"admm_iterations": 3, "admm_epoch": 2, "admm_lr": 0.05, "admm_decay": "constant"}
+SHORT = {
+    "admm_iterations": 3,
+    "admm_epoch": 2,
+    "admm_lr": 0.05,
+    "admm_decay": "constant",
+    "admm_warmup": 0.0,
+}
 
 
 def network(seed=0):
@@ -143,7 +149,7 @@ def by_tensors(model):
 
 
 def test_tensors_alone_and_a_cut_by_hand_give_bit_by_bit_what_prune_gives():
-    expected = pruner_of().prune(**SHORT).model
+    expected = pruner_of().prune(**SHORT, w_step="gradient").model
     assert is_same(by_tensors(network()), weights_of(expected))
 
 
@@ -240,7 +246,8 @@ def test_learning_rates_of_both_phases_follow_the_step():
             optimizer.step()
 
     settings = SHORT | {"admm_decay": "cosine", "admm_warmup": 0.2, "steps_per_epoch": 3}
-    pruner_of(train_fn=spy).prune(**settings, finetune_epochs=2, finetune_lr=0.03)
+    settings |= {"finetune_epochs": 2, "finetune_lr": 0.03, "finetune_warmup": 0.0}
+    pruner_of(train_fn=spy).prune(**settings)
     admm, finetune = seen[:18], seen[18:]
     assert admm[:5] == pytest.approx([0.01, 0.02, 0.03, 0.04, 0.05])  # 20 % of 6 epochs of 3 steps
     assert all(after < before for before, after in pairwise(admm[4:]))
@@ -294,7 +301,7 @@ def test_auto_rho_comes_from_the_learning_rates_and_the_momentum():
 
 def test_auto_rho_takes_an_optimizer_without_momentum_for_what_it_is():
     pruner = pruner_of(rho="auto", optimizer_fn=torch.optim.SGD)
-    result = pruner.prune(3, 2, 0.01, admm_decay="thirds", steps_per_epoch=3)
+    result = pruner.prune(3, 2, 0.01, admm_decay="thirds", admm_warmup=0.0, steps_per_epoch=3)
     assert result.iterations[0].rho == pytest.approx(9.2 / (3 * 2 * (0.01 + 0.001 + 0.0001)))
 
 
@@ -320,7 +327,7 @@ def test_a_number_for_rho_pulls_as_far_with_rescaling_optimizers(optimizer_fn, w
 
 def test_auto_rho_suits_adam_like_optimizers():
     pruner = pruner_of(rho="auto", optimizer_fn=torch.optim.AdamW)
-    result = pruner.prune(3, 2, 0.01, admm_decay="constant", steps_per_epoch=3)
+    result = pruner.prune(3, 2, 0.01, admm_decay="constant", admm_warmup=0.0, steps_per_epoch=3)
     # 18 steps divide by 1 + lr * rho each, by exp(9.2) together
     assert 18 * math.log(1 + 0.01 * result.iterations[0].rho) == pytest.approx(9.2)
     assert result.stopped.pull == pytest.approx(9.2)
