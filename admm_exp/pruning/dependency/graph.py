@@ -1,10 +1,9 @@
 """The channel groups of a network, read off its flow of labels."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from math import lcm
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +16,7 @@ from admm_exp.pruning.dependency.forward import follow
 from admm_exp.pruning.dependency.labels import label_of
 from admm_exp.pruning.dependency.operation_rules import operation
 from admm_exp.pruning.dependency.rules import LAYER_RULES
+from admm_exp.pruning.dependency.ties import Tied, Ties
 from admm_exp.pruning.dependency.traced import NOWHERE, Site, Split, TracedGroup
 from admm_exp.pruning.network.inputs import call
 
@@ -75,38 +75,33 @@ class _Groups:
         order = {name: i for i, (name, _) in enumerate(flow.model.named_modules())}
         self.makers = sorted(flow.makers, key=lambda maker: order[maker[0]])
         self.roots = {key: label_of(flow.labels.find(r.codes)) for key, r in flow.rows.items()}
-        self.groups = self._tied_makers()
+        self.groups = Ties(flow, self.makers, self.roots).groups()
         size = int(label_of(flow.labels.fresh(1))) + 1
         self.group_of = torch.full((size,), NOWHERE)
         self.unit_of = torch.full((size,), NOWHERE)
-        for position, makers in enumerate(self.groups):
-            units = list(dict.fromkeys(label for m in makers for label in self._free(m)))
-            index = torch.tensor(units, dtype=torch.int64)
+        for position, group in enumerate(self.groups):
+            index = torch.tensor(group.labels, dtype=torch.int64)
             self.group_of[index] = position
-            self.unit_of[index] = torch.arange(len(units))
+            self.unit_of[index] = torch.arange(len(index))
 
     def describe(self) -> list[TracedGroup]:
         sites = self._sites()
         splits, choices = self._splits(), self._choices()
-        n_units_of = self.group_of[self.group_of != NOWHERE].bincount(minlength=len(self.groups))
         names: list[str] = []
         described = []
-        for position, makers in enumerate(self.groups):
-            producers = tuple(dict.fromkeys(layer for layer, _, _ in makers))
-            layer, tensor, _ = makers[0]
-            name = f"{layer}.{tensor}" if layer in names else layer
-            names.append(name)
-            n_units = int(n_units_of[position])
-            n_blocks, reason = self._blocks(position, n_units)
-            reason = self._kept(makers) or _uneven(sites[position], n_units) or reason
+        for position, group in enumerate(self.groups):
+            producers = tuple(dict.fromkeys(layer for layer, _, _ in group.makers))
+            names.append(_name(group, names))
+            n_units = len(group.labels)
+            reason = self._kept(group) or _uneven(sites[position], n_units) or group.reason
             if reason is not None:
-                n_units = self.flow.makers[makers[0]]
+                n_units = self.flow.makers[group.makers[0]]
             described.append(
                 TracedGroup(
-                    name=name,
+                    name=names[-1],
                     producers=producers,
                     n_units=n_units,
-                    n_blocks=n_blocks,
+                    n_blocks=1 if reason else group.n_blocks,
                     sites=tuple(sites[position]),
                     splits=tuple(splits[position]),
                     choices=tuple(choices[position]),
@@ -118,25 +113,6 @@ class _Groups:
             replace(group, matches=tuple(names[i] for i in sorted(matches[position])))
             for position, group in enumerate(described)
         ]
-
-    def _free(self, maker: tuple[str, str, int]) -> list[int]:
-        rows, roots = self.flow.rows[maker], self.roots[maker]
-        return list(dict.fromkeys(roots[~self.flow.labels.is_fixed(rows.codes)].tolist()))
-
-    def _tied_makers(self) -> list[list[tuple[str, str, int]]]:
-        groups: list[list[tuple[str, str, int]]] = []
-        where: dict[int, list[tuple[str, str, int]]] = {}
-        for maker in self.makers:
-            labels = self._free(maker)
-            group = [maker]
-            for other in {id(where[x]): where[x] for x in labels if x in where}.values():
-                group += other
-                groups.remove(other)
-            group.sort(key=self.makers.index)
-            groups.append(group)
-            for tied in group:
-                where.update(dict.fromkeys(self._free(tied), group))
-        return sorted(groups, key=lambda group: self.makers.index(group[0]))
 
     def _sites(self) -> list[list[Site]]:
         sites: list[list[Site]] = [[] for _ in self.groups]
@@ -159,7 +135,10 @@ class _Groups:
         return sites
 
     def _matches(self) -> list[set[int]]:
-        matches: list[set[int]] = [set() for _ in self.groups]
+        matches: list[set[int]] = [
+            {int(self.group_of[label]) for label in group.alongside} - {position}
+            for position, group in enumerate(self.groups)
+        ]
         for pair in self.flow.matches:
             a, b = (
                 self.group_of[label_of(self.flow.labels.find(codes))].unique() for codes in pair
@@ -185,29 +164,21 @@ class _Groups:
                     found[position].append(what)
         return found
 
-    def _kept(self, makers: list[tuple[str, str, int]]) -> str | None:
-        for maker in makers:
+    def _kept(self, group: Tied) -> str | None:
+        for label in group.labels:
+            if label in self.reasons:
+                return self.reasons[label]
+        for maker in group.makers:
             codes = self.flow.rows[maker].codes
-            for label in self.roots[maker].unique().tolist():
-                if label in self.reasons:
-                    return self.reasons[label]
             if self.flow.labels.is_fixed(codes).any():
                 return self.flow.labels.reason_of(codes)
         return None
 
-    def _blocks(self, position: int, n_units: int) -> tuple[int, str | None]:
-        n_blocks = 1
-        for codes, count, layer in self.flow.blocks:
-            labels = label_of(self.flow.labels.find(codes))
-            is_own = self.group_of[labels] == position
-            if is_own.any():
-                units = self.unit_of[labels]
-                if not is_own.all() or not torch.equal(units, torch.arange(n_units)):
-                    return 1, f"{layer} groups channels that come from several layers"
-                n_blocks = lcm(n_blocks, count)
-        if n_units % n_blocks or n_units == n_blocks > 1:
-            return 1, f"its {n_units} channels form {n_blocks} blocks that cannot shrink alike"
-        return n_blocks, None
+
+def _name(group: Tied, names: Sequence[str]) -> str:
+    layer, tensor, _ = group.makers[0]
+    others = (f"{layer}.{tensor}", *(f"{layer}.{tensor}.{i}" for i in range(2, len(names) + 3)))
+    return next(name for name in (layer, *others) if name not in names)
 
 
 def _uneven(sites: list[Site], n_units: int) -> str | None:

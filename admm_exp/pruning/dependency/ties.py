@@ -1,0 +1,160 @@
+"""Which labels form one group: units that the same layers make, alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import gcd
+
+import torch
+from torch import Tensor
+
+from admm_exp.pruning.dependency.flow import Flow
+from admm_exp.pruning.dependency.labels import label_of
+
+Maker = tuple[str, str, int]
+LEAST_UNITS = 4
+"""Smallest group that the units of layers that are tied in part are divided into."""
+
+
+@dataclass(frozen=True)
+class Tied:
+    """Labels that are removed with one sparsity.
+
+    Args:
+        makers: What makes their channels, the one that gives the name first.
+        labels: In the order of the units.
+        n_blocks: Equal consecutive blocks of units that must keep the same count each.
+        reason: Why the blocks cannot shrink alike, or None.
+        alongside: First labels of the groups whose channels a layer counts in the same blocks.
+    """
+
+    makers: tuple[Maker, ...]
+    labels: tuple[int, ...]
+    n_blocks: int = 1
+    reason: str | None = None
+    alongside: tuple[int, ...] = ()
+
+
+class Ties:
+    """Groups of labels from the rows that layers share.
+
+    Args:
+        flow: What is known of the network, once it has run.
+        makers: What makes channels, in the order of the network.
+        roots: Label of every row of a parameter.
+    """
+
+    def __init__(
+        self, flow: Flow, makers: Sequence[Maker], roots: dict[tuple[str, str, int], Tensor]
+    ) -> None:
+        self.flow, self.makers, self.roots = flow, list(makers), roots
+        self.free = {maker: self._free(maker) for maker in makers}
+        self.blocks = [
+            (label_of(flow.labels.find(codes)), count, layer) for codes, count, layer in flow.blocks
+        ]
+
+    def groups(self) -> list[Tied]:
+        """Divide all labels, in the order of the makers that name the groups."""
+        found = [group for makers in self._components() for group in self._divided(makers)]
+        return sorted(found, key=lambda group: self.makers.index(group.makers[0]))
+
+    def _free(self, maker: Maker) -> list[int]:
+        is_free = ~self.flow.labels.is_fixed(self.flow.rows[maker].codes)
+        return list(dict.fromkeys(self.roots[maker][is_free].tolist()))
+
+    def _components(self) -> list[list[Maker]]:
+        """Join the makers that share labels, or whose channels one layer counts in blocks."""
+        where: dict[int, list[Maker]] = {}
+        components: list[list[Maker]] = []
+
+        def join(makers: list[Maker], labels: Sequence[int]) -> None:
+            near = {id(where[label]): where[label] for label in labels if label in where}
+            joined = [maker for other in near.values() for maker in other] + makers
+            components[:] = [other for other in components if id(other) not in near]
+            if joined:
+                joined.sort(key=self.makers.index)
+                components.append(joined)
+            for maker in joined:
+                where.update(dict.fromkeys(self.free[maker], joined))
+
+        for maker in self.makers:
+            join([maker], self.free[maker])
+        for labels, _, _ in self.blocks:
+            join([], labels.unique().tolist())
+        return components
+
+    def _divided(self, makers: list[Maker]) -> list[Tied]:
+        labels = list(dict.fromkeys(label for maker in makers for label in self.free[maker]))
+        own = set(labels)
+        blocks = [entry for entry in self.blocks if not own.isdisjoint(entry[0].tolist())]
+        parts = self._alike(labels) if len(makers) > 1 else [labels]
+        least = 1 if blocks else LEAST_UNITS
+        if len(parts) > len(makers) or min(map(len, parts)) < least:
+            parts = [labels]
+        held, reason = _held(labels, blocks)
+        firsts = tuple(part[0] for part in parts) if blocks and len(parts) > 1 else ()
+        found = []
+        for part in parts:
+            ordered, n_blocks, obstacle = _by_block(part, held)
+            ours, whole = self._makers_of(makers, part), reason or obstacle
+            found.append(Tied(ours, ordered, 1 if whole else n_blocks, whole, firsts))
+        return found
+
+    def _alike(self, labels: Sequence[int]) -> list[list[int]]:
+        """Divide labels by the rows that they have in every parameter."""
+        index = {label: position for position, label in enumerate(labels)}
+        counts = []
+        for key, rows in self.flow.rows.items():
+            if rows.is_unit:
+                places = [index[root] for root in self.roots[key].tolist() if root in index]
+                if places:
+                    counts.append(torch.tensor(places).bincount(minlength=len(labels)))
+        return [[labels[i] for i in part] for part in _classes(torch.stack(counts, 1))]
+
+    def _makers_of(self, makers: Sequence[Maker], labels: Sequence[int]) -> tuple[Maker, ...]:
+        """List the makers of labels, first one that makes no others, which can name them."""
+        own = set(labels)
+        ours = [maker for maker in makers if not own.isdisjoint(self.free[maker])]
+        first = next((maker for maker in ours if own.issuperset(self.free[maker])), ours[0])
+        return (first, *(maker for maker in ours if maker != first))
+
+
+def _held(
+    labels: Sequence[int], blocks: Sequence[tuple[Tensor, int, str]]
+) -> tuple[dict[int, tuple[int, ...]], str | None]:
+    """Count the channels of every label in every block, and say whether all blocks have as many."""
+    index = {label: position for position, label in enumerate(labels)}
+    counts, reason = [torch.zeros(len(labels), 0, dtype=torch.int64)], None
+    for roots, count, where in blocks:
+        held = torch.zeros(len(labels), count, dtype=torch.int64)
+        size = len(roots) // count
+        for place, root in enumerate(roots.tolist()):
+            if root in index:
+                held[index[root], place // size] += 1
+        if len(held.sum(0).unique()) > 1:
+            reason = f"{where} groups channels of which some stay"
+        counts.append(held)
+    rows = torch.cat(counts, 1).tolist()
+    return {label: tuple(row) for label, row in zip(labels, rows, strict=True)}, reason
+
+
+def _by_block(
+    labels: Sequence[int], held: dict[int, tuple[int, ...]]
+) -> tuple[tuple[int, ...], int, str | None]:
+    """Order labels by the blocks that hold them: those of one class lose as many everywhere."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for label in labels:
+        found.setdefault(held[label], []).append(label)
+    n_units, size = len(labels), gcd(*map(len, found.values()))
+    n_blocks = n_units // size
+    reason = None
+    if n_units == n_blocks > 1:
+        reason = f"its {n_units} channels form {n_blocks} blocks that cannot shrink alike"
+    return tuple(label for part in found.values() for label in part), n_blocks, reason
+
+
+def _classes(rows: Tensor) -> list[list[int]]:
+    """Divide the rows of a matrix by what they hold, in the order in which they come."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for position, row in enumerate(rows.tolist()):
+        found.setdefault(tuple(row), []).append(position)
+    return list(found.values())
