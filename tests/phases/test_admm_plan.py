@@ -84,7 +84,8 @@ def test_pull_of_the_phase_is_known_where_the_optimizer_does_not_rescale_it():
     plan = plan_of((0.1, 0.1, 0.01, 0.01), 2)
     assert plan.pull_so_far(past, 5, Momentum(0.5)) == pytest.approx(2 * (10 * 0.2 + 20 * 0.02))
     assert plan.pull_so_far(past, None, PLAIN) is None
-    assert plan.pull_so_far(past, 5, None) is None
+    rescaled = plan_of((0.1,) * 2, 2, w_step="gradient")
+    assert rescaled.pull_so_far(past, 5, None) is None
     proximal = plan_of((0.1,) * 2, 2, w_step="proximal")
     assert proximal.pull_so_far(past, 5, None) == pytest.approx(5 * math.log(1.2 * 1.4))
 
