@@ -105,6 +105,8 @@ SHARED = {
     "width": "channels of the first stage",
     "width_multiplier": "scales the channels of every layer",
     "architecture": "name in the library; that of the model",
+    "pretrained": "true: the weights that the library has for it",
+    "image_size": "side of the images that a network for one size is built for; null: its own",
     "weights": "DEFAULT or a name of the library: pretrained weights; null: random ones",
     "highest": "rho as a multiple of its start value",
 }
