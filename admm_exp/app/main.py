@@ -228,9 +228,13 @@ def _run_alone(
             from admm_exp.sweep.job import JobObserver
 
             terminal = Terminal()
+            others.callback(terminal.close)
             observer = terminal if path is None else JobObserver(path)
             team = others.enter_context(leading(config.trainer.devices, job is not None))
+            if path is None:
+                terminal.working("reading the data, building the network, proving its groups")
             components = build_components(config, team)
+            terminal.close()
             from admm_exp.experiment.artifacts import Folders
             from admm_exp.experiment.run import find_checkpoint, run_experiment
 
@@ -243,6 +247,7 @@ def _run_alone(
                 remove_unused(run_dir)
             raise
         from admm_exp.tracking.run_status import tracked
+        from admm_exp.training.step_rates import all_steps
 
         places = {"run_dir": str(run_dir), "cache_dir": CACHE}
         work = {"settings": settings, "is_resumed": is_resumed} | places
@@ -253,7 +258,8 @@ def _run_alone(
                 room_in(run_dir),
             ):
                 if job is None:
-                    terminal.started(config)
+                    terminal.started(config, len(components.dataset.train))
+                    others.enter_context(all_steps(terminal.stepped))
                 folders = Folders(run_dir, Path(CACHE))
                 report = run_experiment(
                     config, components, folders, observer, tracker, earlier=earlier

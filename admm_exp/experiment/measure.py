@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -14,22 +15,28 @@ from admm_exp.experiment.components import Components
 from admm_exp.export.inference import engines_for, inference_entry, time_inference
 from admm_exp.phases.observers import Observer
 from admm_exp.pruning.cost.cost import count_cost
-from admm_exp.pruning.cost.latency import LatencyRatio, measure_latency_ms
+from admm_exp.pruning.cost.latency import (
+    LatencyRatio,
+    half_interval,
+    measure_latency_ms,
+    ratio_of_turns,
+)
 from admm_exp.pruning.cost.timing import take_turns
 from admm_exp.training.loop import as_evaluation
 
 LATENCY_BATCHES = (1, 32)
-LATENCY_SECONDS = 0.05
+LATENCY_SECONDS = 0.09
 INFERENCE_ROUNDS, INFERENCE_TURN_SECONDS = 9, 0.05
 
 
 def measure_latencies(
     made: Artifacts, config: ExperimentConfig, components: Components, observer: Observer
-) -> LatencyRatio | None:
+) -> tuple[LatencyRatio | None, dict[str, Any]]:
     """Time the networks, of which the cut and the finetuned one share an architecture.
 
     Returns:
-        What the small network takes of the dense one's time, if that has a budget.
+        What the small network takes of the dense one's time, if that has a budget; the same by
+        batch size, as it stands in the report.
     """
     networks = made.networks()
     budget, batches = latency_budget(config, components), set(LATENCY_BATCHES)
@@ -46,8 +53,14 @@ def measure_latencies(
     times = measure_latency_ms(networks, sample, sorted(batches), LATENCY_SECONDS)
     for name, column in made.models.items():
         if name != "original":  # keeps what its own run measured
-            column["latency_ms"] = times["dense" if name == "dense" else "small"]
-    return reached
+            turns = times["dense" if name == "dense" else "small"]
+            column["latency_ms"] = {batch: median(found) for batch, found in turns.items()}
+            column["latency_spread_ms"] = {b: half_interval(found) for b, found in turns.items()}
+    ratios = {
+        batch: asdict(ratio_of_turns(times["small"][batch], times["dense"][batch]))
+        for batch in times["dense"]
+    }
+    return reached, ratios
 
 
 def time_engines(

@@ -11,7 +11,7 @@ from admm_exp.report.run import read_report
 from admm_exp.results import REPORT, WEIGHTS
 from admm_exp.training.checkpoint import load_tensors
 
-TIMES = ("seconds", "latency_ms")
+TIMES = ("seconds", "latency_ms", "latency_spread_ms")
 RESULTS = ("models", "surgery", "admm", "layers", "history")
 MACHINE = ("platform", "device", "device_name", "processes", "threads")
 ORIGIN = ("packages", "python", *MACHINE, "commit")

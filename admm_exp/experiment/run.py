@@ -89,7 +89,7 @@ def run_experiment(
     models = {"original": previous.original()} if previous else {}
     models |= {"dense": dense.measured, **small.measured, "finetuned": finetuned}
     made = Artifacts(dense, sparse, small, models)
-    reached = measure_latencies(made, config, components, observers)
+    reached, latency = measure_latencies(made, config, components, observers)
     report = describe(config, components, tracker, origin) | build_report(
         models,
         {"rho": rho, "rho_setting": config.rho, **sparse.before_cut},
@@ -106,6 +106,7 @@ def run_experiment(
         chosen=sparse.latency.ratio if sparse.latency else None,
         reached=reached,
     )
+    report["latency"] = latency
     report["inference"] = time_engines(made, components, config.inference)
     deliver(report, components, tracker, made, folders.run_dir, export=config.export)
     return report

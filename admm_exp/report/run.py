@@ -79,10 +79,32 @@ def summary_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...
         row("MACs per sample", "macs", "count"),
         row("size", "size_bytes", "bytes"),
     ]
-    for batch in dense["latency_ms"]:
-        cells = [_cell(c["latency_ms"][batch], dense["latency_ms"][batch], "ms") for c in columns]
+    for batch in models["dense"]["latency_ms"]:
+        cells = [_latency(name, models[name], batch) for name in titles]
         rows.append((f"latency, batch {batch}", *cells))
     return rows
+
+
+def _latency(name: str, model: Mapping[str, Any], batch: str) -> str:
+    """Write the time of a network where its architecture first ran; others took no turns."""
+    if name not in ("dense", "finetuned"):
+        return ""
+    spread = (model.get("latency_spread_ms") or {}).get(batch)
+    return f"{model['latency_ms'][batch]:.3g}{f' ± {spread:.1g}' if spread else ''} ms"
+
+
+def latency_sentence(latency: Mapping[str, Mapping[str, float]]) -> str:
+    """Say what the small network takes of the dense one's time, and how well that is known."""
+    found = [f"batch {batch} {_time_left(ratio)}" for batch, ratio in latency.items()]
+    turns = max(int(ratio["rounds"]) for ratio in latency.values())
+    return f"Time of the small network, turn by turn ({turns} turns): {', '.join(found)}."
+
+
+def _time_left(ratio: Mapping[str, float]) -> str:
+    value, spread = ratio["value"], ratio["spread"]
+    if abs(value - 1.0) <= spread:
+        return f"no difference measurable (± {spread:.0%})"
+    return f"{value:.0%} (± {spread:.0%}) of the dense one's"
 
 
 def original_of(models: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -103,8 +125,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         markdown_table(summary_rows(report["models"])),
         f"Accuracy before the cut {report['admm']['test_accuracy']:.2%}, right after it "
         f"{report['models']['pruned']['test_accuracy']:.2%}. {surgery_sentence(surgery)} "
-        f"Latency is measured once per architecture, so both columns of the small network share "
-        f"it; one MAC is two FLOPs.",
+        "One MAC is two FLOPs.",
+        *([latency_sentence(found)] if (found := report.get("latency")) else []),
         *([pull_sentence(pull)] if (pull := _pull_of(report)) is not None else []),
         "![loss and accuracy](figures/training.png)",
         *(["![residuals](figures/residuals.png)"] if report["admm"]["iterations"] else []),
@@ -200,6 +222,8 @@ def final_metrics(report: Mapping[str, Any]) -> dict[str, float]:
         "flops_ratio": small["flops"] / dense["flops"],
         "latency_ms": small["latency_ms"]["1"],
     }
+    if spread := small.get("latency_spread_ms"):
+        numbers["latency_spread_ms"] = spread["1"]
     if training := report.get("training"):
         numbers |= {f"training_{name}": training[name] for name in ("macs", "seconds")}
     if (budget := report.get("budget")) and budget["quantity"] == "latency":
@@ -227,7 +251,6 @@ def _cell(value: float, dense: float, style: str) -> str:
     texts = {
         "count": count(value),
         "bytes": size(value),
-        "ms": f"{value:.3f} ms",
     }
     ratio = f" ({dense / value:.1f}x)" if value and value != dense else ""
     return texts[style] + ratio

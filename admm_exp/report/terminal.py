@@ -2,19 +2,38 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
 
 from admm_exp.config.settings import ExperimentConfig, amounts
 from admm_exp.pruning.budget.planner import Plan
 from admm_exp.pruning.cost.latency import LatencyRatio
-from admm_exp.report.run import summary_rows, surgery_sentence
+from admm_exp.report.run import latency_sentence, summary_rows, surgery_sentence
 from admm_exp.report.wording import count
 from admm_exp.results import PROGRAM, WEIGHTS, EpochRecord, IterationRecord, PhaseResult
 from admm_exp.tracking.address import ui_command
+
+WIDE = 1000
+"""Columns of a file or a pipe: lines there are not wrapped."""
+REFRESH_SECONDS = 0.1
+BETWEEN = {
+    "dense": "measuring the dense network",
+    "admm": "measuring what a cut costs",
+    "prune": "measuring the small network",
+    "finetune": "measuring accuracy and latency, exporting, writing the report",
+}
+"""What goes on after a phase."""
 
 
 class Terminal:
@@ -25,13 +44,21 @@ class Terminal:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or _standard_output()
         self._progress: Progress | None = None
+        self._steps_per_epoch, self._steps, self._shown = 0, 0, 0.0
+        self._epochs_over = 0
         self._last: EpochRecord | None = None
         self._iteration: IterationRecord | None = None
 
-    def started(self, config: ExperimentConfig) -> None:
-        """Say what is about to run."""
+    def started(self, config: ExperimentConfig, steps_per_epoch: int = 0) -> None:
+        """Say what is about to run.
+
+        Args:
+            config: The settings.
+            steps_per_epoch: Optimizer steps that an epoch is expected to take; 0 if unknown.
+        """
+        self._steps_per_epoch = steps_per_epoch
         method = config.method["name"]
         rho = f"rho {config.rho}, " if method == "admm" else ""
         amount = ", ".join(f"{name} {value}" for name, value in amounts(config).items())
@@ -43,26 +70,41 @@ class Terminal:
     def phase_started(self, name: str, epochs: int) -> None:
         """Open the phase's bar."""
         self._last = self._iteration = None
-        if self.console.is_terminal and epochs:
-            self._progress = Progress(
-                TextColumn("{task.description:<11}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                TextColumn("epochs"),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[status]}"),
-                console=self.console,
-                transient=True,
-            )
-            self._progress.add_task(name, total=epochs, status="")
+        self._epochs_over = self._steps = 0
+        self.close()
+        if self.console.is_terminal:
+            self._progress = _bar(self.console) if epochs else _spinner(self.console)
+            self._progress.add_task(name, total=epochs or None, status="", over=0)
+            self._progress.start()
+
+    def stepped(self) -> None:
+        """Move the bar within an epoch, ten times a second at most."""
+        self._steps += 1
+        if self._progress is None or not self._steps_per_epoch:
+            return
+        now = monotonic()
+        if now - self._shown >= REFRESH_SECONDS:
+            self._shown = now
+            part = min(self._steps / self._steps_per_epoch, 1.0)
+            self._progress.update(self._progress.task_ids[0], completed=self._epochs_over + part)
+
+    def working(self, what: str) -> None:
+        """Say what goes on while nothing trains."""
+        self.close()
+        if self.console.is_terminal:
+            self._progress = _spinner(self.console)
+            self._progress.add_task(what, total=None, status="")
             self._progress.start()
 
     def epoch_finished(self, record: EpochRecord) -> None:
         """Move the bar on."""
-        self._last = record
+        self._last, self._epochs_over = record, record.epoch
+        self._steps_per_epoch = self._steps or self._steps_per_epoch
+        self._steps = 0
         if self._progress is not None:
             task = self._progress.task_ids[0]
-            self._progress.update(task, completed=record.epoch, status=self._status())
+            status = self._status()
+            self._progress.update(task, completed=record.epoch, over=record.epoch, status=status)
 
     def iteration_finished(self, record: IterationRecord) -> None:
         """Show the residuals of an ADMM iteration."""
@@ -78,6 +120,8 @@ class Terminal:
             epochs = "reused from the cache"
         parts = [f"[bold]{result.name:<11}[/]", f"{result.seconds:6.1f} s", epochs, self._status()]
         self.console.print("  ".join(part for part in parts if part))
+        if what := BETWEEN.get(result.name):
+            self.working(what)
 
     def warned(self, message: str) -> None:
         """Say it above the bar."""
@@ -91,6 +135,7 @@ class Terminal:
 
     def finished(self, report: Mapping[str, Any], run_dir: Path) -> None:
         """Show the table dense | after the cut | finetuned and where to look next."""
+        self.close()
         header, *rows = summary_rows(report["models"])
         table = Table(header_style="bold", box=None, pad_edge=False)
         for index, title in enumerate(header):
@@ -104,6 +149,8 @@ class Terminal:
             f"Accuracy before the cut {report['admm']['test_accuracy']:.2%}. "
             f"{surgery_sentence(report['surgery'])}"
         )
+        if latency := report.get("latency"):
+            self.console.print(latency_sentence(latency))
         lines = [f"report   {run_dir / 'report.md'}", f"network  {run_dir / _network_file(report)}"]
         if uri := report["mlflow"]["tracking_uri"]:
             lines.append(f"curves   {ui_command(uri, report['mlflow']['experiment'])}")
@@ -158,8 +205,50 @@ class Terminal:
             parts.append(f"val {self._last.val_accuracy:.2%}")
         if self._iteration is not None:
             parts.append(f"residual {self._iteration.relative_primal_residual:.1e}")
-            parts.append(f"to be cut {self._iteration.dead_energy:.1e}")
+            parts.append(f"a cut costs {_points(self._iteration)}")
         return "  ".join(parts)
+
+
+def _standard_output() -> Console:
+    """Open standard output; a terminal is as wide as it is, a file or a pipe never wraps."""
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=WIDE)
+
+
+def _bar(console: Console) -> Progress:
+    """Make a bar of which, when the terminal is narrow, only the status at its end gives way."""
+    status = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    return Progress(
+        TextColumn("{task.description:<9}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=14),
+        TextColumn(
+            "{task.fields[over]}/{task.total:.0f} epochs", table_column=Column(no_wrap=True)
+        ),
+        TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True, min_width=5)),
+        TextColumn("left", table_column=Column(no_wrap=True)),
+        TextColumn("{task.fields[status]}", table_column=status),
+        console=console,
+        transient=True,
+        expand=True,
+    )
+
+
+def _spinner(console: Console) -> Progress:
+    """Make a line for work whose end is not known."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[status]}"),
+        console=console,
+        transient=True,
+    )
+
+
+def _points(iteration: IterationRecord) -> str:
+    """Write what a cut would cost now, in percentage points of validation accuracy."""
+    lost = 100 * (iteration.val_accuracy - iteration.projected_val_accuracy)
+    return f"{lost:.1f} points"
 
 
 def _network_file(report: Mapping[str, Any]) -> str:

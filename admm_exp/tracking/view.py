@@ -22,18 +22,25 @@ VIEW_ID = "admm-exp"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_ID}"
 METRIC_TAG = "mlflow.experiment.primaryMetric.name"
 NOTE_TAG = "mlflow.note.content"
+KIND_TAG, KIND = "mlflow.experimentKind", "custom_model_development"
+WORKFLOW = {"workflowType": "machine_learning"}
+"""Opens pages in the frame for model training, not in that for GenAI."""
 NOTE = """Pruning runs of **admm-exp**: which penalty `rho` and which `sparsity` give the most \
 accurate small network?
 
-* `final/accuracy` is test accuracy of the small network, `final/accuracy_drop` what it lost to \
-the dense one, `final/flops_ratio` its cost as a fraction of the dense network's, `final/sparsity` \
-the fraction of channels that is gone.
+* Choose by `final/val_accuracy`; `final/accuracy` is test accuracy of the small network, \
+`final/accuracy_drop` what it lost to the dense one, `final/flops_ratio` its cost as a fraction of \
+the dense network's, `final/sparsity` the fraction of channels that is gone.
 * `admm/primal_residual` and `admm/dual_residual` say whether ADMM converged.
 * The same as a page with figures: `admm-exp-report`.
 """
 PARAMS = ("rho", "sparsity")
-METRICS = ("final/accuracy", "final/accuracy_drop", "final/flops_ratio", "final/sparsity")
-WIDTHS = {"metrics.`final/accuracy_drop`": 150, "metrics.`final/flops_ratio`": 125}
+METRICS = (
+    *("final/val_accuracy", "final/accuracy", "final/accuracy_drop"),
+    *("final/flops_ratio", "final/sparsity"),
+)
+WIDTHS = {f"metrics.`final/{name}`": 150 for name in ("val_accuracy", "accuracy_drop")}
+WIDTHS |= {"metrics.`final/flops_ratio`": 125}
 CURVES = {
     "admm/primal_residual": "log",
     "admm/dual_residual": "log",
@@ -54,7 +61,7 @@ def prepare_view(client: "MlflowClient", experiment: "Experiment") -> None:
         experiment: The experiment, with its tags.
     """
     tags = experiment.tags
-    wanted = {METRIC_TAG: "final/accuracy"}
+    wanted = {METRIC_TAG: "final/val_accuracy", KIND_TAG: KIND}
     if NOTE_TAG not in tags:
         wanted[NOTE_TAG] = NOTE
     state = json.dumps(view_state())
@@ -77,7 +84,7 @@ def view_links(base: str, experiment_id: str) -> dict[str, str]:
         base: Address of the MLflow UI.
         experiment_id: The experiment.
     """
-    query = {"viewStateShareKey": VIEW_ID, "workflowType": "machine_learning"}
+    query = {"viewStateShareKey": VIEW_ID} | WORKFLOW
     page = f"{base.rstrip('/')}/#/experiments/{experiment_id}/runs?"
     return {
         "charts": page + urlencode(query | {"compareRunsMode": "CHART"}),
@@ -96,7 +103,7 @@ def run_links(uri: str, experiment_id: str, rows: Iterable[Mapping[str, Any]]) -
     if not uri.startswith("http"):
         return {}
     page = f"{without_password(uri).rstrip('/')}/#/experiments/{experiment_id}/runs"
-    return {row["run_id"]: f"{page}/{row['run_id']}" for row in rows}
+    return {row["run_id"]: f"{page}/{row['run_id']}?{urlencode(WORKFLOW)}" for row in rows}
 
 
 def view_state() -> dict[str, Any]:
@@ -104,7 +111,7 @@ def view_state() -> dict[str, Any]:
     columns = [f"params.`{name}`" for name in PARAMS] + [f"metrics.`{name}`" for name in METRICS]
     return {
         "searchFilter": "tags.kind = 'run'",
-        "orderByKey": "metrics.`final/accuracy`",
+        "orderByKey": "metrics.`final/val_accuracy`",
         "orderByAsc": False,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
@@ -132,7 +139,7 @@ def view_state() -> dict[str, Any]:
                 "PARALLEL",
                 "sweep",
                 selectedParams=["log10_rho", "sparsity"],
-                selectedMetrics=["final/flops_ratio", "final/accuracy"],
+                selectedMetrics=["final/flops_ratio", "final/accuracy", "final/val_accuracy"],
                 showAllRuns=True,
             ),
             _card(
@@ -146,7 +153,7 @@ def view_state() -> dict[str, Any]:
                 "sweep",
                 xaxis=_axis("PARAM", "log10_rho"),
                 yaxis=_axis("PARAM", "sparsity"),
-                zaxis=_axis("METRIC", "final/accuracy"),
+                zaxis=_axis("METRIC", "final/val_accuracy"),
             ),
             *(_line(metric, scale) for metric, scale in CURVES.items()),
         ],

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from admm_exp.training.learning_rate import LearningRates
@@ -43,6 +44,16 @@ def watched_steps(optimizer: Optimizer, after_step: Callable[[], None]) -> Itera
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def all_steps(after_step: Callable[[], None]) -> Iterator[None]:
+    """Call a function after every step of any optimizer, inside the block."""
+    handle = register_optimizer_step_post_hook(lambda *_: after_step())
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class EpochRates:

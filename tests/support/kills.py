@@ -57,7 +57,7 @@ VARIED = {
 """What is changed in the job, by name."""
 RUN = Path("outputs/runs/it")
 BALLAST = Path("outputs/ballast")
-TIMES = ("seconds", "latency_ms")
+TIMES = ("seconds", "latency_ms", "latency_spread_ms", "latency")
 LONGEST_SECONDS = 900
 
 

@@ -65,8 +65,8 @@ def test_the_view_fits_into_a_tag():
 def test_columns_stand_in_the_order_of_the_contract():
     names = [name.split("`")[1] for name in view_state()["columnOrder"]]
     assert names == [
-        *("rho", "sparsity", "final/accuracy", "final/accuracy_drop", "final/flops_ratio"),
-        "final/sparsity",
+        *("rho", "sparsity", "final/val_accuracy", "final/accuracy", "final/accuracy_drop"),
+        *("final/flops_ratio", "final/sparsity"),
     ]
 
 
@@ -81,4 +81,6 @@ def test_runs_have_links_on_a_server_only_and_no_password():
     rows = [{"run_id": "abc"}]
     assert run_links("sqlite:///x.db", "7", rows) == {}
     found = run_links("http://me:secret@host:5000", "7", rows)
-    assert found == {"abc": "http://me:***@host:5000/#/experiments/7/runs/abc"}
+    assert found == {
+        "abc": "http://me:***@host:5000/#/experiments/7/runs/abc?workflowType=machine_learning"
+    }

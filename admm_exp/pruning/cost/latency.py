@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from admm_exp.pruning.cost.cost import evaluating
 from admm_exp.pruning.cost.timing import take_turns
 
-LATENCY_ROUNDS = 5
+LATENCY_ROUNDS = 15
 """Turns that each model gets at the clock, per batch size."""
 ROUNDS_AT_ONCE, MOST_ROUNDS, MOST_SECONDS = 6, 60, 10.0
 """Rounds of two networks that are compared: so many more until the ratio is known well enough."""
@@ -46,21 +46,23 @@ def measure_latency_ms(
     sample: Tensor,
     batch_sizes: Sequence[int],
     min_seconds: float,
-) -> dict[str, dict[str, float]]:
+    clock: Callable[[], float] | None = None,
+) -> dict[str, dict[str, list[float]]]:
     """Time the forward passes of several models side by side.
 
-    One number is the median time of one forward pass of the whole batch, in inference mode and
-    eval mode, with all threads of this process and with the device waited for. The models take
-    turns, so that a machine that slows down or warms up does so for all of them.
+    One number is the mean time of a forward pass of the whole batch in one turn, in inference and
+    eval mode. The models take turns, first the one, then the other first,
+    so that a machine that slows down or warms up does so for all of them.
 
     Args:
         models: Name -> network, all on one device; left as they are.
         sample: (1, C, H, W) on that device, repeated to fill a batch.
         batch_sizes: Each at least 1.
         min_seconds: Time spent on every model and batch size, > 0.
+        clock: Seconds since some moment; None for that of `undisturbed_clock`.
 
     Returns:
-        Name -> {batch size as text: milliseconds}.
+        Name -> {batch size as text: milliseconds, one number a turn}.
 
     Raises:
         ValueError: A batch size below 1, or `min_seconds` not positive.
@@ -70,15 +72,27 @@ def measure_latency_ms(
     if not min_seconds > 0:
         raise ValueError(f"min_seconds must be > 0, got {min_seconds}")
     _keep_freed_memory()
-    latency_ms: dict[str, dict[str, float]] = {name: {} for name in models}
+    clock = clock or undisturbed_clock(sample.device)
+    latency_ms: dict[str, dict[str, list[float]]] = {name: {} for name in models}
     with evaluating(*models.values()), torch.inference_mode():
         for batch_size in batch_sizes:
             batch = _batch_of(sample, batch_size)
             passes = {name: partial(model, batch) for name, model in models.items()}
-            seconds = take_turns(passes, LATENCY_ROUNDS, min_seconds / LATENCY_ROUNDS)
+            seconds = take_turns(passes, LATENCY_ROUNDS, min_seconds / LATENCY_ROUNDS, clock)
             for name, times in seconds.items():
-                latency_ms[name][str(batch_size)] = 1000 * median(times)
+                latency_ms[name][str(batch_size)] = [1000 * t for t in times]
     return latency_ms
+
+
+def ratio_of_turns(small: Sequence[float], dense: Sequence[float]) -> LatencyRatio:
+    """Compare two networks that took turns, turn by turn.
+
+    Args:
+        small: Times of one, at least 6.
+        dense: Those of the other, in the same turns.
+    """
+    ratios = [s / d for s, d in zip(small, dense, strict=True)]
+    return LatencyRatio(median(ratios), half_interval(ratios), len(ratios))
 
 
 def compare_latency(

@@ -41,7 +41,9 @@ def take_turns(
             action()
             repeats[name] = max(1, ceil(turn_seconds / max(1e-9, seconds_a_call(action, 1))))
     seconds: dict[str, list[float]] = {name: [] for name in actions}
+    order = list(actions)
     for _ in range(rounds):
-        for name, action in actions.items():
-            seconds[name].append(seconds_a_call(action, repeats[name]))
+        for name in order:
+            seconds[name].append(seconds_a_call(actions[name], repeats[name]))
+        order.reverse()  # who comes first finds a fresh time slice on a busy machine
     return seconds
