@@ -160,6 +160,10 @@ class ConstrainedModel:
         where = self.granularity, self.groups, self.slices
         return Removal(self.model, *where, self.state.support, self._masks())
 
+    def masked(self) -> nn.Module:
+        """Copy the network with every unit set to zero that is outside the support now."""
+        return self.removal().masked()
+
     def _masks(self) -> list[Tensor]:
         return self.constraint.masks(self.state.targets, self.state.support)
 

@@ -12,7 +12,7 @@ from admm_exp.pruning.granularity import Granularity
 from admm_exp.pruning.masked import masked
 from admm_exp.pruning.network.copying import copied
 from admm_exp.pruning.surgery.groups import PrunableGroup, Slice
-from admm_exp.pruning.surgery.surgery import mask_, max_abs_difference
+from admm_exp.pruning.surgery.surgery import mask_, max_abs_difference, zero_constants_
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Removal:
         """Copy the network with every removed unit set to zero."""
         twin = copied(self.model)
         mask_(twin, self.slices, self.masks)
-        return twin
+        return zero_constants_(twin, self.groups, self.support) if self.is_cut else twin
 
     def shrink(self, network: nn.Module) -> nn.Module:
         """Copy another network of the same architecture without the removed units."""

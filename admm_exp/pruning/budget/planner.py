@@ -135,9 +135,9 @@ class Planner:
                 sparsity=_unrounded(group, sparsity, n),
                 width=group.width,
                 params=_params_of(self.model, group, group.n_units),
-                macs=sum(before[name] for name in group.producers),
+                macs=sum(before.get(name, 0) for name in group.producers),
                 planned_params=_params_of(small, group, n),
-                planned_macs=sum(after[name] for name in group.producers),
+                planned_macs=sum(after.get(name, 0) for name in group.producers),
             )
             for group, n, sparsity in zip(groups, kept, sparsities, strict=True)
         )

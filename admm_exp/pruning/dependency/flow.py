@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from admm_exp.pruning.dependency.buffers import Buffers
 from admm_exp.pruning.dependency.labels import (
     Labels,
     compact,
@@ -42,6 +43,8 @@ class Flow:
         sizes: What is known of sizes among the attributes of modules.
         matches: Codes of channels that a reshape counts, and others of as many that its code saw.
         met: Names of the parameters that were used.
+        buffers: Buffers of the network.
+        views: Turned view of a parameter -> the parameter, and which of its dimensions are where.
     """
 
     def __init__(self, model: nn.Module, alternatives: frozenset[str] = frozenset()) -> None:
@@ -57,14 +60,17 @@ class Flow:
         self.running: list[str] = [""]
         self._widths: list[dict[int, list[Tensor]]] = [{}]
         self.is_inside_layer = False
+        self.views = WeakTensorKeyDictionary()
         self._codes = WeakTensorKeyDictionary()
         self._elements: dict[str, Tensor] = {}
+        self._constants: set[str] = set()
         self._shifts: list[tuple[Tensor, str]] = []
         self._looks: set[tuple[str, str, int]] = set()
         self._owner: dict[int, tuple[str, str]] = {}
         for name, module in model.named_modules():
             for key, parameter in module.named_parameters(recurse=False):
                 self._owner.setdefault(id(parameter), (name, key))
+        self.buffers = Buffers(model)
 
     def enter(self, name: str, inputs: Any) -> None:
         """Note that a layer starts, with what it is given."""
@@ -102,7 +108,11 @@ class Flow:
         if not isinstance(tensor, Tensor):
             return None
         found = self._codes.get(tensor)
-        if found is None and id(tensor) in self._owner and tensor.numel() > 1:
+        if (
+            found is None
+            and tensor.numel() > 1
+            and (id(tensor) in self._owner or self.buffers.is_line(tensor))
+        ):
             found = self._elements_of(tensor)
         return None if found is None else compact(self.labels.find(found))
 
@@ -120,6 +130,12 @@ class Flow:
             codes = self.codes(tensor)
             if codes is not None:
                 self.labels.keep(codes, reason)
+
+    def is_bare(self, codes: Tensor) -> bool:
+        """Whether nothing that a layer makes is tied to these entries of parameters."""
+        made = [label_of(self.labels.find(rows.codes)) for rows in self.rows.values()]
+        own = label_of(self.labels.find(codes))
+        return not made or not torch.isin(own, torch.cat(made)).any()
 
     def is_parameter(self, tensor: Any) -> bool:
         """Whether this is a parameter of the network itself, not something computed from one."""
@@ -264,13 +280,16 @@ class Flow:
             layer, _, tensor = name.rpartition(".")
             dims = varying(codes)
             if len(dims) == 1:
-                self.add_rows(Rows(layer, tensor, dims[0], zeroed(codes.flatten()), True))
+                is_unit, own = name not in self._constants, zeroed(codes.flatten())
+                self.add_rows(Rows(layer, tensor, dims[0], own, is_unit, is_constant=not is_unit))
             else:
                 self.labels.keep(codes, f"its channels are scattered over {name}")
 
     def _elements_of(self, parameter: Tensor) -> Tensor:
-        name = self.name_of(parameter)
+        own = self._owner.get(id(parameter))
+        name = ".".join(part for part in own or self.buffers.place(parameter) or () if part)
         self.met.add(name)
+        self._constants |= {name} if own is None else set()
         if name not in self._elements:
             if parameter.numel() > MAX_ELEMENTS:
                 codes = self.labels.fixed(f"{name} is used in an unknown way")

@@ -90,7 +90,7 @@ class _Groups:
         names: list[str] = []
         described = []
         for position, group in enumerate(self.groups):
-            producers = tuple(dict.fromkeys(layer for layer, _, _ in group.makers))
+            producers = tuple(dict.fromkeys(layer or tensor for layer, tensor, _ in group.makers))
             names.append(_name(group, names))
             n_units = len(group.labels)
             reason = self._kept(group) or _uneven(sites[position], n_units) or group.reason
@@ -130,6 +130,7 @@ class _Groups:
                         n_blocks=rows.n_blocks,
                         is_count=rows.is_count,
                         is_size=rows.is_size,
+                        is_constant=rows.is_constant,
                     )
                 )
         return sites
@@ -177,8 +178,9 @@ class _Groups:
 
 def _name(group: Tied, names: Sequence[str]) -> str:
     layer, tensor, _ = group.makers[0]
-    others = (f"{layer}.{tensor}", *(f"{layer}.{tensor}.{i}" for i in range(2, len(names) + 3)))
-    return next(name for name in (layer, *others) if name not in names)
+    full = f"{layer}.{tensor}" if layer else tensor
+    others = (full, *(f"{full}.{i}" for i in range(2, len(names) + 3)))
+    return next(name for name in (layer or tensor, *others) if name not in names)
 
 
 def _uneven(sites: list[Site], n_units: int) -> str | None:

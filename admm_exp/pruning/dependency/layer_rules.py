@@ -9,6 +9,7 @@ from torch import Tensor
 from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.labels import FIXED, zeroed
 from admm_exp.pruning.dependency.rows import Rows
+from admm_exp.pruning.dependency.size_rules import count_by, made_by_size
 
 
 def linear(
@@ -17,11 +18,25 @@ def linear(
     """Follow a linear layer: columns read channels, rows make them."""
     outputs = func(input, weight, bias)
     if not flow.is_parameter(weight):
+        if weight in flow.views and flow.views[weight][1] in ((0, 1), (1, 0)):
+            parameter, (row, column) = flow.views[weight]
+            return _linear(flow, input, parameter, bias, outputs, (row, column))
         return _unknown_weight(flow, [input, weight, bias], outputs)
+    return _linear(flow, input, weight, bias, outputs, (0, 1))
+
+
+def _linear(
+    flow: Flow,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    outputs: Tensor,
+    dims: tuple[int, int],
+) -> Tensor:
     codes = flow.along(input, -1)
     if codes is not None:
-        flow.columns(weight, 1, codes)
-    made = made_by(flow, weight, 0, bias)
+        flow.columns(weight, dims[1], codes)
+    made = made_by(flow, weight, dims[0], bias)
     flow.mark(outputs, made.view([1] * (outputs.dim() - 1) + [-1]))
     return outputs
 
@@ -70,11 +85,15 @@ def _convolved(
 ) -> Tensor:
     layer, axis = flow.running[-1], 1 - weight.dim()
     codes = flow.along(inputs, axis)
-    if not flow.is_parameter(weight):
-        return _unknown_weight(flow, [inputs, weight, bias], outputs)
     n_in, n_out = inputs.shape[axis], outputs.shape[axis]
+    if not flow.is_parameter(weight):
+        if codes is not None and n_in == n_out == groups and flow.codes(weight) is None:
+            return _filtered(flow, outputs, codes, weight, bias, groups, axis)
+        return _unknown_weight(flow, [inputs, weight, bias], outputs)
     if codes is None:
         codes = torch.full((n_in,), FIXED)
+    if 1 < groups == n_in:
+        count_by(flow, groups, codes)
     if 1 < groups == n_in and (n_out == n_in or not is_transposed):
         made = made_by(flow, weight, 0, bias, codes.repeat_interleave(n_out // n_in))
     elif groups > 1 and is_transposed:
@@ -87,6 +106,29 @@ def _convolved(
         if groups > 1:
             flow.blocks += [(codes, groups, layer), (made, groups, layer)]
     flow.mark(outputs, made.view([1] * (outputs.dim() + axis) + [-1] + [1] * (-axis - 1)))
+    return outputs
+
+
+def _filtered(
+    flow: Flow,
+    outputs: Tensor,
+    codes: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    groups: int,
+    axis: int,
+) -> Tensor:
+    """Follow a constant filter for every channel, as blur pools have it."""
+    buffer = flow.buffers.place(weight)
+    if buffer is not None and len(weight) == len(codes):
+        flow.add_rows(Rows(*buffer, 0, zeroed(codes), False))
+    made_by_size(flow, weight, codes, dim=0)
+    count_by(flow, groups, codes)
+    if bias is not None and flow.is_parameter(bias):
+        codes = flow.channels(bias, 0, codes)
+    elif bias is not None:
+        codes = flow.shift(codes, flow.here)
+    flow.mark(outputs, codes.view([1] * (outputs.dim() + axis) + [-1] + [1] * (-axis - 1)))
     return outputs
 
 

@@ -12,6 +12,7 @@ from admm_exp.pruning.dependency.norm_rules import moment
 from admm_exp.pruning.dependency.norms import MOMENTS
 from admm_exp.pruning.dependency.pointwise_rules import pointwise
 from admm_exp.pruning.dependency.shape_rules import join, move, rectangular, tied_parts
+from admm_exp.pruning.dependency.weight_rules import note_view, product
 from admm_exp.pruning.network.structures import tensors_in
 
 SAME = {"clone", "detach", "alias", "_to_copy", "lift_fresh", "contiguous", "zero_", "zeros_like"}
@@ -100,6 +101,7 @@ def operation(flow: Flow, func: Any, args: Sequence[Any], kwargs: dict[str, Any]
     outputs = func(*args, **kwargs)
     if not known or name in FACTORIES:
         return outputs
+    note_view(flow, name, args, outputs)
     rule = _rule_of(name, func)
     if rule is None:
         flow.keep_all(
@@ -131,6 +133,10 @@ def contract(flow: Flow, a: Tensor | None, b: Tensor | None) -> Tensor | None:
         return None
     if a is None or b is None:
         return a if b is None else b
+    for one, other, own in ((a, b, -1), (b, a, -2)):
+        if one.numel() == 1 < other.numel() == other.shape[own]:  # weights of all channels
+            flow.labels.keep(one, f"{flow.here} weighs other channels by it")
+            return other
     outer = flow.labels.unite(zeroed(a), zeroed(b))
     outer = torch.where(is_shifted(a) & is_shifted(b), shifted(outer), outer)
     return rectangular(flow, compact(outer))
@@ -150,6 +156,8 @@ def _rule_of(name: str, func: Any) -> Callable[..., Any] | None:
         (name == "as_strided_", _restride),
         (name in ("mm", "bmm", "addmm", "baddbmm"), _matrix_product),
         (name == "glu", _glu),
+        (name == "im2col", _unfolded),
+        (name == "col2im", _folded),
     )
     return next((rule for applies, rule in rules if applies), None)
 
@@ -229,6 +237,9 @@ def _restride(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> An
 def _matrix_product(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
     has_sum = func._overloadpacket.__name__ in ("addmm", "baddbmm")
     a, b = args[1:3] if has_sum else args[:2]
+    made = product(flow, a, b, args[0] if has_sum else None)
+    if made is not None:
+        return made
     result = contract(flow, flow.codes(a), flow.codes(b))
     if has_sum:
         flow.keep_all([args[0]], f"{flow.here} adds it to a matrix product")
@@ -245,3 +256,18 @@ def _glu(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
         return codes
     half = args[0].shape[dim] // 2
     return tied_parts(flow, codes, dim % codes.dim(), half).narrow(dim, 0, half)
+
+
+def _unfolded(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
+    """Windows laid side by side: every channel has one row for every pixel of a window."""
+    codes, n = flow.along(args[0], -3), args[0].shape[-3]
+    assert codes is not None
+    rows = codes.repeat_interleave(outputs.shape[-2] // n)
+    return rows.view([1] * (outputs.dim() - 2) + [-1, 1])
+
+
+def _folded(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
+    codes = flow.along(args[0], -2)
+    assert codes is not None
+    channels = flow.tie_but(compact(codes.reshape(outputs.shape[-3], -1)), 0).flatten()
+    return channels.view([1] * (outputs.dim() - 3) + [-1, 1, 1])

@@ -20,9 +20,9 @@ def pointwise(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> An
     operands = tensors_in([args, kwargs])
     codes = {i: c for i, t in enumerate(operands) if (c := flow.codes(t)) is not None}
     padded = {i: c.reshape((1,) * (out.dim() - c.dim()) + c.shape) for i, c in codes.items()}
-    for i in [i for i in padded if flow.is_parameter(operands[i]) and len(padded) > 1]:
+    for i in list(padded):
         others = {d for j, c in padded.items() if j != i for d in varying(c)}
-        if others.isdisjoint(varying(padded[i])):  # one scale for all channels
+        if len(padded) > 1 and _is_spread(flow, operands[i], padded[i], others):
             del padded[i], codes[i]
     flags: Tensor = torch.zeros((1,) * out.dim(), dtype=torch.int64)
     joined: Tensor | None = None
@@ -47,21 +47,45 @@ def pointwise(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> An
     return joined.masked_scatter(is_moved, flow.shift(joined[is_moved], f"{name} in {flow.here}"))
 
 
+def _is_spread(flow: Flow, operand: Tensor, codes: Tensor, others: set[int]) -> bool:
+    """Whether an operand is one number for all channels of the others, as a gate of one channel.
+
+    Such an operand stays whole, and ties nothing.
+    """
+    if not others.isdisjoint(varying(codes)):
+        return False
+    if flow.is_parameter(operand):
+        return True
+    missing = codes.dim() - operand.dim()
+    has_width = any(d >= missing and operand.shape[d - missing] > 1 for d in others)
+    if has_width or not others:
+        return False
+    if codes.numel() == 1:
+        flow.labels.keep(codes, f"{flow.here} spreads it over other channels")
+        return True
+    return flow.is_bare(codes)
+
+
 def _moves_zero(
     func: Any, args: Any, kwargs: Any, operands: list[Tensor], followed: list[int]
 ) -> Tensor:
     """Ask the operation itself whether its result is zero, for every set of shifted operands."""
-    answers = []
+    answers, ids = [], {id(operands[i]) for i in followed}
     for shifted in product((False, True), repeat=len(followed)):
         zeros = {id(operands[i]) for i, s in zip(followed, reversed(shifted), strict=True) if not s}
-        answers.append(any(_result(func, args, kwargs, zeros, x) != 0.0 for x in SAMPLES))
+        asked = (_result(func, args, kwargs, zeros, x, ids) for x in SAMPLES)
+        answers.append(any(result != 0.0 for result in asked))
     return torch.tensor(answers)
 
 
-def _result(func: Any, args: Any, kwargs: Any, zeros: set[int], value: float) -> float:
+def _result(
+    func: Any, args: Any, kwargs: Any, zeros: set[int], value: float, followed: set[int]
+) -> float:
     def stand_in(item: Any) -> Any:
         if isinstance(item, Tensor):
             number = 0.0 if id(item) in zeros else value
+            if item.dim() == 0 and id(item) not in followed and not item.is_meta:
+                number = float(item)  # a number that the code gives
             number = number if item.is_floating_point() else float(number != 0.0)
             return torch.full((1,), number, dtype=item.dtype)
         if isinstance(item, list | tuple):

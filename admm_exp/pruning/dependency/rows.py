@@ -17,6 +17,7 @@ class Rows:
         is_unit: Whether the rows belong to the units, and not only read their channels.
         n_blocks: Blocks of a grouped convolution; its columns are counted over all of them.
         is_count: Whether these are no rows but what a norm or mean of that name counts.
+        is_constant: Whether the rows are numbers of a buffer that are zero where units are.
         is_size: Whether these are no rows but what an attribute of that name counts.
     """
 
@@ -28,6 +29,7 @@ class Rows:
     n_blocks: int = 1
     is_count: bool = False
     is_size: bool = False
+    is_constant: bool = False
 
     @property
     def name(self) -> str:

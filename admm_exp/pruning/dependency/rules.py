@@ -10,7 +10,14 @@ from admm_exp.pruning.dependency import layer_rules as layers
 from admm_exp.pruning.dependency import norm_rules as norms
 from admm_exp.pruning.dependency import sequence_rules as sequences
 from admm_exp.pruning.dependency.attention import attend
+from admm_exp.pruning.dependency.weight_rules import cell
 
+CELLS = {
+    torch.lstm_cell: 4,
+    torch.gru_cell: 3,
+    torch.rnn_tanh_cell: 1,
+    torch.rnn_relu_cell: 1,
+}
 GATES = {torch.lstm: 4, torch.gru: 3, torch.rnn_tanh: 1, torch.rnn_relu: 1}
 
 LAYER_RULES: dict[Any, Any] = {
@@ -37,5 +44,7 @@ LAYER_RULES: dict[Any, Any] = {
         (torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d),
         layers.transposed_convolution,
     ),
+    **dict.fromkeys((torch._pack_padded_sequence, torch._pad_packed_sequence), sequences.packed),
+    **{function: partial(cell, gates) for function, gates in CELLS.items()},
     **{function: partial(sequences.recurrence, gates) for function, gates in GATES.items()},
 }

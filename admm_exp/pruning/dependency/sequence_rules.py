@@ -56,6 +56,15 @@ def recurrence(gates: int, flow: Flow, func: Any, *args: Any) -> Any:
     return outputs
 
 
+def packed(flow: Flow, func: Any, sequences: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """Follow sequences of several lengths laid behind one another, or back: channels stay last."""
+    outputs = func(sequences, *args, **kwargs)
+    codes = flow.along(sequences, -1)
+    if codes is not None:
+        flow.mark(outputs[0], codes.view([1] * (outputs[0].dim() - 1) + [-1]))
+    return outputs
+
+
 def _states(flow: Flow, states: Any, outputs: Any, own: tuple[Tensor, Tensor]) -> None:
     given = [states] if isinstance(states, Tensor) else list(states)
     for state, codes, after in zip(given, own[: len(given)], outputs[1:], strict=True):

@@ -124,4 +124,8 @@ def join(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
         for tensor, codes in zip(args[0], own, strict=True)
     ]
     dim = dims[0] - parts[0].dim() if dims else None
+    if dim is not None and func._overloadpacket.__name__ == "stack":
+        n = parts[0].dim() + 1  # dimensions in front of the new one move by one
+        place = (args[1] if len(args) > 1 else 0) % n
+        dim = dims[0] + (place <= dims[0]) - n
     return rectangular(flow, compact(func(parts, *args[1:], **kwargs)), dim)

@@ -54,9 +54,9 @@ def count_by(flow: Flow, size: Any, codes: Tensor | None) -> None:
             flow.add_rows(rows)
 
 
-def made_by_size(flow: Flow, tensor: Tensor, codes: Tensor) -> None:
-    """Note that the last dimension of a constant has to count these channels, if it can."""
-    count_by(flow, flow.sizes.made.get(tensor, {}).get(tensor.dim() - 1), codes)
+def made_by_size(flow: Flow, tensor: Tensor, codes: Tensor, dim: int = -1) -> None:
+    """Note that a dimension of a constant has to count these channels, if it can."""
+    count_by(flow, flow.sizes.made.get(tensor, {}).get(dim % tensor.dim()), codes)
 
 
 def _divided(codes: Tensor, factor: int) -> Tensor | None:
@@ -77,7 +77,9 @@ def _along(flow: Flow, tensor: Tensor, dim: int) -> Tensor | None:
 
 
 def _reshaped(flow: Flow, args: Any, kwargs: Any, outputs: Any, sizes: Sequence[Any]) -> None:
-    if len(sizes) == outputs.dim():
+    if flow.codes(outputs) is None:
+        _made(flow, args, kwargs, outputs, sizes)
+    elif len(sizes) == outputs.dim():
         for dim, size in enumerate(sizes):
             count_by(flow, size, _along(flow, outputs, dim))
 

@@ -19,6 +19,7 @@ class Site:
         units: (n,) the unit of every row, -1 for rows of other groups.
         n_blocks: Blocks of a grouped convolution whose columns these are.
         is_count: Whether these are no rows but the channels that the norm or mean `tensor` counts.
+        is_constant: Whether the rows are numbers of a buffer that are zero where units are.
         is_size: Whether these are no rows but the channels that the attribute `tensor` counts.
     """
 
@@ -30,6 +31,7 @@ class Site:
     n_blocks: int
     is_count: bool = False
     is_size: bool = False
+    is_constant: bool = False
 
     @property
     def name(self) -> str:

@@ -58,7 +58,7 @@ def _guesses(model: nn.Module, group: PrunableGroup, splits: Sequence[Split]) ->
     known = {(site.layer, site.tensor) for site in group.sites if site.is_size}
     return [
         Site(layer, name, 0, False, counted[value], 1, is_size=True)
-        for layer in dict.fromkeys(split.name for split in splits)
+        for layer in dict.fromkeys([*(s.name for s in splits), *(s.layer for s in group.sites)])
         for name, value in remembered(model.get_submodule(layer))
         if value in counted and (layer, name) not in known
     ]

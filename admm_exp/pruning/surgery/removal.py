@@ -116,6 +116,8 @@ def _resize_(module: Any) -> None:
         module.embedding_dim = module.weight.shape[1]
     elif isinstance(module, nn.RNNBase):
         _resize_recurrence_(module)
+    elif isinstance(module, nn.RNNCellBase):
+        module.input_size, module.hidden_size = module.weight_ih.shape[1], module.weight_hh.shape[1]
 
 
 def _resize_recurrence_(module: Any) -> None:

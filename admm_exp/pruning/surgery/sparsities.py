@@ -121,7 +121,8 @@ def _matches(names: Sequence[str] | set[str], pattern: str) -> bool:
 
 
 def _types(model: nn.Module, name: str) -> set[str]:
-    kinds = type(model.get_submodule(name)).__mro__
+    layers = dict(model.named_modules())  # a parameter of the network itself is none of them
+    kinds = type(layers.get(name)).__mro__
     return {kind.__name__ for kind in kinds if issubclass(kind, nn.Module)} - {"Module"}
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from admm_exp.errors import SurgeryError
+from admm_exp.pruning.dependency.traced import NOWHERE
 from admm_exp.pruning.network.copying import copied
 from admm_exp.pruning.network.inputs import call
 from admm_exp.pruning.network.outputs import (
@@ -57,6 +58,31 @@ def zero_(
         for name, dim, rows in group.parts:
             parameter = model.get_parameter(name)
             parameter.index_fill_(dim, rows[~kept].flatten().to(parameter.device), 0.0)
+    return zero_constants_(model, groups, support)
+
+
+@torch.no_grad()
+def zero_constants_(
+    model: nn.Module, groups: Sequence[PrunableGroup], support: Sequence[Tensor]
+) -> nn.Module:
+    """Set the numbers of buffers that belong to removed units to zero, in place.
+
+    No optimizer sees them: gammas and betas of frozen norms, tables of positions.
+
+    Args:
+        model: The network.
+        groups: Prunable groups.
+        support: (n_units,) bool per group, True = kept.
+
+    Returns:
+        The model.
+    """
+    for group, kept in zip(groups, support, strict=True):
+        for site in group.sites:
+            if site.is_constant:
+                buffer = model.get_buffer(site.name)
+                is_gone = (site.units != NOWHERE) & ~kept.cpu()[site.units.clamp_min(0)]
+                buffer.index_fill_(site.dim, is_gone.nonzero().flatten().to(buffer.device), 0.0)
     return model
 
 

@@ -179,9 +179,9 @@ def test_classes_are_the_only_channels_kept_of_a_plain_network(name):
     assert reasons == ["its channels are the output of the network"]
 
 
-def test_layer_that_is_the_whole_network_has_the_empty_name():
+def test_layer_that_is_the_whole_network_has_the_name_of_its_weight():
     (group,) = trace_groups(nn.Linear(3, 4), torch.randn(2, 3))
-    assert (group.name, group.reason) == ("", "its channels are the output of the network")
+    assert (group.name, group.reason) == ("weight", "its channels are the output of the network")
 
 
 def test_tracing_leaves_modes_gradients_and_weights_alone():
