@@ -144,8 +144,8 @@ def _by_block(
     found: dict[tuple[int, ...], list[int]] = {}
     for label in labels:
         found.setdefault(held[label], []).append(label)
-    n_units, size = len(labels), gcd(*map(len, found.values()))
-    n_blocks = n_units // size
+    n_units = len(labels)
+    n_blocks = n_units // gcd(*map(len, found.values())) if labels else 1
     reason = None
     if n_units == n_blocks > 1:
         reason = f"its {n_units} channels form {n_blocks} blocks that cannot shrink alike"

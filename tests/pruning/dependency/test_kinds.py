@@ -140,6 +140,15 @@ def test_a_parameter_used_both_ways_loses_the_channels_between():
     assert_halves(Tied(None), TOKENS, "w")
 
 
+def test_a_layer_whose_channels_are_all_tied_to_the_input_stays():
+    model = nn.Sequential(
+        nn.Conv2d(3, 3, 3, groups=3), nn.ReLU(), nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 4, 1)
+    )
+    found = find_groups(model, IMAGES)
+    assert [group.name for group in found.groups] == ["2"]
+    assert found.kept[0].reason == "its channels are tied to the input of the network"
+
+
 def test_a_parameter_of_the_network_itself_has_a_row_in_the_plan():
     planner = Planner(Product(PRODUCTS["x @ w"][1]), TOKENS)
     assert [group.producers for group in planner.prunable.groups] == [("w",)]
