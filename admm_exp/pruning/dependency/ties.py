@@ -84,6 +84,8 @@ class Ties:
 
     def _divided(self, makers: list[Maker]) -> list[Tied]:
         labels = list(dict.fromkeys(label for maker in makers for label in self.free[maker]))
+        if not labels:  # all of its channels are fixed
+            return [Tied(tuple(makers), (), 1, None, ())]
         own = set(labels)
         blocks = [entry for entry in self.blocks if not own.isdisjoint(entry[0].tolist())]
         parts = self._alike(labels) if len(makers) > 1 else [labels]
@@ -144,8 +146,8 @@ def _by_block(
     found: dict[tuple[int, ...], list[int]] = {}
     for label in labels:
         found.setdefault(held[label], []).append(label)
-    n_units = len(labels)
-    n_blocks = n_units // gcd(*map(len, found.values())) if labels else 1
+    n_units, size = len(labels), gcd(*map(len, found.values()))
+    n_blocks = n_units // size
     reason = None
     if n_units == n_blocks > 1:
         reason = f"its {n_units} channels form {n_blocks} blocks that cannot shrink alike"
