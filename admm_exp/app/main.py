@@ -184,6 +184,9 @@ def _resume(run_dir: Path, changes: list[str]) -> None:
     """Go on where a run stopped."""
     settings = _settings_of(run_dir, RESUME, changes)
     if is_finished(run_dir):
+        from admm_exp.report.drawing import draw_run
+
+        draw_run(run_dir)  # a job of a sweep may have none
         print(f"{run_dir} is finished: its results are in {run_dir / 'report.md'}")
     else:
         _run(settings, run_dir.absolute(), find_job(run_dir), is_resumed=True, is_shown=True)
@@ -261,8 +264,11 @@ def _run_alone(
                     terminal.started(config, len(components.dataset.train))
                     others.enter_context(all_steps(terminal.stepped))
                 folders = Folders(run_dir, Path(CACHE))
+                is_drawn = job is None if config.figures == "auto" else config.figures == "all"
                 report = run_experiment(
-                    config, components, folders, observer, tracker, earlier=earlier
+                    *(config, components, folders, observer, tracker),
+                    earlier=earlier,
+                    is_drawn=is_drawn,
                 )
         finally:
             terminal.close()

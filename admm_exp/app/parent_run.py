@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from admm_exp.app.best_figures import draw_best
 from admm_exp.app.reuse import changes_since_report
 from admm_exp.app.wording import sentence
 from admm_exp.config.check import check_config
@@ -61,6 +62,7 @@ class Story:
         reports: Finds the reports of finished runs by configuration hash.
         jobs: All jobs that are over.
         launched: Number of jobs that a launcher has had.
+        draws_best: Draw the figures of the best runs, where the jobs drew none.
     """
 
     title: str
@@ -71,6 +73,7 @@ class Story:
     reports: Reports
     jobs: list[Job] = field(default_factory=list)
     launched: int = 0
+    draws_best: bool = True
 
     def run(self, planned: Sequence[Planned], launch: Launch) -> list[Job]:
         """Run the jobs that have no result yet, and return all as they ended.
@@ -128,9 +131,12 @@ class Story:
         for path in figures:
             self.tracker.log_artifact(path, FIGURES)
         settings = settings_of(finished)
+        chosen = best_per_amount(settings)
+        if self.draws_best:
+            draw_best(chosen, self.tracker.tracking_uri)
         best = {
             f"best_run_id.{key_of(best)}": ",".join(str(row["run_id"]) for row in best.rows)
-            for best in best_per_amount(settings)
+            for best in chosen
         }
         note = sweep_page(self.title, shown_command(), rows)  # a note shows no pictures
         self.tracker.set_tags({"mlflow.note.content": note} | best)
@@ -186,7 +192,10 @@ def open_story(
     OmegaConf.save(master, folder / "multirun.yaml")
     terminal = SweepTerminal(total)
     terminal.started(shown, folder)
-    return Story(shown, config.experiment_name, folder, tracker, terminal, reports)
+    draws_best = config.figures == "auto"
+    return Story(
+        shown, config.experiment_name, folder, tracker, terminal, reports, draws_best=draws_best
+    )
 
 
 def claim_folder(master: DictConfig) -> Path:

@@ -12,7 +12,7 @@ from admm_exp.results import WEIGHTS
 
 INCIDENTAL = {
     *("name", "experiment_name", "tracking", "tracking_uri", "device", "force", "export"),
-    "inference",
+    *("inference", "figures"),
 }
 """Settings that do not decide a run's result."""
 

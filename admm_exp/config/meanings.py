@@ -77,6 +77,7 @@ MEANINGS = {
     "tracking_uri": "MLflow's store; MLFLOW_TRACKING_URI wins over the default, this over both",
     "force": "a sweep runs its finished jobs again",
     "export": "onnx: the small network as model.onnx too; needs the extra [export]",
+    "figures": "auto: all runs but the jobs of a sweep, which draws those of its best; all; none",
     "inference": "all: times both networks also channels last, compiled and in ONNX Runtime",
     "output": "what is written: the layers file (none: only shown), the folder of the report",
     "parent": "run id of a sweep: its jobs alone, whatever their experiment",

@@ -125,6 +125,14 @@ class Export(StrEnum):
     onnx = "onnx"
 
 
+class Figures(StrEnum):
+    """Which runs draw figures: `auto`, all but jobs of a sweep, which draws those of its best."""
+
+    auto = "auto"
+    all = "all"
+    none = "none"
+
+
 class Inference(StrEnum):
     """Engines that dense and small network are timed in when the job is over.
 
@@ -226,6 +234,7 @@ class ExperimentConfig:
     force: bool
     export: Export
     inference: Inference
+    figures: Figures
 
 
 @dataclass

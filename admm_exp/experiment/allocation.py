@@ -40,6 +40,11 @@ from admm_exp.results import PhaseResult
 from admm_exp.training.distribution import from_first
 from admm_exp.training.loop import as_evaluation
 
+PLANNERS = 4
+"""Planners of one process that are kept: the jobs of a sweep have mostly the same network."""
+
+_planners: dict[tuple[object, ...], Planner] = {}
+
 
 def planner_of(config: ExperimentConfig, model: nn.Module, example_input: Tensor) -> Planner:
     """Find the channel groups of an architecture, without what the user excludes.
@@ -53,7 +58,26 @@ def planner_of(config: ExperimentConfig, model: nn.Module, example_input: Tensor
         ModelError: If nothing can be pruned or the example input does not fit.
         ConfigError: If the layers file cannot be used.
     """
-    return Planner(model, example_input, _asked_of_layers(config).exclude)
+    exclude = _asked_of_layers(config).exclude
+    key = _architecture(config, model, example_input, exclude)
+    if key not in _planners:
+        while len(_planners) >= PLANNERS:
+            del _planners[next(iter(_planners))]
+        _planners[key] = Planner(model, example_input, exclude)
+    return _planners[key]
+
+
+def _architecture(
+    config: ExperimentConfig, model: nn.Module, example_input: Tensor, exclude: Sequence[str]
+) -> tuple[object, ...]:
+    """Name what a planner depends on: what builds the network and what it is made of.
+
+    Classes are compared themselves: within a process their code stays the same.
+    """
+    modules = tuple((name, type(m), m.extra_repr()) for name, m in model.named_modules())
+    tensors = tuple((name, tuple(t.shape)) for name, t in model.state_dict().items())
+    example = (tuple(example_input.shape), example_input.dtype, example_input.device)
+    return (repr(config.model), config.from_run, tuple(exclude), example, modules, tensors)
 
 
 def settle_layers(

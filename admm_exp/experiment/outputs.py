@@ -119,6 +119,7 @@ def deliver(
     run_dir: Path,
     *,
     export: Export,
+    is_drawn: bool = True,
 ) -> None:
     """Write networks, figures and the report, and copy them to the tracker.
 
@@ -129,6 +130,7 @@ def deliver(
         made: The networks before and after.
         run_dir: Folder of the run.
         export: What else the small network is written as.
+        is_drawn: Draw figures too.
     """
     on_cpu = copy.deepcopy(made.small.network).cpu()
     files = save_model(
@@ -141,7 +143,7 @@ def deliver(
     if export == Export.onnx:
         files += save_onnx(on_cpu, components.example_input().cpu(), run_dir)
     report["files"] = sorted(path.name for path in files)
-    figures = draw_all(report, run_dir / FIGURES)
+    figures = draw_all(report, run_dir / FIGURES) if is_drawn else []
     tracker.log_metrics(
         {"surgery.max_abs_difference": report["surgery"]["max_abs_difference"]}
         | final_metrics(report)

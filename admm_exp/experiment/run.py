@@ -42,6 +42,7 @@ def run_experiment(
     tracker: Tracker,
     *,
     earlier: Snapshot | None = None,
+    is_drawn: bool = True,
 ) -> dict[str, Any]:
     """Run all stages and write everything a run leaves behind.
 
@@ -52,6 +53,7 @@ def run_experiment(
         observer: Who sees the run, such as the terminal.
         tracker: Where parameters, curves and files go.
         earlier: Where an earlier process stopped; None begins anew.
+        is_drawn: Draw figures of the report.
 
     Returns:
         The report; empty in all but the first of several processes, which writes all files.
@@ -108,7 +110,9 @@ def run_experiment(
     )
     report["latency"] = latency
     report["inference"] = time_engines(made, components, config.inference)
-    deliver(report, components, tracker, made, folders.run_dir, export=config.export)
+    deliver(
+        report, components, tracker, made, folders.run_dir, export=config.export, is_drawn=is_drawn
+    )
     return report
 
 

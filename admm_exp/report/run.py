@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 from admm_exp.errors import CheckpointError
 from admm_exp.report.inference import inference_rows
 from admm_exp.report.wording import count, markdown_table, percent, size
-from admm_exp.results import FORM, PAGE, REPORT, require_form
+from admm_exp.results import FIGURES, FORM, PAGE, REPORT, require_form
 from admm_exp.training.checkpoint import write_atomically
 
+IMAGE = re.compile(r"\s*!\[[^\]]*\]\(figures/[^)]*\)")
 COLUMNS = {
     "original": "original",
     "dense": "dense",
@@ -35,7 +37,8 @@ def write_report(report: Mapping[str, Any], folder: Path) -> None:
         report: The numbers; values that are not finite become null.
         folder: Folder of the run.
     """
-    write_atomically(folder / PAGE, markdown(report).encode())
+    page = markdown(report, has_figures=(folder / FIGURES).is_dir())
+    write_atomically(folder / PAGE, page.encode())
     text = json.dumps(_finite(report), indent=2, allow_nan=False)
     write_atomically(folder / REPORT, text.encode())
 
@@ -112,8 +115,13 @@ def original_of(models: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     return models.get("original", models["dense"])
 
 
-def markdown(report: Mapping[str, Any]) -> str:
-    """Write the report as a page."""
+def markdown(report: Mapping[str, Any], *, has_figures: bool = True) -> str:
+    """Write the report as a page.
+
+    Args:
+        report: The numbers.
+        has_figures: Figures lie in the folder `figures` beside it.
+    """
     config, surgery, epochs = report["config"], report["surgery"], report["epochs"]
     method, unit = config["method"]["name"], report["layers"][0]["unit"]
     rho = f", rho {report['admm']['rho']:.3g}" if method == "admm" else ""
@@ -158,7 +166,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         ),
         *([training_sentence(t)] if (t := report.get("training")) else []),
     ]
-    return "\n\n".join(sections) + "\n"
+    page = "\n\n".join(sections) + "\n"
+    return page if has_figures else IMAGE.sub("", page)
 
 
 def training_sentence(training: Mapping[str, Any]) -> str:

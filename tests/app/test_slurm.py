@@ -77,6 +77,12 @@ def process_of(sweep: Path, number: int) -> int:
     return int(tags[1])
 
 
+def slurm_id(cluster: Mapping[str, str], number: int) -> str:
+    """Find the id of a task of the array: only that of a whole job takes every command."""
+    lines = ask(cluster, "squeue", "-h", "-r", "-o", "%K %A").splitlines()
+    return next(line.split()[1] for line in lines if line.split()[0] == str(number))
+
+
 @pytest.fixture(scope="module")
 def disturbed(
     tmp_path_factory: pytest.TempPathFactory, cluster: Mapping[str, str]
@@ -85,12 +91,11 @@ def disturbed(
     work = tmp_path_factory.mktemp("slurm")
     sweeping = started(work, cluster, *ON_SLURM, *EIGHT, *SETTINGS)
     (sweep,) = wait_for(lambda: list((work / "outputs/sweeps").glob("*")))
-    array = wait_for(lambda: ask(cluster, "squeue", "-h", "-r", "-o", "%F").split())[0]
     stops = {
-        USED: lambda: ask(cluster, "scancel", "--signal=USR2", f"{array}_{USED}"),
-        QUEUED: lambda: ask(cluster, "scontrol", "requeue", f"{array}_{QUEUED}"),
+        USED: lambda: ask(cluster, "scancel", "--signal=USR2", slurm_id(cluster, USED)),
+        QUEUED: lambda: ask(cluster, "scontrol", "requeue", slurm_id(cluster, QUEUED)),
         KILLED: lambda: os.kill(process_of(sweep, KILLED), signal.SIGKILL),
-        CANCELLED: lambda: ask(cluster, "scancel", f"{array}_{CANCELLED}"),
+        CANCELLED: lambda: ask(cluster, "scancel", slurm_id(cluster, CANCELLED)),
     }
     for number, stop in stops.items():
         wait_for(lambda number=number: finetuned_epochs(sweep / str(number)) > 3)

@@ -132,6 +132,18 @@ def test_the_best_run_per_sparsity_is_chosen_on_validation_accuracy(work: Path, 
         assert parent.data.tags[f"best_run_id.{sparsity}"] == best["run_id"]
 
 
+def test_figures_are_drawn_of_the_best_runs_alone_and_reach_mlflow(work: Path, grid: Done) -> None:
+    (parent,) = of_kind(work, "sweep")
+    best = {parent.data.tags[f"best_run_id.{sparsity}"] for sparsity in (0.3, 0.5)}
+    for row in rows_of(work, 0):
+        run_dir, is_best = Path(row["run_dir"]), row["run_id"] in best
+        kept = work / "outputs" / "artifacts" / row["run_id"] / "artifacts"
+        for folder in (run_dir, kept):
+            names = {path.name for path in (folder / "figures").glob("*.png")}
+            assert names == ({"residuals.png", "layers.png", "training.png"} if is_best else set())
+            assert ("![" in (folder / "report.md").read_text()) == is_best
+
+
 def test_all_jobs_point_to_one_baseline_run(work: Path, grid: Done) -> None:
     (baseline,) = of_kind(work, "baseline")
     tags = [run.data.tags["baseline_run_id"] for run in of_kind(work, "run")]

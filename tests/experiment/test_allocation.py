@@ -21,9 +21,8 @@ def two_layers():
 def config_of(allocation):
     budget = SimpleNamespace(given=lambda: {"macs": 0.5}, allocation=allocation)
     metric = {"name": "bn_scale"}
-    return SimpleNamespace(
-        layers=None, sparsity=0.5, channel_multiple=1, budget=budget, metric=metric
-    )
+    others = {"model": {"name": "two_layers"}, "from_run": None, "layers": None, "sparsity": 0.5}
+    return SimpleNamespace(channel_multiple=1, budget=budget, metric=metric, **others)
 
 
 @pytest.mark.parametrize("allocation", ["global", "sensitivity"])
@@ -47,3 +46,13 @@ def test_trained_scales_are_ranked_over_all_layers():
     layers = settle_layers(config, planner, model, BNScale(), curves=lambda _: ())
     first, second = planner.plan(layers).groups
     assert first.kept > second.kept
+
+
+def test_jobs_of_one_process_plan_a_network_once():
+    config = config_of("global")
+    first = planner_of(config, two_layers(), INPUTS)
+    assert planner_of(config, two_layers(), INPUTS) is first
+    assert planner_of(config, two_layers(), INPUTS[:, :, :6]) is not first
+    other = two_layers()
+    other[2] = nn.SiLU()
+    assert planner_of(config, other, INPUTS) is not first
