@@ -1,14 +1,21 @@
 """A real sweep on Slurm's local stand-in and on a Ray cluster of two nodes."""
 
 import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import run_command
+from conftest import clean_environment, run_command
 from support.four_jobs import FOUR_JOBS, assert_four_jobs_under_one_parent
-from support.stores import store_of
+from support.stores import runs_at, store_of
 
 pytestmark = pytest.mark.slow
 
@@ -47,3 +54,64 @@ def test_ray_runs_a_sweep_on_two_nodes(tmp_path: Path, two_nodes: str) -> None:
     address = f"hydra.launcher.ray.init.address='{two_nodes}'"
     done = run_command(tmp_path, *FOUR_JOBS, "hydra/launcher=ray_cluster", address)
     assert_four_jobs_under_one_parent(tmp_path, done, store_of(tmp_path))
+
+
+def test_a_job_whose_ray_worker_is_killed_goes_on_in_its_run(
+    tmp_path: Path, two_nodes: str
+) -> None:
+    epochs = 150
+    sweeping = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "admm_exp", *FOUR_JOBS[:-1], "hydra/launcher=ray_cluster"),
+            *(f"hydra.launcher.ray.init.address='{two_nodes}'", f"{FOUR_JOBS[-1][:-1]}{epochs}"),
+        ],
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    journal = wait_for(lambda: next(iter(tmp_path.glob("outputs/sweeps/*/0/metrics.jsonl")), None))
+    wait_for(lambda: journal.read_text().count("finetune/train_loss") > 3)
+    worker = re.search(r'"pid": "(\d+)"', journal.read_text())
+    assert worker is not None
+    os.kill(int(worker[1]), signal.SIGKILL)
+    out, err = sweeping.communicate(timeout=1500)
+    assert sweeping.returncode == 0, err
+    assert "[4/4]" in out
+    assert journal.read_text().count("finetune/train_loss") == epochs
+    runs = runs_at(store_of(tmp_path), "tags.kind = 'run'")
+    assert [run.info.status for run in runs] == ["FINISHED"] * 4
+    assert journal.read_text().count('"run":') == 1
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 600
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("ray.init.address=127.0.0.1:1", "ray.init.address=127.0.0.1:1 is no Ray cluster that"),
+        ("ray.remote.num_cpus=900", "num_cpus=900, but no node of the Ray cluster has more than "),
+    ],
+)
+def test_what_ray_cannot_do_is_one_sentence(tmp_path: Path, setting: str, sentence: str) -> None:
+    needs("ray", "ray")
+    words = (*FOUR_JOBS, "hydra/launcher=ray_cluster", f"hydra.launcher.{setting}", "tracking=none")
+    done = subprocess.run(
+        [sys.executable, "-m", "admm_exp", *words],
+        cwd=tmp_path,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert sentence in done.stderr.splitlines()[-1]
+    assert len(done.stderr.splitlines()) == 1

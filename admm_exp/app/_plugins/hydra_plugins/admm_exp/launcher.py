@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
@@ -57,6 +58,9 @@ class ProcessLauncher(Launcher):
         # libraries read the number of threads when they are loaded, before a job begins
         os.environ |= self._threads_each
         returns: dict[int, JobReturn] = {}
+        start = time.monotonic()
+        if advice := scarce_cpus(len(self._free), _cpus()):
+            print(advice)
         try:
             while waiting or self._running:
                 while waiting and self._free:
@@ -64,7 +68,18 @@ class ProcessLauncher(Launcher):
                 returns |= self._wait()
         finally:
             self._stop()
+        if advice := self._saved_nothing(sorted(returns), time.monotonic() - start):
+            print(advice)
         return [returns[number] for number in sorted(returns)]
+
+    def _saved_nothing(self, numbers: Sequence[int], took_seconds: float) -> str | None:
+        from admm_exp.sweep.job import job_path, read_job
+
+        folder = Path(self._config.hydra.sweep.dir)
+        jobs = [read_job(job_path(folder, number)) for number in numbers]
+        if any(job.status != "finished" for job in jobs):
+            return None
+        return lost_seconds([job.seconds for job in jobs], took_seconds)
 
     def _start(self, number: int, overrides: Sequence[str]) -> None:
         import cloudpickle
@@ -122,6 +137,41 @@ class ProcessLauncher(Launcher):
             process.kill()
             process.join()
         self._running.clear()
+
+
+def scarce_cpus(n_jobs: int, cpus: int) -> str | None:
+    """Say that jobs at once will not be faster, if there is no CPU for each; None if there is.
+
+    Args:
+        n_jobs: Jobs at once.
+        cpus: CPUs that this process may use.
+    """
+    if n_jobs <= cpus:
+        return None
+    has = "1 CPU is" if cpus == 1 else f"{cpus} CPUs are"
+    return f"hydra.launcher.n_jobs={n_jobs}, but {has} free for them: they take turns"
+
+
+def lost_seconds(job_seconds: Sequence[float], took_seconds: float) -> str | None:
+    """Say that processes of their own saved nothing; None if they did.
+
+    Args:
+        job_seconds: What each job took, its process' start not counted.
+        took_seconds: What all took together.
+    """
+    alone_seconds = sum(job_seconds)
+    if len(job_seconds) < 2 or took_seconds < alone_seconds:
+        return None
+    return (
+        f"hydra/launcher=process saved no time: {len(job_seconds)} jobs took {took_seconds:.0f} s, "
+        f"starting their processes included, and worked {alone_seconds:.0f} s in all; such short "
+        "jobs are done sooner without it"
+    )
+
+
+def _cpus() -> int:
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
