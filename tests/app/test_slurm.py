@@ -95,7 +95,9 @@ def disturbed(
         wait_for(lambda number=number: finetuned_epochs(sweep / str(number)) > 3)
     os.kill(process_of(sweep, KILLED), signal.SIGKILL)
     ask(cluster, "scontrol", "requeue", slurm_id(cluster, QUEUED))
-    ask(cluster, "scancel", "--signal=USR2", slurm_id(cluster, USED))
+    # The job has itself requeued so soon that scancel may call its own success a failure.
+    told = ["scancel", "--signal=USR2", slurm_id(cluster, USED)]
+    subprocess.run(told, env=os.environ | cluster, capture_output=True, check=False)
     ask(cluster, "scancel", slurm_id(cluster, CANCELLED))
     stopped = time.monotonic()
     wait_for(lambda: statuses(sweep)[CANCELLED] == "killed")
