@@ -25,7 +25,7 @@ pytestmark = [
     ),
 ]
 PATIENCE_SECONDS = 1500
-EPOCHS = 400
+EPOCHS = 800
 SETTINGS = (
     *("model=small_cnn", "device=cpu", "schedule.dense.epochs=1", "schedule.admm_iterations=1"),
     *("schedule.admm_epoch=1", f"schedule.finetune.epochs={EPOCHS}"),
@@ -93,12 +93,12 @@ def disturbed(
     (sweep,) = wait_for(lambda: list((work / "outputs/sweeps").glob("*")))
     for number in (USED, QUEUED, KILLED, CANCELLED):
         wait_for(lambda number=number: finetuned_epochs(sweep / str(number)) > 3)
+    ask(cluster, "scancel", slurm_id(cluster, CANCELLED))
     os.kill(process_of(sweep, KILLED), signal.SIGKILL)
     ask(cluster, "scontrol", "requeue", slurm_id(cluster, QUEUED))
     # The job has itself requeued so soon that scancel may call its own success a failure.
     told = ["scancel", "--signal=USR2", slurm_id(cluster, USED)]
     subprocess.run(told, env=os.environ | cluster, capture_output=True, check=False)
-    ask(cluster, "scancel", slurm_id(cluster, CANCELLED))
     stopped = time.monotonic()
     wait_for(lambda: statuses(sweep)[CANCELLED] == "killed")
     noticed_seconds = time.monotonic() - stopped
