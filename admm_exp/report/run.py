@@ -76,7 +76,7 @@ def summary_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...
     rows = [
         ("", *titles.values()),
         row("test accuracy", "test_accuracy", "percent"),
-        row("validation accuracy", "val_accuracy", "percent"),
+        row("val accuracy", "val_accuracy", "percent"),
         row("params", "params", "count"),
         *([row("nonzero params", "nonzero_params", "count")] if _has_zeros(columns) else []),
         row("MACs per sample", "macs", "count"),
@@ -84,7 +84,7 @@ def summary_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...
     ]
     for batch in models["dense"]["latency_ms"]:
         cells = [_latency(name, models[name], batch) for name in titles]
-        rows.append((f"latency, batch {batch}", *cells))
+        rows.append((f"latency at {batch}, ms", *cells))
     return rows
 
 
@@ -93,7 +93,7 @@ def _latency(name: str, model: Mapping[str, Any], batch: str) -> str:
     if name not in ("dense", "finetuned"):
         return ""
     spread = (model.get("latency_spread_ms") or {}).get(batch)
-    return f"{model['latency_ms'][batch]:.3g}{f' ± {spread:.1g}' if spread else ''} ms"
+    return f"{model['latency_ms'][batch]:.3g}{f' ± {spread:.1g}' if spread else ''}"
 
 
 def latency_sentence(latency: Mapping[str, Mapping[str, float]]) -> str:

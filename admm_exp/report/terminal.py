@@ -139,7 +139,8 @@ class Terminal:
         header, *rows = summary_rows(report["models"])
         table = Table(header_style="bold", box=None, pad_edge=False)
         for index, title in enumerate(header):
-            table.add_column(title, justify="left" if index == 0 else "right")
+            side: Any = "left" if index == 0 else "right"
+            table.add_column(title, justify=side, no_wrap=True)
         for row in rows:
             table.add_row(*row)
         self.console.print()

@@ -98,4 +98,16 @@ def test_times_of_another_run_are_not_put_beside_those_of_this_one() -> None:
         for name, ms in (("original", 9.0), ("dense", 2.0), ("pruned", 1.0), ("finetuned", 1.0))
     }
     row = summary_rows(models)[-1]
-    assert row == ("latency, batch 1", "", "2 ± 0.1 ms", "", "1 ± 0.1 ms")
+    assert row == ("latency at 1, ms", "", "2 ± 0.1", "", "1 ± 0.1")
+
+
+def test_the_closing_table_fits_80_columns() -> None:
+    column = {"test_accuracy": 0.9, "val_accuracy": 0.9, "params": 77800, "macs": 193_000}
+    column |= {"nonzero_params": 77800, "size_bytes": 80_700}
+    column |= {"latency_ms": {"32": 12.34}, "latency_spread_ms": {"32": 0.006}}
+    small = column | {"params": 19800, "macs": 19_300, "size_bytes": 8_000}
+    small |= {"nonzero_params": 19800}
+    names = ("dense", "pruned", "recalibrated", "finetuned")
+    rows = summary_rows({name: column if name == "dense" else small for name in names})
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    assert sum(widths) + 2 * (len(widths) - 1) <= 80
