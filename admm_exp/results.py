@@ -144,6 +144,7 @@ class Announcing(History):
 
 
 NUMBER = "a number or null"
+A_NUMBER = "a number"
 NUMBER_OR_TEXT = "a number or a text"
 POSITIVE = "a number above 0"
 COUNT = "a whole number above 0"
@@ -153,7 +154,7 @@ _PARTS = ("dataset", "model", "granularity", "metric", "method", "rho_policy", "
 _NAMED: dict[str, Any] = {"name": TEXT}
 _MODEL: dict[str, Any] = {
     "val_accuracy": NUMBER,
-    "test_accuracy": NUMBER,
+    "test_accuracy": A_NUMBER,
     "params": COUNT,
     "macs": COUNT,
     "flops": COUNT,
@@ -210,6 +211,6 @@ def _is(value: Any, kind: str) -> bool:
     if kind == COUNT:
         return isinstance(value, int) and not isinstance(value, bool) and value > 0
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if kind == POSITIVE:
-        return is_number and value > 0
+    if kind in (A_NUMBER, POSITIVE):
+        return is_number and (kind == A_NUMBER or value > 0)
     return is_number or (isinstance(value, str) if kind == NUMBER_OR_TEXT else value is None)

@@ -1,7 +1,12 @@
 """Whatever a user types or a file holds: one sentence, no traceback, no file outside outputs/."""
 
+import json
+import math
 import os
+import signal
+import traceback
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from support.odd_images import image_files, with_checksums
+from support.runs import finished_report
 from support.toy import batches, mlp
 
 from admm_exp.admm.metrics import L2Norm
@@ -22,13 +29,19 @@ from admm_exp.app.main import conf_dir
 from admm_exp.app.wording import explain
 from admm_exp.config.check import check_config, known_keys
 from admm_exp.config.settings import ExperimentConfig
-from admm_exp.errors import CheckpointError, ConfigError
+from admm_exp.data.decoding import decode_rgb
+from admm_exp.errors import CheckpointError, ConfigError, DataError, TrackingError
+from admm_exp.export.saved_model import load, save_model
 from admm_exp.phases.checkpoints import Checkpoints
 from admm_exp.phases.observers import Observers
 from admm_exp.phases.snapshot import SUFFIX, read_newest
 from admm_exp.pruning.budget.layers_file import read_layers
 from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.results import EpochRecord
+from admm_exp.report.row import result_row
+from admm_exp.report.run import read_report
+from admm_exp.results import STRUCTURE, WEIGHTS, EpochRecord
+from admm_exp.sweep.job import Job, read_job, write_job
+from admm_exp.tracking.journal import metrics_entry, metrics_of, origin_entry, read_entries
 
 NAMES = sorted(path.stem for path in conf_dir().rglob("*.yaml"))
 GROUPS = sorted(path.name for path in conf_dir().iterdir() if path.is_dir())
@@ -146,3 +159,108 @@ def progress(folder: Path, found: Any) -> tuple[Checkpoints, torch.nn.Module, to
     model(batches()[0][0]).sum().backward()
     optimizer.step()
     return Checkpoints(folder, {"settings": "x"}, Observers(()), found), model, optimizer
+
+
+def damaged(content: bytes, mutations: list[tuple[float, bytes]]) -> bytes:
+    """Overwrite parts of a file; an empty mutation cuts it off."""
+    changed = bytearray(content)
+    for place, new in mutations:
+        start = int(place * len(changed))
+        changed[start : start + len(new) if new else None] = new
+    return bytes(changed)
+
+
+def in_a_child(check: Callable[[], None]) -> int:
+    """Run a check in a process of its own, which may die, and return its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(3000)  # a file that is decoded for ever is a failure
+        code = 1
+        try:
+            check()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@times(2000)
+def test_images_are_read_or_refused_and_the_process_lives(tmp_path: Path, n: int) -> None:
+    path, files = tmp_path / "image", image_files()
+
+    def check(number: int, mutations: list[tuple[float, bytes]], is_mended: bool) -> None:
+        content = damaged(files[number], mutations)
+        is_png = is_mended and content.startswith(b"\x89PNG")
+        path.write_bytes(with_checksums(content) if is_png else content)
+        with suppress(DataError):
+            image = decode_rgb(path)
+            assert (image.dtype, image.shape[0]) == (torch.uint8, 3)
+
+    numbers = st.integers(0, len(files) - 1)
+    cases = st.tuples(numbers, MUTATIONS, st.booleans())
+    assert in_a_child(lambda: tried(n, lambda case: check(*case), cases)) == 0
+
+
+@times(2000)
+def test_reports_are_read_or_named(tmp_path: Path, n: int) -> None:
+    whole = json.dumps(finished_report()).encode()
+
+    def check(mutations: list[tuple[float, bytes]]) -> None:
+        (tmp_path / "report.json").write_bytes(damaged(whole, mutations))
+        with suppress(CheckpointError):
+            result_row(read_report(tmp_path), "a name", "a folder")
+
+    tried(n, check, MUTATIONS)
+
+
+@times(2000)
+def test_job_files_are_read_or_named(tmp_path: Path, n: int) -> None:
+    path = tmp_path / "0.json"
+    write_job(path, Job("rho=1", "abc", "parent", status="running", limits=(0.5,), warnings=("a",)))
+    whole = path.read_bytes()
+
+    def check(mutations: list[tuple[float, bytes]]) -> None:
+        path.write_bytes(damaged(whole, mutations))
+        with suppress(CheckpointError):
+            job = read_job(path)
+            write_job(path, job)
+            assert read_job(path) == job
+
+    tried(n, check, MUTATIONS)
+
+
+@times(400)
+def test_a_networks_files_are_loaded_whole_or_refused(tmp_path: Path, n: int) -> None:
+    model, example = mlp(), batches()[0][0]
+    save_model(model, model, {"_target_": "own.mlp"}, example, tmp_path)
+    files = [STRUCTURE, WEIGHTS]
+    whole = {name: (tmp_path / name).read_bytes() for name in files}
+    weights = [tensor.clone() for tensor in model.state_dict().values()]
+
+    def check(case: tuple[str, list[tuple[float, bytes]]]) -> None:
+        name, mutations = case
+        (tmp_path / name).write_bytes(damaged(whole[name], mutations))
+        with suppress(CheckpointError):
+            loaded = load(tmp_path, model).state_dict().values()
+            assert all(map(torch.equal, loaded, weights))
+        (tmp_path / name).write_bytes(whole[name])
+
+    tried(n, check, st.tuples(st.sampled_from(files), MUTATIONS))
+
+
+@times(400)
+def test_journals_are_read_or_named(tmp_path: Path, n: int) -> None:
+    path = tmp_path / "metrics.jsonl"
+    entries = [origin_entry("sqlite:///x.db", "abc"), metrics_entry(1, 2, {"loss": math.inf})]
+    whole = b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
+
+    def check(mutations: list[tuple[float, bytes]]) -> None:
+        path.write_bytes(damaged(whole, mutations))
+        with suppress(TrackingError):
+            read = read_entries(path)
+            list(metrics_of(read))
+
+    tried(n, check, MUTATIONS)

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.runs import finished_report
 
 from admm_exp.errors import CheckpointError
 from admm_exp.experiment.outputs import count_epochs
 from admm_exp.report.run import final_metrics, read_report, summary_rows, write_report
 from admm_exp.results import EpochRecord, History
-from admm_exp.tracking.params import PARTS
 
 
 def history_of(**epochs):
@@ -99,24 +99,9 @@ def test_zeros_get_a_row_of_their_own() -> None:
     assert "nonzero params" in [row[0] for row in summary_rows(models)]
 
 
-def finished() -> dict[str, Any]:
-    """Make the least that a finished run's report holds."""
-    numbers = {"val_accuracy": 0.5, "test_accuracy": None, "params": 9, "macs": 8, "flops": 16}
-    named = {name: {"name": name} for name in PARTS}
-    row = {"iteration": 1, "primal_residual": 0.5, "dead_energy": 0.1}
-    return {
-        "status": "finished",
-        "config": named | {"seed": 0, "sparsity": 0.5, "rho": "auto"},
-        "models": {name: dict(numbers) for name in ("dense", "pruned", "finetuned")},
-        "admm": {"rho": 0.1, "iterations": [row]},
-        "layers": [{"name": "conv1", "channels": 8, "kept": 4}],
-        "mlflow": {"run_id": None},
-    }
-
-
 def test_a_report_comes_back_as_it_was_written(tmp_path):
-    (tmp_path / "report.json").write_text(json.dumps(finished()))
-    assert read_report(tmp_path) == finished()
+    (tmp_path / "report.json").write_text(json.dumps(finished_report()))
+    assert read_report(tmp_path) == finished_report()
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -128,10 +113,10 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from places(part, (*at, key))
 
 
-@pytest.mark.parametrize("at", list(places(finished())), ids=str)
+@pytest.mark.parametrize("at", list(places(finished_report())), ids=str)
 @pytest.mark.parametrize("change", ["left out", "list", "text in a mapping"])
 def test_a_damaged_report_is_named_with_what_is_wrong(tmp_path, at, change):
-    report = finished()
+    report = finished_report()
     *path, last = at
     holder = functools.reduce(operator.getitem, path, report)
     if change != "left out":

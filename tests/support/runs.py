@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+from admm_exp.tracking.params import PARTS
+
 DENSE_MACS = 800_000
 
 
@@ -52,4 +54,19 @@ def details(kept: float = 0.5) -> Mapping[str, Any]:
             {"name": name, "channels": 16, "kept": int(16 * kept), "sparsity": 1 - kept, "tied": []}
             for name in ("conv1", "layer1.0.conv1")
         ],
+    }
+
+
+def finished_report() -> dict[str, Any]:
+    """Make the least that a finished run's report holds."""
+    numbers = {"val_accuracy": 0.5, "test_accuracy": 0.4, "params": 9, "macs": 8, "flops": 16}
+    named = {name: {"name": name} for name in PARTS}
+    row = {"iteration": 1, "primal_residual": 0.5, "dead_energy": 0.1}
+    return {
+        "status": "finished",
+        "config": named | {"seed": 0, "sparsity": 0.5, "rho": "auto"},
+        "models": {name: dict(numbers) for name in ("dense", "pruned", "finetuned")},
+        "admm": {"rho": 0.1, "iterations": [row]},
+        "layers": [{"name": "conv1", "channels": 8, "kept": 4}],
+        "mlflow": {"run_id": None},
     }
