@@ -117,6 +117,7 @@ def finished(folder: Path, weight: float = 1.0, accuracy: float = 0.9, commit: s
     from admm_exp.training.checkpoint import save_tensors
 
     report = {
+        "status": "finished",
         "models": {"dense": {"val_accuracy": accuracy, "latency_ms": {"1": id(folder)}}},
         "surgery": {},
         "admm": {"iterations": []},
