@@ -118,6 +118,8 @@ def finished(folder: Path, weight: float = 1.0, accuracy: float = 0.9, commit: s
 
     report = {
         "status": "finished",
+        "seed": 0,
+        "config": {},
         "models": {"dense": {"val_accuracy": accuracy, "latency_ms": {"1": id(folder)}}},
         "surgery": {},
         "admm": {"iterations": []},
