@@ -92,13 +92,18 @@ def quoted(override: str) -> str | None:
     key, is_set, value = override.partition("=")
     if not (is_set and KEY.fullmatch(key)):
         return None
-    escaped = QUOTE_OR_END.sub(lambda found: found[1] * 2 + ('\\"' if found[2] else ""), value)
-    written = f'{key}="{escaped}"'
+    written = f"{key}={quoted_value(value)}"
     try:
         read = OverridesParser.create().parse_override(written).value()
     except HydraException:
         return None
     return shlex.quote(written) if str(read) == value else None
+
+
+def quoted_value(text: str) -> str:
+    """Write a text so that Hydra reads just that, whatever signs it has."""
+    escaped = QUOTE_OR_END.sub(lambda found: found[1] * 2 + ('\\"' if found[2] else ""), text)
+    return f'"{escaped}"'
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, chdir, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from admm_exp.app import run_folder
 from admm_exp.app.command_line import (
     forget_empty_address,
     options_first,
@@ -25,7 +26,6 @@ from admm_exp.app.parts_here import look_for_confirmed_parts, look_for_parts_her
 from admm_exp.app.rerun import (
     REPEAT,
     RESUME,
-    alone_in,
     asked_for,
     is_finished,
     keep_settings,
@@ -33,11 +33,10 @@ from admm_exp.app.rerun import (
     require_finished,
     settings_of,
 )
-from admm_exp.app.run_folder import remove_unused, room_in
 from admm_exp.app.sweep_job import left_by_an_earlier_process, noted
 from admm_exp.app.wording import explain
 from admm_exp.config.settings import ExperimentConfig
-from admm_exp.results import CACHE
+from admm_exp.results import CACHE, REPORT
 from admm_exp.sweep.job import find_job, job_path, read_job
 from admm_exp.training.processes import is_follower, leading
 
@@ -141,17 +140,19 @@ def _task(composed: DictConfig) -> float:
     """Run one job and return the finetuned network's validation accuracy."""
     hydra_config = HydraConfig.get()
     run_dir = Path(hydra_config.runtime.output_dir)
-    if hydra_config.mode == RunMode.RUN:
-        with one_sentence():
-            return _run(composed, run_dir, given=hydra_config.overrides.task)
     start = Path(hydra_config.runtime.cwd)
     os.chdir(start)  # a cluster's process begins elsewhere, and relative paths mean the user's
+    is_inside = bool(hydra_config.job.chdir)
+    if hydra_config.mode == RunMode.RUN:
+        given = hydra_config.overrides.task
+        with one_sentence():
+            return _run(composed, run_dir, is_inside=is_inside, given=given)
     look_for_parts_here()
     path = job_path(start / hydra_config.sweep.dir, hydra_config.job.num)
     is_resumed, accuracy = left_by_an_earlier_process(path, run_dir)
     if accuracy is not None:
         return accuracy
-    return _run(composed, run_dir, path, is_resumed=is_resumed)
+    return _run(composed, run_dir, path, is_resumed=is_resumed, is_inside=is_inside)
 
 
 def _earlier(arguments: list[str]) -> bool:
@@ -199,6 +200,7 @@ def _run(
     *,
     is_resumed: bool = False,
     is_shown: bool = False,
+    is_inside: bool = False,
     given: Sequence[str] = (),
 ) -> float:
     """Run an experiment.
@@ -209,14 +211,28 @@ def _run(
         path: File of the job that it is in a sweep; the sweep tells of it, the terminal does not.
         is_resumed: Go on with what is in the folder.
         is_shown: Show it on the terminal although it is a job of a sweep.
+        is_inside: Let the user's own code work in the run's folder; paths start here all the same.
         given: The overrides that the user gave.
     """
-    with alone_in(run_dir), nullcontext() if path is None else noted(path, run_dir):
-        return _run_alone(composed, run_dir, None if is_shown else path, is_resumed, given)
+    with run_folder.alone_in(run_dir), nullcontext() if path is None else noted(path, run_dir):
+        return _run_alone(
+            composed,
+            run_dir,
+            None if is_shown else path,
+            is_resumed=is_resumed,
+            is_inside=is_inside,
+            given=given,
+        )
 
 
 def _run_alone(
-    composed: DictConfig, run_dir: Path, path: Path | None, is_resumed: bool, given: Sequence[str]
+    composed: DictConfig,
+    run_dir: Path,
+    path: Path | None,
+    *,
+    is_resumed: bool,
+    is_inside: bool,
+    given: Sequence[str],
 ) -> float:
     from admm_exp.config.check import check_config
 
@@ -224,6 +240,8 @@ def _run_alone(
     with ExitStack() as others:
         try:
             settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
+            if is_inside:
+                settings = run_folder.with_absolute_paths(settings)
             # before torch is imported: a person waits for the answer
             config = check_config(settings, given)
             from admm_exp.app.build import build_components, tracker_of
@@ -244,26 +262,29 @@ def _run_alone(
             earlier = find_checkpoint(config, components, run_dir) if is_resumed else None
             if not is_resumed:
                 keep_settings(settings, run_dir)
+                (run_dir / REPORT).unlink(missing_ok=True)  # of the run that force=true gives up
             tracker = tracker_of(config, components.previous, run_dir, job, is_resumed)
         except Exception:
             if job is None and not is_resumed:
-                remove_unused(run_dir)
+                run_folder.remove_unused(run_dir)
             raise
         from admm_exp.tracking.run_status import tracked
         from admm_exp.training.step_rates import all_steps
 
-        places = {"run_dir": str(run_dir), "cache_dir": CACHE}
+        cache = Path(CACHE).absolute() if is_inside else Path(CACHE)
+        places = {"run_dir": str(run_dir), "cache_dir": str(cache)}
         work = {"settings": settings, "is_resumed": is_resumed} | places
         try:
             with (
                 tracked(tracker),
                 team.working(work, components.device, config.trainer.patience_seconds),
-                room_in(run_dir),
+                run_folder.room_in(run_dir),
+                chdir(run_dir if is_inside else "."),
             ):
                 if job is None:
                     terminal.started(config, len(components.dataset.train))
                     others.enter_context(all_steps(terminal.stepped))
-                folders = Folders(run_dir, Path(CACHE))
+                folders = Folders(run_dir, cache)
                 is_drawn = job is None if config.figures == "auto" else config.figures == "all"
                 report = run_experiment(
                     *(config, components, folders, observer, tracker),
@@ -273,10 +294,5 @@ def _run_alone(
         finally:
             terminal.close()
     if job is None:
-        terminal.finished(report, _short(run_dir))
+        terminal.finished(report, run_folder.from_here(run_dir))
     return float(report["models"]["finetuned"]["val_accuracy"])
-
-
-def _short(path: Path) -> Path:
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path

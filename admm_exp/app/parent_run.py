@@ -8,10 +8,11 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app.best_figures import draw_best
 from admm_exp.app.reuse import changes_since_report
+from admm_exp.app.sweep_folder import claim_folder, give_back, next_number
 from admm_exp.app.wording import sentence
 from admm_exp.config.check import check_config
 from admm_exp.config.hashes import config_hash
@@ -194,32 +195,10 @@ def open_story(
     terminal.started(shown, folder)
     draws_best = config.figures == "auto"
     return Story(
-        shown, config.experiment_name, folder, tracker, terminal, reports, draws_best=draws_best
+        *(shown, config.experiment_name, folder, tracker, terminal, reports),
+        draws_best=draws_best,
+        launched=next_number(folder),
     )
-
-
-def claim_folder(master: DictConfig) -> Path:
-    """Make the sweep's folder, under another name if another sweep has just taken it.
-
-    Args:
-        master: Configuration of the sweep; names the folder afterwards.
-    """
-    wanted = Path(master.hydra.sweep.dir).absolute()
-    is_fixed = any(o.startswith("hydra.sweep.dir=") for o in master.hydra.overrides.hydra)
-    folder, count = wanted, 1
-    wanted.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        try:
-            folder.mkdir(exist_ok=is_fixed)
-            break
-        except FileExistsError:
-            count += 1
-            folder = wanted.with_name(f"{wanted.name}-{count}")
-    with open_dict(master):
-        master.hydra.sweep.dir = str(folder)
-        quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-        master.hydra.overrides.hydra.append(f"hydra.sweep.dir='{quoted}'")
-    return folder
 
 
 def shown_command() -> str:
@@ -288,5 +267,5 @@ def _open_parent(
             run_id=run_id,
         )
     except Exception:
-        folder.rmdir()
+        give_back(folder)
         raise

@@ -10,8 +10,9 @@ from admm_exp.app.rerun import names_code
 
 def look_for_parts_here() -> None:
     """Let the current folder come first among those that modules are found in."""
-    if not (sys.flags.safe_path or "" in sys.path):
-        sys.path.insert(0, "")
+    here = os.getcwd()
+    if not (sys.flags.safe_path or here in sys.path):
+        sys.path.insert(0, here)
 
 
 def look_for_confirmed_parts(run_dir: Path, changes: Sequence[str]) -> None:

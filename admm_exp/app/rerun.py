@@ -2,8 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -166,25 +165,3 @@ def new_folder_like(run_dir: Path) -> Path:
     folder = Path(RUNS, f"{datetime.now():%Y-%m-%d_%H-%M-%S.%f}").absolute()
     shutil.copytree(run_dir / ".hydra", folder / ".hydra", ignore=shutil.ignore_patterns("lock"))
     return folder
-
-
-@contextmanager
-def alone_in(run_dir: Path) -> Iterator[None]:
-    """Keep other processes out of a run's folder; a dead process keeps nobody out.
-
-    Raises:
-        ConfigError: If another process works there.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(run_dir / ".hydra" / "lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ConfigError(
-            f"another process works on {run_dir}: wait for its end, or stop it and try again"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()

@@ -1,13 +1,108 @@
-"""The folder of a run: room in it, and what is taken back if nothing came of the run."""
+"""The folder of a run: whose it is, room in it, and what is taken back if nothing came of it."""
 
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
+from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from admm_exp.errors import StorageError
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict, read_write
+
+from admm_exp.app.wording import explain
+from admm_exp.errors import ConfigError, StorageError
+from admm_exp.results import CHECKPOINTS, REPORT
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 NO_ROOM = {ENOSPC, EDQUOT}
+LOCK = Path(".hydra", "lock")
+PATHS = ("layers", "pretrained", "from_run")
+
+_held: "dict[Path, BaseFileLock]" = {}
+
+
+class FolderGuard(Callback):
+    """Takes the folder of a run before Hydra writes there."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Hold the run's folder, or the next of its name while another process has it.
+
+        Raises:
+            SystemExit: If the folder holds a finished run, unless force=true.
+        """
+        if config.hydra.output_subdir is None:  # a command that leaves no run behind
+            return
+        try:
+            wanted = Path(os.path.abspath(config.hydra.run.dir))
+            folder = hold(wanted, may_hold_result=config.get("force") is True)
+        except Exception as error:  # Hydra would only warn
+            sys.exit(explain(error))
+        if folder != wanted:
+            with read_write(config), open_dict(config):
+                config.hydra.run.dir = str(folder)
+
+
+def hold(wanted: Path, *, may_hold_result: bool) -> Path:
+    """Keep other processes out of a run's folder until `alone_in` is over.
+
+    Args:
+        wanted: The folder, made if missing; if another process has it, one beside it is taken.
+        may_hold_result: Take it although it holds the result of a run.
+
+    Raises:
+        ConfigError: If it holds the result of a run.
+    """
+    folder = wanted
+    for number in count(2):
+        is_finished = (folder / REPORT).exists()
+        if is_finished and not may_hold_result and folder == wanted:
+            raise ConfigError(
+                f"hydra.run.dir={wanted} holds a finished run: choose another folder, or overwrite "
+                f"it with force=true"
+            )
+        if not is_finished or may_hold_result:
+            lock = lock_of(folder / LOCK)
+            if lock is not None:
+                _held[folder] = lock
+                return folder
+        folder = wanted.with_name(f"{wanted.name}-{number}")
+    raise AssertionError("count() has no end")
+
+
+@contextmanager
+def alone_in(run_dir: Path) -> Iterator[None]:
+    """Keep other processes out of a run's folder; a dead process keeps nobody out.
+
+    Raises:
+        ConfigError: If another process works there.
+    """
+    lock = _held.pop(run_dir, None) or lock_of(run_dir / LOCK)
+    if lock is None:
+        raise ConfigError(
+            f"another process works on {run_dir}: wait for its end, or stop it and try again"
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def lock_of(path: Path) -> "BaseFileLock | None":
+    """Take a lock, whose folder is made if missing; None if another process has it."""
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    return lock
 
 
 @contextmanager
@@ -29,6 +124,8 @@ def room_in(run_dir: Path) -> Iterator[None]:
 
 def remove_unused(run_dir: Path) -> None:
     """Take back what Hydra wrote for a run that was refused before it began, and nothing else."""
+    if (run_dir / REPORT).exists() or (run_dir / CHECKPOINTS).exists():  # of an earlier run
+        return
     for name in ("config.yaml", "hydra.yaml", "overrides.yaml", "lock"):
         (run_dir / ".hydra" / name).unlink(missing_ok=True)
     for folder in (run_dir / ".hydra", run_dir, run_dir.parent, run_dir.parent.parent):
@@ -36,3 +133,22 @@ def remove_unused(run_dir: Path) -> None:
             folder.rmdir()
         except OSError:  # it holds something else
             return
+
+
+def with_absolute_paths(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Let the paths in settings start at the current folder, wherever the run works later.
+
+    Args:
+        settings: Of an experiment, nested plain containers.
+    """
+    changed = {name: os.path.abspath(settings[name]) for name in PATHS if settings.get(name)}
+    dataset = dict(settings["dataset"])
+    if isinstance(dataset.get("root"), str):
+        dataset["root"] = os.path.abspath(os.path.expanduser(dataset["root"]))
+    return dict(settings) | changed | {"dataset": dataset}
+
+
+def from_here(path: Path) -> Path:
+    """Shorten a path below the current folder."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -50,7 +50,7 @@ def compare_runs(first: Path, second: Path) -> list[str]:
 
 
 def _report(folder: Path) -> dict[str, Any]:
-    report = read_report(folder)
+    report = read_report(folder, {})  # whatever it holds is compared
     try:
         return {key: report[key] for key in (*RESULTS, "environment")}
     except KeyError as error:

@@ -5,12 +5,15 @@ import shlex
 import socket
 import urllib.request
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from admm_exp.errors import TrackingError
 
+PLAIN = re.compile(r"[\w:.\-/\\@%?+*]+")
 CONTACT_SECONDS = 3.0
-SQLITE = "sqlite:///"
+SQLITE, DRIVER = "sqlite:///", "sqlite+pysqlite:///"
+ENCODED = str.maketrans({"%": "%25", "?": "%3F", "#": "%23"})
+"""Signs of a path that mean something else in an URI."""
 SERVER_PORTS = {"http": 80, "https": 443}
 PORTS = SERVER_PORTS | {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -28,7 +31,9 @@ def absolute_uri(tracking_uri: str) -> str:
         return tracking_uri
     file = sqlite_file(tracking_uri)
     if file is not None:
-        return tracking_uri.replace(f"{SQLITE}{file}", f"{SQLITE}{file.absolute()}", 1)
+        _, has_query, query = tracking_uri.partition("?")
+        absolute = sqlite_uri(file.absolute())
+        return absolute if "?" in absolute else f"{absolute}{has_query}{query}"
     if not _is_remote(tracking_uri):
         raise TrackingError(
             f"tracking_uri must look like sqlite:///outputs/mlflow.db or http://127.0.0.1:5000, "
@@ -43,8 +48,29 @@ def sqlite_file(uri: str) -> Path | None:
     Args:
         uri: A tracking URI.
     """
-    path = uri.removeprefix(SQLITE).partition("?")[0]
-    return Path(path) if uri.startswith(SQLITE) and path not in ("", ":memory:") else None
+    prefix = next(filter(uri.startswith, (SQLITE, DRIVER)), None)
+    if prefix is None:
+        return None
+    path = unquote(uri.removeprefix(prefix).partition("?")[0].removeprefix("file:"))
+    return None if path in ("", ":memory:") else Path(path)
+
+
+def sqlite_uri(file: Path) -> str:
+    """Name a database file as an URI, whatever signs its path has.
+
+    SQLAlchemy reads `%20` as a space since 2.1; before that SQLite itself can be asked to. MLflow
+    makes the folder that it reads in `sqlite:///`, of another name, and none with a driver.
+
+    Args:
+        file: The database.
+    """
+    encoded = str(file).translate(ENCODED)
+    if encoded == str(file):
+        return f"{SQLITE}{encoded}"
+    from sqlalchemy.engine import make_url
+
+    is_decoded = make_url(f"{DRIVER}%23").database == "#"
+    return f"{DRIVER}{encoded}" if is_decoded else f"{DRIVER}file:{encoded}?uri=true"
 
 
 def has_server(uri: str) -> bool:
@@ -73,7 +99,15 @@ def ui_command(uri: str, experiment_name: str) -> str:
         experiment_name: The experiment.
     """
     settings = {"experiment_name": experiment_name, "tracking_uri": without_password(uri)}
-    return shlex.join(["admm-exp-ui", *(f"{key}={value}" for key, value in settings.items())])
+    words = [f"{key}={_read(value)}" for key, value in settings.items()]
+    return shlex.join(["admm-exp-ui", *words])
+
+
+def _read(value: str) -> str:
+    """Quote a text where Hydra would read something else."""
+    if PLAIN.fullmatch(value):
+        return value
+    return '"{}"'.format(value.replace('"', '\\"'))
 
 
 def require_reachable(uri: str) -> None:

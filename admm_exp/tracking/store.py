@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from admm_exp.errors import TrackingError
-from admm_exp.tracking.address import has_server, sqlite_file, without_password
+from admm_exp.tracking.address import (
+    has_server,
+    sqlite_file,
+    sqlite_uri,
+    without_password,
+)
 from admm_exp.tracking.view import prepare_view
 
 if TYPE_CHECKING:
@@ -179,7 +184,7 @@ def _initialise(database: Path, artifact_root: Path) -> None:
     for leftover in (fresh, database):
         for suffix in ("", "-journal", "-wal", "-shm"):
             leftover.with_name(leftover.name + suffix).unlink(missing_ok=True)
-    SqlAlchemyStore(f"sqlite:///{fresh}", str(artifact_root.absolute())).engine.dispose()
+    SqlAlchemyStore(sqlite_uri(fresh), artifact_root.absolute().as_uri()).engine.dispose()
     with closing(sqlite3.connect(fresh)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     fresh.replace(database)

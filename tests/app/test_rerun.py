@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from admm_exp.app.rerun import RESUME, alone_in, asked_for, is_finished, settings_of
+from admm_exp.app.rerun import RESUME, asked_for, is_finished, settings_of
+from admm_exp.app.run_folder import alone_in
 from admm_exp.errors import ConfigError
 from admm_exp.experiment.repeat import compare_runs
 from admm_exp.sweep.job import Job, job_path, read_job, write_job
@@ -118,8 +119,6 @@ def finished(folder: Path, weight: float = 1.0, accuracy: float = 0.9, commit: s
 
     report = {
         "status": "finished",
-        "seed": 0,
-        "config": {},
         "models": {"dense": {"val_accuracy": accuracy, "latency_ms": {"1": id(folder)}}},
         "surgery": {},
         "admm": {"iterations": []},

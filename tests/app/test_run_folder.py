@@ -1,0 +1,205 @@
+"""Folders of runs and sweeps: nothing in them is overwritten, whoever starts when."""
+
+import json
+import os
+import subprocess
+import sys
+from multiprocessing import get_context
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from conftest import SHORT, clean_environment, run_command
+from omegaconf import OmegaConf
+
+from admm_exp.app import run_folder, sweep_folder
+from admm_exp.app.run_folder import alone_in, hold, with_absolute_paths
+from admm_exp.app.sweep_folder import claim_folder, next_number
+from admm_exp.errors import ConfigError
+
+RUN = ("tracking=none", "hydra.run.dir=same", "model=small_cnn", *SHORT)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != "lock"
+    }
+
+
+def test_a_second_run_in_the_folder_of_a_finished_one_is_refused_unless_forced(
+    tmp_path: Path,
+) -> None:
+    first = run_command(tmp_path, *RUN)
+    assert first.returncode == 0, first.stderr
+    before = contents(tmp_path / "same")
+    again = run_command(tmp_path, *RUN, "sparsity=0.3")
+    assert again.returncode == 1
+    assert "same holds a finished run: choose another folder" in again.stderr
+    assert len(again.stderr.splitlines()) == 1
+    assert contents(tmp_path / "same") == before
+    wrong = run_command(tmp_path, *RUN, "force=true", "device=cuda:99")
+    assert wrong.returncode == 1
+    assert contents(tmp_path / "same").keys() >= before.keys() - {"metrics.jsonl"}
+    forced = run_command(tmp_path, *RUN, "sparsity=0.3", "force=true")
+    assert forced.returncode == 0, forced.stderr
+    report = json.loads((tmp_path / "same" / "report.json").read_text())
+    assert report["config"]["sparsity"] == 0.3
+
+
+def _hold(folder: str, answers: Any, done: Any) -> None:
+    with alone_in(held := hold(Path(folder), may_hold_result=False)):
+        answers.put(held.name)
+        done.wait()
+
+
+def test_runs_that_start_in_one_folder_at_once_get_one_each(tmp_path: Path) -> None:
+    context = get_context("fork")
+    answers, done = context.Queue(), context.Event()
+    arguments = (str(tmp_path / "run"), answers, done)
+    processes = [context.Process(target=_hold, args=arguments) for _ in range(3)]
+    for process in processes:
+        process.start()
+    names = {answers.get(timeout=60) for _ in processes}
+    done.set()
+    for process in processes:
+        process.join()
+    assert names == {"run", "run-2", "run-3"}
+
+
+def test_a_folder_is_free_again_when_its_run_is_over(tmp_path: Path) -> None:
+    for _ in range(2):
+        with alone_in(hold(tmp_path / "run", may_hold_result=False)):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_that_is_gone_on_with_needs_its_folder_for_itself(tmp_path: Path) -> None:
+    with (
+        alone_in(tmp_path),
+        pytest.raises(ConfigError, match="another process works on"),
+        alone_in(tmp_path),
+    ):
+        raise AssertionError("two at once")
+
+
+def master(folder: Path, *, is_fixed: bool) -> Any:
+    overrides = [f"hydra.sweep.dir={folder}"] if is_fixed else []
+    return OmegaConf.create(
+        {"hydra": {"sweep": {"dir": str(folder)}, "overrides": {"hydra": overrides}}}
+    )
+
+
+@pytest.mark.parametrize("is_fixed", [True, False])
+@pytest.mark.parametrize("name", ["sweep", "it's", 'say "so"', "back\\slash\\", "a,b{c"])
+def test_sweeps_that_start_in_one_folder_at_once_get_one_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_fixed: bool, name: str
+) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    monkeypatch.setattr(sweep_folder, "_held", [])
+    claimed = [master(tmp_path / name, is_fixed=is_fixed) for _ in range(3)]
+    folders = [claim_folder(one) for one in claimed]
+    assert [folder.name for folder in folders] == [name, f"{name}-2", f"{name}-3"]
+    for one, folder in zip(claimed, folders, strict=True):
+        override = OverridesParser.create().parse_override(one.hydra.overrides.hydra[-1])
+        assert override.value() == str(folder)
+
+
+def test_a_sweep_in_the_folder_of_an_earlier_one_numbers_its_jobs_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert next_number(tmp_path) == 0
+    (tmp_path / "0").mkdir()
+    (tmp_path / "11").mkdir()
+    (tmp_path / "notes").mkdir()
+    assert next_number(tmp_path) == 12
+    (tmp_path / ".jobs").mkdir()
+    (tmp_path / ".jobs" / "12.json").write_text("{}")
+    assert next_number(tmp_path) == 13
+
+
+def test_another_sweep_in_one_folder_leaves_the_jobs_of_the_first(tmp_path: Path) -> None:
+    sweep = ("-m", "hydra.sweep.dir=same", "tracking=none", "model=small_cnn", *SHORT)
+    assert run_command(tmp_path, *sweep, "sparsity=0.3").returncode == 0
+    before = contents(tmp_path / "same" / "0")
+    second = run_command(tmp_path, *sweep, "sparsity=0.5")
+    assert second.returncode == 0, second.stderr
+    assert contents(tmp_path / "same" / "0") == before
+    report = json.loads((tmp_path / "same" / "1" / "report.json").read_text())
+    assert report["config"]["sparsity"] == 0.5
+
+
+@pytest.mark.slow
+def test_two_runs_and_two_sweeps_started_at_once_all_finish(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "admm_exp", "model=small_cnn", *SHORT]
+    jobs = [[], ["-m", "sparsity=0.3,0.4"], ["sparsity=0.6"], ["-m", "sparsity=0.7,0.8"]]
+    codes: list[int] = []
+
+    def start(more: list[str]) -> None:
+        done = subprocess.run([*command, *more], cwd=tmp_path, env=clean_environment(), check=False)
+        codes.append(done.returncode)
+
+    threads = [Thread(target=start, args=(more,)) for more in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == [0, 0, 0, 0]
+    assert len([*tmp_path.glob("outputs/runs/*/report.json")]) == 2
+    assert len([*tmp_path.glob("outputs/sweeps/*/*/report.json")]) == 4
+
+
+def test_paths_of_settings_start_where_the_user_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = {"layers": "a.yaml", "pretrained": None, "from_run": "/x", "dataset": {"root": "d"}}
+    assert with_absolute_paths(settings) == {
+        "layers": str(tmp_path / "a.yaml"),
+        "pretrained": None,
+        "from_run": "/x",
+        "dataset": {"root": str(tmp_path / "d")},
+    }
+
+
+def test_a_run_that_changes_its_folder_shares_store_and_cache(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from pathlib import Path\n"
+        "from admm_exp.training.loop import evaluate\n"
+        "def validate(model, batches):\n"
+        "    Path('seen.txt').touch()\n"
+        "    return evaluate(model, batches)\n"
+    )
+    own = ("model=small_cnn", "+validate_fn._target_=mine.validate", *SHORT)
+    for more in ((), ("sparsity=0.3", "hydra.job.chdir=true")):
+        done = run_command(tmp_path, *own, *more)
+        assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "outputs").iterdir()} >= {"cache", "mlflow.db"}
+    reports = [*sorted(tmp_path.glob("outputs/runs/*/report.json"))]
+    phases = [json.loads(path.read_text())["phases"][0] for path in reports]
+    assert [phase["cached"] for phase in phases] == [False, True]
+    assert not (reports[1].parent / "outputs").exists()
+    assert (reports[1].parent / "seen.txt").exists()  # the user's code works there
+
+
+ODD = ["my%20project", "what?", "ha#sh", "sp ace", "ünï", "it's", 'say "so"', "$HOME", "a$b$"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows allows no such names")
+@pytest.mark.parametrize("name", ODD)
+def test_a_run_works_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
+    here = tmp_path / name
+    here.mkdir()
+    done = run_command(here, "model=small_cnn", f"name='{name[:2]}$x_$'", *SHORT)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (here / "outputs" / "mlflow.db").is_file()
+    assert len([*here.glob("outputs/artifacts/*/artifacts/report.json")]) == 1
+
+
+def test_locks_are_not_left_held(tmp_path: Path) -> None:
+    with alone_in(hold(tmp_path / "run", may_hold_result=False)):
+        assert run_folder._held == {}
