@@ -29,12 +29,12 @@ STANDARD_ONLY = (
     "errors.py",
     "statistics.py",
 )
-CHAMBERS = {"network", "dependency", "surgery", "cost", "budget"}
+CHAMBERS = {"dependency", "surgery", "cost", "budget"}
 # A room may import what stands on a line above its own, and itself.
 FLOORS = (
-    {"errors", "results", "statistics", "admm", "pruning.network"},
-    {"config", "training", "data", "models", "tracking", "pruning.cost", "pruning.dependency"},
-    {"pruning.surgery", "export"},
+    {"errors", "results", "statistics", "admm"},
+    {"config", "training", "data", "models", "tracking", "pruning.dependency"},
+    {"pruning.surgery", "pruning.cost", "export"},
     {"pruning.budget", "pruning"},
     {"phases", "report"},
     {"methods", "pruner", "sweep"},

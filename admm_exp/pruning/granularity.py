@@ -11,7 +11,7 @@ from admm_exp.admm.partition import Layer, Partition, PartitionConstraint
 from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.errors import ConfigError
-from admm_exp.pruning.network.copying import copied
+from admm_exp.pruning.dependency.copying import copied
 from admm_exp.pruning.surgery.find import find_groups
 from admm_exp.pruning.surgery.groups import Prunable, PrunableGroup, Slice, scale_columns
 from admm_exp.pruning.surgery.layers import find_layers

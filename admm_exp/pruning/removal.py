@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from admm_exp.pruning.dependency.copying import copied
 from admm_exp.pruning.granularity import Granularity
 from admm_exp.pruning.masked import masked
-from admm_exp.pruning.network.copying import copied
 from admm_exp.pruning.surgery.groups import PrunableGroup, Slice
 from admm_exp.pruning.surgery.surgery import mask_, max_abs_difference, zero_constants_
 

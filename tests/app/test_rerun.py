@@ -107,7 +107,7 @@ def test_a_resumed_job_tells_its_sweep(run_dir: Path, monkeypatch: pytest.Monkey
     path = job_path(run_dir.parent, 0)
     write_job(path, Job("rho=1", "abc", status="killed", run_dir=str(run_dir)))
     module = import_module("admm_exp.app.main")  # the package's own `main` is the function
-    monkeypatch.setattr(module, "_run_alone", lambda *_: 0.9)
+    monkeypatch.setattr(module, "_run_alone", lambda *_, **__: 0.9)
     module._resume(run_dir, [])
     assert read_job(path).status == "finished"
 

@@ -5,8 +5,8 @@ import copy
 import torch
 
 from admm_exp import ADMMPruner
-from admm_exp.pruning.network.inputs import call
-from admm_exp.pruning.network.structures import tensors_in
+from admm_exp.pruning.dependency.inputs import call
+from admm_exp.pruning.dependency.structures import tensors_in
 
 
 def numbers(outputs):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from admm_exp.pruning.cost.cost import Cost, count_cost, macs_by_layer, without_numbers
-from admm_exp.pruning.network.copying import copied
-from admm_exp.pruning.network.inputs import call, first_sample, to_device
+from admm_exp.pruning.dependency.copying import copied
+from admm_exp.pruning.dependency.inputs import call, first_sample, to_device
 from admm_exp.pruning.surgery.find import find_groups
 from admm_exp.pruning.surgery.groups import KeptGroup, Prunable, PrunableGroup
 from admm_exp.pruning.surgery.sparsities import (

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from admm_exp.pruning.network.copying import copied
-from admm_exp.pruning.network.inputs import call, first_sample, to_device
+from admm_exp.pruning.dependency.copying import copied
+from admm_exp.pruning.dependency.inputs import call, first_sample, to_device
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Which channels live and die together: numbers run through the network with labels beside them."""
+"""Which channels live and die together, in a network that is run and copied as it is."""

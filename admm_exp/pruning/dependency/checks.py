@@ -8,9 +8,9 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from admm_exp.errors import ModelError
-from admm_exp.pruning.network.inputs import call, shapes_of
-from admm_exp.pruning.network.outputs import is_measurable
-from admm_exp.pruning.network.structures import leaves_in
+from admm_exp.pruning.dependency.inputs import call, shapes_of
+from admm_exp.pruning.dependency.outputs import is_measurable
+from admm_exp.pruning.dependency.structures import leaves_in
 
 WRAPPERS = (DataParallel, DistributedDataParallel)
 

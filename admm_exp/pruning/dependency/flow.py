@@ -18,10 +18,10 @@ from admm_exp.pruning.dependency.labels import (
     varying,
     zeroed,
 )
+from admm_exp.pruning.dependency.places import line_of_caller
 from admm_exp.pruning.dependency.rows import Rows
 from admm_exp.pruning.dependency.sizes import Sizes
-from admm_exp.pruning.network.places import line_of_caller
-from admm_exp.pruning.network.structures import tensors_in
+from admm_exp.pruning.dependency.structures import tensors_in
 
 MAX_ELEMENTS = 1_000_000
 """Largest parameter whose single entries are followed."""

@@ -10,11 +10,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from admm_exp.pruning.dependency.flow import Flow
+from admm_exp.pruning.dependency.inputs import accepted_form, arguments
 from admm_exp.pruning.dependency.norms import as_written
 from admm_exp.pruning.dependency.size_rules import run_sized
 from admm_exp.pruning.dependency.sizes import traced_sizes
-from admm_exp.pruning.network.inputs import accepted_form, arguments
-from admm_exp.pruning.network.structures import tensors_in
+from admm_exp.pruning.dependency.structures import tensors_in
 
 Rule = Callable[..., Any]
 

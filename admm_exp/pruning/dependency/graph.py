@@ -13,12 +13,12 @@ from admm_exp.errors import AdmmExpError, ModelError
 from admm_exp.pruning.dependency.checks import first_line, not_accepted
 from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.forward import follow
+from admm_exp.pruning.dependency.inputs import call
 from admm_exp.pruning.dependency.labels import label_of
 from admm_exp.pruning.dependency.operation_rules import operation
 from admm_exp.pruning.dependency.rules import LAYER_RULES
 from admm_exp.pruning.dependency.ties import Tied, Ties
 from admm_exp.pruning.dependency.traced import NOWHERE, Site, Split, TracedGroup
-from admm_exp.pruning.network.inputs import call
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.labels import zeroed
 from admm_exp.pruning.dependency.norms import normalised_dims
 from admm_exp.pruning.dependency.rows import Rows
-from admm_exp.pruning.network.structures import tensors_in
+from admm_exp.pruning.dependency.structures import tensors_in
 
 
 def layer_norm(

@@ -12,8 +12,8 @@ from admm_exp.pruning.dependency.norm_rules import moment
 from admm_exp.pruning.dependency.norms import MOMENTS
 from admm_exp.pruning.dependency.pointwise_rules import pointwise
 from admm_exp.pruning.dependency.shape_rules import join, move, rectangular, tied_parts
+from admm_exp.pruning.dependency.structures import tensors_in
 from admm_exp.pruning.dependency.weight_rules import note_view, product
-from admm_exp.pruning.network.structures import tensors_in
 
 SAME = {"clone", "detach", "alias", "_to_copy", "lift_fresh", "contiguous", "zero_", "zeros_like"}
 LIKE = {

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.labels import compact, is_shifted, varying, zeroed
-from admm_exp.pruning.network.structures import tensors_in
+from admm_exp.pruning.dependency.structures import tensors_in
 
 SAMPLES = (0.7, -1.3, 2.0)
 """What stands for the unknown entries when an operation is asked whether it keeps zeros."""

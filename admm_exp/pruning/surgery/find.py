@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from admm_exp.errors import ModelError
 from admm_exp.pruning.dependency.checks import check_kind, initialise_
+from admm_exp.pruning.dependency.copying import copied
 from admm_exp.pruning.dependency.graph import trace_groups
+from admm_exp.pruning.dependency.inputs import device_of, to_device
 from admm_exp.pruning.dependency.traced import NOWHERE, Site, TracedGroup
-from admm_exp.pruning.network.copying import copied
-from admm_exp.pruning.network.inputs import device_of, to_device
 from admm_exp.pruning.surgery.groups import (
     KeptGroup,
     Prunable,

@@ -10,7 +10,7 @@ from admm_exp.admm.partition import Partition
 from admm_exp.admm.partitions.filter import Filter
 from admm_exp.errors import AdmmExpError, ModelError
 from admm_exp.pruning.dependency.checks import not_accepted
-from admm_exp.pruning.network.inputs import call
+from admm_exp.pruning.dependency.inputs import call
 from admm_exp.pruning.surgery.groups import KeptGroup, Prunable, PrunableGroup
 
 LAYERS = (nn.modules.conv._ConvNd, nn.Linear)

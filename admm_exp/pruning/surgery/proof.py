@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from admm_exp.errors import ModelError, SurgeryError
 from admm_exp.pruning.dependency.checks import random_place
+from admm_exp.pruning.dependency.copying import copied
+from admm_exp.pruning.dependency.inputs import call
+from admm_exp.pruning.dependency.structures import map_tensors
 from admm_exp.pruning.dependency.traced import Split
-from admm_exp.pruning.network.copying import copied
-from admm_exp.pruning.network.inputs import call
-from admm_exp.pruning.network.structures import map_tensors
 from admm_exp.pruning.surgery.groups import PrunableGroup, in_step
 from admm_exp.pruning.surgery.surgery import compare, cut, zero_
 

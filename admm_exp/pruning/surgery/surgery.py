@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from admm_exp.errors import SurgeryError
-from admm_exp.pruning.dependency.traced import NOWHERE
-from admm_exp.pruning.network.copying import copied
-from admm_exp.pruning.network.inputs import call
-from admm_exp.pruning.network.outputs import (
+from admm_exp.pruning.dependency.copying import copied
+from admm_exp.pruning.dependency.inputs import call
+from admm_exp.pruning.dependency.outputs import (
     Difference,
     difference,
     is_measurable,
     recorded,
     same_shaped,
 )
-from admm_exp.pruning.network.places import line_of
-from admm_exp.pruning.network.structures import leaves_in, tensors_in
+from admm_exp.pruning.dependency.places import line_of
+from admm_exp.pruning.dependency.structures import leaves_in, tensors_in
+from admm_exp.pruning.dependency.traced import NOWHERE
 from admm_exp.pruning.surgery.groups import PrunableGroup, Slice
 from admm_exp.pruning.surgery.removal import remove_channels_
 

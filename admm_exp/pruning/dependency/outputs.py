@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from admm_exp.pruning.network.structures import leaves_in, tensors_in
+from admm_exp.pruning.dependency.structures import leaves_in, tensors_in
 
 ROUNDING = 1e-2
 """Least spread of outputs as a fraction of the largest: below it rounding is all that is seen."""

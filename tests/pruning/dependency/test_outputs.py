@@ -8,7 +8,7 @@ from support.halves import assert_halves
 from torch import nn
 
 from admm_exp.errors import ModelError
-from admm_exp.pruning.network.outputs import difference
+from admm_exp.pruning.dependency.outputs import difference
 from admm_exp.pruning.surgery.find import find_groups
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))

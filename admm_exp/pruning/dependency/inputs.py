@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from admm_exp.pruning.network.structures import map_tensors, tensors_in
+from admm_exp.pruning.dependency.structures import map_tensors, tensors_in
 
 
 class Form(Enum):

@@ -10,7 +10,7 @@ from torch import nn
 from admm_exp import ADMMPruner
 from admm_exp.errors import ModelError
 from admm_exp.pruning.budget.planner import Planner
-from admm_exp.pruning.network.inputs import Form, accepted_form, call, first_sample, shapes_of
+from admm_exp.pruning.dependency.inputs import Form, accepted_form, call, first_sample, shapes_of
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 OTHERS = IMAGES.flip(0)

@@ -10,7 +10,7 @@ from support.halves import assert_halves, gap, halved
 from torch import nn
 from torch.nn.utils import prune
 
-from admm_exp.pruning.network.copying import copied
+from admm_exp.pruning.dependency.copying import copied
 
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")

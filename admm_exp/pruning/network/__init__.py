@@ -1,1 +1,0 @@
-"""Networks as people bring them: how they are called, compared, copied and checked."""
