@@ -62,7 +62,8 @@ def test_every_command_composes(line: str) -> None:
     assert composed.hydra.sweeper["_target_"].startswith("hydra_plugins.admm_exp.sweeper.")
     settings |= {"dataset": dict(settings["dataset"]) | {"batch_size": 8, "seed": 0}}
     settings["tracking_uri"] = "sqlite:///x.db"
-    assert check_config(settings).dataset["name"] == "digits"
+    asked = re.findall(r"\bdataset=(\w+)", line) or ["digits"]
+    assert check_config(settings).dataset["name"] == asked[0]
 
 
 @pytest.fixture(scope="module")
