@@ -45,11 +45,15 @@ def figure_at(path: Path, height_inches: float) -> Iterator["Figure"]:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
+        for text in figure.findobj(Text):
+            if "$" in text.get_text() and "mathdefault" not in text.get_text():
+                text.set_parse_math(False)  # it is a name's own; ticks get theirs when drawn
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
 

@@ -1,0 +1,26 @@
+"""What a user calls a run is written as it stands."""
+
+from pathlib import Path
+
+import pytest
+
+from admm_exp.report.figures.style import figure_at
+
+
+@pytest.mark.parametrize("name", ["100%$", "a$b^$", "$HOME", "$\\\\frac$"])
+def test_a_dollar_in_a_name_is_a_dollar(tmp_path: Path, name: str) -> None:
+    with figure_at(tmp_path / "a.png", 2.0) as figure:
+        axes = figure.add_subplot(title=name, xlabel=name, xscale="log")
+        axes.plot([1.0, 1000.0], [0.0, 1.0], label=name)
+        axes.annotate(name, (1.0, 0.0))
+        axes.legend()
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_a_log_axis_keeps_its_powers(tmp_path: Path) -> None:
+    with figure_at(tmp_path / "a.png", 2.0) as figure:
+        axes = figure.add_subplot(xscale="log")
+        axes.plot([1.0, 1000.0], [0.0, 1.0])
+    ticks = [label for label in axes.get_xticklabels() if label.get_text()]
+    assert ticks
+    assert all(label.get_parse_math() for label in ticks)
