@@ -10,7 +10,7 @@ from admm_exp.config.hashes import config_hash, group_hash
 from admm_exp.config.settings import ExperimentConfig, Export, Inference, amounts
 from admm_exp.experiment.allocation import planner_of
 from admm_exp.experiment.components import Components, example_input
-from admm_exp.experiment.functions import admm_plan, momentum_in, starting_rho
+from admm_exp.experiment.functions import admm_course, momentum_in, starting_rho
 from admm_exp.experiment.preflight import check_latency, check_method, check_network, untrained
 from admm_exp.experiment.previous import PreviousRun, read_previous
 from admm_exp.export.onnx import require_onnx
@@ -65,7 +65,7 @@ def build_components(config: ExperimentConfig, team: Team | None = None) -> Comp
     granularity = build("granularity", config.granularity)
     metric, method = build("metric", config.metric), build("method", config.method)
     rho_policy = build("rho_policy", config.rho_policy)
-    plan = admm_plan(config, rho_policy)
+    plan = admm_course(config, rho_policy)
     rho = starting_rho(config, plan, len(dataset.train))
     method.check(plan, rho, momentum_in(config.schedule.optimizer))
     check_method(config, method, granularity)

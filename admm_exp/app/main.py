@@ -31,7 +31,7 @@ from admm_exp.app.rerun import (
     keep_settings,
     new_folder_like,
     require_finished,
-    settings_of,
+    stored_settings,
 )
 from admm_exp.app.sweep_job import left_by_an_earlier_process, noted
 from admm_exp.app.wording import explain
@@ -167,7 +167,7 @@ def _earlier(arguments: list[str]) -> bool:
 def _settings_of(run_dir: Path, word: str, changes: list[str]) -> DictConfig:
     look_for_confirmed_parts(run_dir, changes)
     own_store: Any = OmegaConf.load(conf_dir() / "address.yaml")
-    return settings_of(run_dir, word, changes, own_store)
+    return stored_settings(run_dir, word, changes, own_store)
 
 
 def _repeat(run_dir: Path, changes: list[str]) -> None:

@@ -18,7 +18,7 @@ from admm_exp.config.check import check_config
 from admm_exp.config.hashes import config_hash
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import AdmmExpError
-from admm_exp.report.comparison import best_per_amount, settings_of
+from admm_exp.report.comparison import best_per_amount, group_settings
 from admm_exp.report.figures.comparison import draw_comparison
 from admm_exp.results import ARTIFACTS, FIGURES, JOURNAL
 from admm_exp.sweep.differences import difference_metrics, key_of
@@ -131,7 +131,7 @@ class Story:
             self.tracker.log_artifact(path)
         for path in figures:
             self.tracker.log_artifact(path, FIGURES)
-        settings = settings_of(finished)
+        settings = group_settings(finished)
         chosen = best_per_amount(settings)
         if self.draws_best:
             draw_best(chosen, self.tracker.tracking_uri)

@@ -54,7 +54,7 @@ def asked_for(word: str, arguments: Sequence[str]) -> tuple[Path, list[str]] | N
     return run_dir, [a for a in arguments if a not in given]
 
 
-def settings_of(
+def stored_settings(
     run_dir: Path, word: str, changes: Sequence[str], own_store: DictConfig
 ) -> DictConfig:
     """Read the settings of a run, with the few changes that leave its result alone.

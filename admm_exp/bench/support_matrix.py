@@ -48,7 +48,7 @@ _NUMBERS = re.compile(r"(?<=\.)\d+(?=[. )]|$)")
 
 
 @dataclass(frozen=True)
-class Row:
+class Examined:
     """What happened to one network.
 
     Args:
@@ -84,7 +84,7 @@ class Row:
     kept_whole: str = ""
 
 
-def examine(name: str, memory_bytes: float) -> Row:
+def examine(name: str, memory_bytes: float) -> Examined:
     """Plan, one penalised step, one Z and U update, cut, forward, backward and export.
 
     Args:
@@ -109,10 +109,10 @@ def examine(name: str, memory_bytes: float) -> Row:
         relative = difference / spread
         _use(small, inputs)
     except AdmmExpError as error:
-        return Row(name, f"refused: {error}", pixels, left_out)
+        return Examined(name, f"refused: {error}", pixels, left_out)
     macs = [count_cost(network, inputs[:1]).macs for network in (model, small)]
     sizes = [sum(p.numel() for p in network.parameters()) for network in (model, small)]
-    return Row(
+    return Examined(
         network=name,
         result="ok" if relative < TOLERANCE else f"wrong: outputs differ by {relative:.1e}",
         pixels=pixels,
@@ -198,7 +198,7 @@ def _loss(model: nn.Module, inputs: Tensor) -> Tensor:
     return nn.functional.cross_entropy(model(inputs), torch.arange(len(inputs)) % CLASSES)
 
 
-def examine_apart(name: str, limit_seconds: float, memory_bytes: float) -> Row:
+def examine_apart(name: str, limit_seconds: float, memory_bytes: float) -> Examined:
     """Examine a network in a process of its own, with a limit on its processor time."""
     fresh = multiprocessing.get_context(
         "spawn"
@@ -208,12 +208,12 @@ def examine_apart(name: str, limit_seconds: float, memory_bytes: float) -> Row:
     process.start()
     sender.close()
     try:
-        row: Row = receiver.recv()
+        row: Examined = receiver.recv()
     except EOFError:
-        row = Row(name, "fails: the process died")
+        row = Examined(name, "fails: the process died")
     process.join()
     if process.exitcode == -signal.SIGXCPU:
-        return Row(name, f"hangs: not done after {limit_seconds:.0f} s")
+        return Examined(name, f"hangs: not done after {limit_seconds:.0f} s")
     return row
 
 
@@ -226,10 +226,10 @@ def _send_row(sender: Connection, name: str, limit_seconds: float, memory_bytes:
         sender.send(examine(name, memory_bytes))
     except Exception as error:  # a row of the table, whatever breaks
         reason = (str(error).splitlines() or [""])[0]
-        sender.send(Row(name, f"fails: {type(error).__name__}: {reason}"))
+        sender.send(Examined(name, f"fails: {type(error).__name__}: {reason}"))
 
 
-def as_markdown(rows: Sequence[Row]) -> str:
+def as_markdown(rows: Sequence[Examined]) -> str:
     """Write the rows as a table, with a line of counts above it."""
     kinds = [row.result.split(":")[0] for row in rows]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
@@ -239,13 +239,13 @@ def as_markdown(rows: Sequence[Row]) -> str:
         f"; {deep} lose at least {100 * DEEP:.0f} % of their MACs, "
         f"the median {100 * median(removed):.0f} %"
     )
-    names = [field.name.replace("_", " ") for field in fields(Row)]
+    names = [field.name.replace("_", " ") for field in fields(Examined)]
     lines = [f"{len(rows)} networks: {counts}.", "", _line(names), _line(["---"] * len(names))]
     return "\n".join(lines + [_line(_cells(row)) for row in rows]) + "\n"
 
 
-def _cells(row: Row) -> Iterable[str]:
-    for field in fields(Row):
+def _cells(row: Examined) -> Iterable[str]:
+    for field in fields(Examined):
         value = getattr(row, field.name)
         if field.name == "difference":
             yield f"{value:.0e}"

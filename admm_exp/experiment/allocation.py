@@ -18,7 +18,7 @@ from admm_exp.experiment.environment import device_name
 from admm_exp.experiment.functions import CALIBRATION_BATCHES
 from admm_exp.experiment.own_code import own_code
 from admm_exp.phases.cached_measurement import DAMAGE, measured_once
-from admm_exp.phases.parts import Parts
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.pruning.budget.budget import (
     TOLERANCE,
     Budget,
@@ -182,7 +182,7 @@ def latency_budget(config: ExperimentConfig, components: Components) -> LatencyB
 
 
 def sensitivity_curves(
-    parts: Parts, path: Path, planner: Planner, dense: nn.Module, metric: Metric
+    parts: TrainingFunctions, path: Path, planner: Planner, dense: nn.Module, metric: Metric
 ) -> tuple[Curve, ...]:
     """Measure what every group costs, or read it from disk.
 
@@ -217,7 +217,7 @@ def sensitivity_curves(
 
 def settled_choice(
     budget: LatencyBudget,
-    parts: Parts,
+    parts: TrainingFunctions,
     path: Path,
     planner: Planner,
     choose: Callable[[], LatencyChoice],

@@ -20,9 +20,9 @@ from admm_exp.config.settings import (
 from admm_exp.data.dataset import Dataset
 from admm_exp.experiment.components import Components
 from admm_exp.methods.method import LastTraining, Method, Training
-from admm_exp.phases.admm_plan import AdmmPlan, plan_admm
+from admm_exp.phases.admm_course import AdmmCourse, admm_course_of
 from admm_exp.phases.checkpoints import Checkpoints
-from admm_exp.phases.parts import Parts
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.distillation import Distillation
 from admm_exp.training.distribution import average_gradients
@@ -34,7 +34,9 @@ CALIBRATION_BATCHES = 4
 """At most, in every ADMM iteration, to see what a cut would cost."""
 
 
-def parts_of(config: ExperimentConfig, components: Components, checkpoints: Checkpoints) -> Parts:
+def parts_of(
+    config: ExperimentConfig, components: Components, checkpoints: Checkpoints
+) -> TrainingFunctions:
     """Build the functions that all phases train, validate and optimize with.
 
     Args:
@@ -49,7 +51,7 @@ def parts_of(config: ExperimentConfig, components: Components, checkpoints: Chec
         dataset.set_epoch(0)  # the same batches, whatever this process has trained on before
         recalibrate_(model, islice(dataset.train, n_batches))
 
-    return Parts(
+    return TrainingFunctions(
         train_fn=_own_train_fn(components) or _train_fn(dataset, cross_entropy, config.trainer),
         validate_fn=lambda model: components.evaluate_fn(model, dataset.val),
         optimizer_fn=lambda parameters, lr: average_gradients(
@@ -70,12 +72,12 @@ def parts_of(config: ExperimentConfig, components: Components, checkpoints: Chec
 
 
 def taught(
-    parts: Parts,
+    parts: TrainingFunctions,
     teacher: nn.Module,
     settings: DistillationSettings,
     dataset: Dataset,
     trainer: TrainerSettings,
-) -> Parts:
+) -> TrainingFunctions:
     """Let the dense network teach, if it is asked to.
 
     Args:
@@ -113,9 +115,9 @@ def _own_train_fn(components: Components) -> TrainFn | None:
     return train_fn
 
 
-def admm_plan(config: ExperimentConfig, rho_policy: RhoPolicy) -> AdmmPlan:
+def admm_course(config: ExperimentConfig, rho_policy: RhoPolicy) -> AdmmCourse:
     """Plan the epochs between the dense network and the cut."""
-    return plan_admm(config.schedule.admm(), rho_policy, is_auto=config.rho == "auto")
+    return admm_course_of(config.schedule.admm(), rho_policy, is_auto=config.rho == "auto")
 
 
 def momentum_in(settings: OptimizerSettings) -> Momentum | None:
@@ -125,14 +127,14 @@ def momentum_in(settings: OptimizerSettings) -> Momentum | None:
     return Momentum(settings.momentum, settings.nesterov)
 
 
-def starting_rho(config: ExperimentConfig, plan: AdmmPlan, steps_per_epoch: int) -> float:
+def starting_rho(config: ExperimentConfig, plan: AdmmCourse, steps_per_epoch: int) -> float:
     """Read rho, or choose it from the learning rates of the ADMM phase."""
     if config.rho == "auto":
         return plan.auto_rho(steps_per_epoch, momentum_in(config.schedule.optimizer))
     return float(config.rho)
 
 
-def last_training(config: ExperimentConfig, method: Method, plan: AdmmPlan) -> LastTraining:
+def last_training(config: ExperimentConfig, method: Method, plan: AdmmCourse) -> LastTraining:
     """Ask a method how the small network is trained."""
     dense, finetune = config.schedule.dense, config.schedule.finetune
     return method.last_training(_training(dense), plan, _training(finetune))

@@ -8,7 +8,7 @@ from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import CheckpointError
 from admm_exp.experiment.artifacts import Artifacts, Folders
 from admm_exp.experiment.components import Components
-from admm_exp.experiment.functions import admm_plan, parts_of, starting_rho
+from admm_exp.experiment.functions import admm_course, parts_of, starting_rho
 from admm_exp.experiment.identity import CODE_OF, origin_of
 from admm_exp.experiment.measure import measure_latencies, time_engines
 from admm_exp.experiment.outputs import (
@@ -65,7 +65,7 @@ def run_experiment(
     origin = origin_of(config, components)
     checkpoints = Checkpoints(folders.run_dir / CHECKPOINTS, origin, observers, earlier)
     parts = parts_of(config, components, checkpoints)
-    plan = admm_plan(config, components.rho_policy)
+    plan = admm_course(config, components.rho_policy)
     rho = starting_rho(config, plan, len(components.dataset.train))
     log_settings(config, components.dataset, tracker, rho)
 

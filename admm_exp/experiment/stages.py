@@ -28,10 +28,10 @@ from admm_exp.experiment.components import Components
 from admm_exp.experiment.functions import last_training, taught
 from admm_exp.experiment.identity import dense_key
 from admm_exp.experiment.measure import accuracies, measured
-from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.phases.admm_course import AdmmCourse
 from admm_exp.phases.dense import dense_network
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.phases.gradients import learn_gradients
-from admm_exp.phases.parts import Parts
 from admm_exp.phases.prune import prune
 from admm_exp.phases.train import train_plain
 from admm_exp.pruning.budget.budget import Counts
@@ -53,7 +53,7 @@ FRESH_SEED = 1_000_003
 
 
 def make_dense(
-    config: ExperimentConfig, components: Components, parts: Parts, folders: Folders
+    config: ExperimentConfig, components: Components, parts: TrainingFunctions, folders: Folders
 ) -> Dense:
     """Train the dense network, or take it from a file, the cache or the run before."""
     seed_everything(config.seed)
@@ -70,11 +70,11 @@ def make_dense(
 def make_sparse(
     config: ExperimentConfig,
     components: Components,
-    parts: Parts,
+    parts: TrainingFunctions,
     folders: Folders,
     *,
     dense: Dense,
-    plan: AdmmPlan,
+    plan: AdmmCourse,
     rho: float,
 ) -> Sparse:
     """Make a copy of the dense network sparse, by the method."""
@@ -100,9 +100,9 @@ def make_sparse(
 def make_small(
     config: ExperimentConfig,
     components: Components,
-    parts: Parts,
+    parts: TrainingFunctions,
     constrained: ConstrainedModel,
-    plan: AdmmPlan,
+    plan: AdmmCourse,
 ) -> Small:
     """Remove the channels and measure what is left before any finetuning."""
     dataset, method, device = components.dataset, components.method, components.device
@@ -122,9 +122,9 @@ def make_small(
 def finetune(
     config: ExperimentConfig,
     components: Components,
-    parts: Parts,
+    parts: TrainingFunctions,
     *,
-    plan: AdmmPlan,
+    plan: AdmmCourse,
     teacher: nn.Module,
     constrained: ConstrainedModel,
     small: Small,
@@ -153,7 +153,7 @@ def finetune(
 def _settle(
     config: ExperimentConfig,
     components: Components,
-    parts: Parts,
+    parts: TrainingFunctions,
     folders: Folders,
     dense: Dense,
 ) -> tuple[LayerSettings, tuple[Curve, ...], LatencyChoice | None]:
@@ -202,7 +202,7 @@ def _train_or_reuse(
     model: nn.Module,
     config: ExperimentConfig,
     components: Components,
-    parts: Parts,
+    parts: TrainingFunctions,
     folders: Folders,
 ) -> str:
     """Fill the dense network; return what names all that it depends on."""
@@ -240,7 +240,9 @@ def _fresh(
     return small
 
 
-def _train(model: nn.Module, settings: TrainingSettings, lr_per: str, parts: Parts) -> PhaseResult:
+def _train(
+    model: nn.Module, settings: TrainingSettings, lr_per: str, parts: TrainingFunctions
+) -> PhaseResult:
     return train_plain(
         model,
         "dense",

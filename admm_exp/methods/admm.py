@@ -3,8 +3,8 @@
 from admm_exp.admm.rho import Momentum
 from admm_exp.methods.method import Finetuned
 from admm_exp.phases.admm import train_admm
-from admm_exp.phases.admm_plan import AdmmPlan
-from admm_exp.phases.parts import Parts
+from admm_exp.phases.admm_course import AdmmCourse
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import Stopped
 
@@ -12,15 +12,15 @@ from admm_exp.results import Stopped
 class ADMM(Finetuned):
     """Train W towards its projection until the units to be cut carry nothing."""
 
-    def check(self, plan: AdmmPlan, rho: float, momentum: Momentum | None) -> None:
+    def check(self, plan: AdmmCourse, rho: float, momentum: Momentum | None) -> None:
         """Refuse a rho that is too large for the learning rate of an iteration."""
         plan.check_rho(rho, momentum)
 
     def sparsify(
         self,
         constrained: ConstrainedModel,
-        plan: AdmmPlan,
-        parts: Parts,
+        plan: AdmmCourse,
+        parts: TrainingFunctions,
         *,
         rho: float,
         offset: int,

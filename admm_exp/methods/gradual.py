@@ -13,8 +13,8 @@ from admm_exp.admm.metrics import Metric
 from admm_exp.admm.ramp import loosened, ramped_share
 from admm_exp.admm.state import initial_state
 from admm_exp.methods.method import Finetuned
-from admm_exp.phases.admm_plan import AdmmPlan
-from admm_exp.phases.parts import Parts
+from admm_exp.phases.admm_course import AdmmCourse
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.phases.train import train_at
 from admm_exp.pruning.constrained import ConstrainedModel
 
@@ -56,8 +56,8 @@ class Gradual(Finetuned):
     def sparsify(
         self,
         constrained: ConstrainedModel,
-        plan: AdmmPlan,
-        parts: Parts,
+        plan: AdmmCourse,
+        parts: TrainingFunctions,
         *,
         rho: float,
         offset: int,

@@ -7,8 +7,8 @@ from torch.optim import Optimizer
 
 from admm_exp.admm.state import initial_state
 from admm_exp.methods.method import Finetuned
-from admm_exp.phases.admm_plan import AdmmPlan
-from admm_exp.phases.parts import Parts
+from admm_exp.phases.admm_course import AdmmCourse
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.phases.train import train_at
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.shrinkage import shrinking, threshold_norms
@@ -41,8 +41,8 @@ class GroupLasso(Finetuned):
     def sparsify(
         self,
         constrained: ConstrainedModel,
-        plan: AdmmPlan,
-        parts: Parts,
+        plan: AdmmCourse,
+        parts: TrainingFunctions,
         *,
         rho: float,
         offset: int,

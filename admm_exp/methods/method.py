@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from admm_exp.admm.rho import Momentum
-from admm_exp.phases.admm_plan import AdmmPlan
-from admm_exp.phases.parts import Parts
+from admm_exp.phases.admm_course import AdmmCourse
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import Stopped
 
@@ -56,7 +56,7 @@ class Method(Protocol):
     starts_fresh: bool
     needs_channels: bool
 
-    def check(self, plan: AdmmPlan, rho: float, momentum: Momentum | None) -> None:
+    def check(self, plan: AdmmCourse, rho: float, momentum: Momentum | None) -> None:
         """Refuse settings that cannot end well, before anything is trained.
 
         Args:
@@ -71,8 +71,8 @@ class Method(Protocol):
     def sparsify(
         self,
         constrained: ConstrainedModel,
-        plan: AdmmPlan,
-        parts: Parts,
+        plan: AdmmCourse,
+        parts: TrainingFunctions,
         *,
         rho: float,
         offset: int,
@@ -90,7 +90,7 @@ class Method(Protocol):
             What ended the training, if that is more than its budget.
         """
 
-    def last_training(self, dense: Training, plan: AdmmPlan, finetune: Training) -> LastTraining:
+    def last_training(self, dense: Training, plan: AdmmCourse, finetune: Training) -> LastTraining:
         """Say how the small network is trained.
 
         Args:
@@ -106,9 +106,9 @@ class Finetuned:
     starts_fresh = False
     needs_channels = False
 
-    def check(self, plan: AdmmPlan, rho: float, momentum: Momentum | None) -> None:
+    def check(self, plan: AdmmCourse, rho: float, momentum: Momentum | None) -> None:
         """Refuse nothing."""
 
-    def last_training(self, dense: Training, plan: AdmmPlan, finetune: Training) -> LastTraining:
+    def last_training(self, dense: Training, plan: AdmmCourse, finetune: Training) -> LastTraining:
         """Finetune for F epochs."""
         return LastTraining("finetune", finetune, dense.epochs + plan.settings.epochs)

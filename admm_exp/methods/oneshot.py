@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from admm_exp.methods.method import Finetuned, LastTraining, Training
-from admm_exp.phases.admm_plan import AdmmPlan
-from admm_exp.phases.parts import Parts
+from admm_exp.phases.admm_course import AdmmCourse
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.pruning.constrained import ConstrainedModel
 
 
@@ -26,15 +26,15 @@ class OneShot(Finetuned):
     def sparsify(
         self,
         constrained: ConstrainedModel,
-        plan: AdmmPlan,
-        parts: Parts,
+        plan: AdmmCourse,
+        parts: TrainingFunctions,
         *,
         rho: float,
         offset: int,
     ) -> None:
         """Leave the network as it is: its state starts with the support of its weights."""
 
-    def last_training(self, dense: Training, plan: AdmmPlan, finetune: Training) -> LastTraining:
+    def last_training(self, dense: Training, plan: AdmmCourse, finetune: Training) -> LastTraining:
         """Finetune for A + F epochs."""
         epochs = plan.settings.epochs + finetune.epochs
         longer = replace(finetune, epochs=epochs, lr=self.lr or finetune.lr)

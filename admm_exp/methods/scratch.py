@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from admm_exp.methods.method import Finetuned, LastTraining, Training
-from admm_exp.phases.admm_plan import AdmmPlan
-from admm_exp.phases.parts import Parts
+from admm_exp.phases.admm_course import AdmmCourse
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.pruning.constrained import ConstrainedModel
 
 
@@ -20,15 +20,15 @@ class Scratch(Finetuned):
     def sparsify(
         self,
         constrained: ConstrainedModel,
-        plan: AdmmPlan,
-        parts: Parts,
+        plan: AdmmCourse,
+        parts: TrainingFunctions,
         *,
         rho: float,
         offset: int,
     ) -> None:
         """Leave the network as it is: only its architecture is wanted."""
 
-    def last_training(self, dense: Training, plan: AdmmPlan, finetune: Training) -> LastTraining:
+    def last_training(self, dense: Training, plan: AdmmCourse, finetune: Training) -> LastTraining:
         """Train for D + A + F epochs with the dense network's learning rates."""
         epochs = dense.epochs + plan.settings.epochs + finetune.epochs
         return LastTraining("scratch", replace(dense, epochs=epochs), 0)

@@ -7,9 +7,9 @@ from typing import Any
 
 from admm_exp.admm.residuals import GroupResiduals, Residuals
 from admm_exp.admm.settings import Stopping
-from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.phases.admm_course import AdmmCourse
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.phases.observers import Observers
-from admm_exp.phases.parts import Parts
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import History, IterationRecord, PhaseResult, Stopped
 from admm_exp.training.loop import as_evaluation, run_epochs
@@ -18,7 +18,7 @@ from admm_exp.training.seeding import restore_rng_state, rng_state
 
 
 def train_admm(
-    constrained: ConstrainedModel, plan: AdmmPlan, parts: Parts, offset: int = 0
+    constrained: ConstrainedModel, plan: AdmmCourse, parts: TrainingFunctions, offset: int = 0
 ) -> Stopped:
     """Run ADMM iterations on a constrained network, in place.
 
@@ -94,7 +94,9 @@ def train_admm(
     )
 
 
-def _update(constrained: ConstrainedModel, plan: AdmmPlan, past: Sequence[Residuals]) -> Residuals:
+def _update(
+    constrained: ConstrainedModel, plan: AdmmCourse, past: Sequence[Residuals]
+) -> Residuals:
     return constrained.update(
         plan.settings.relaxation,
         share=plan.share_of(len(past) + 1),
@@ -103,7 +105,7 @@ def _update(constrained: ConstrainedModel, plan: AdmmPlan, past: Sequence[Residu
     )
 
 
-def _projected_accuracy(constrained: ConstrainedModel, parts: Parts) -> float:
+def _projected_accuracy(constrained: ConstrainedModel, parts: TrainingFunctions) -> float:
     """Validate a masked copy; the random generators end as they were."""
     generators = rng_state()
     projected = constrained.removal().masked()

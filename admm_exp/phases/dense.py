@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from admm_exp.errors import CheckpointError
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.phases.observers import Observers
-from admm_exp.phases.parts import Parts
 from admm_exp.results import WEIGHTS, EpochRecord, History, PhaseResult
 from admm_exp.training.checkpoint import load_into, save_tensors, write_atomically
 from admm_exp.training.distribution import copy_from_first_, from_first, is_first
@@ -28,7 +28,10 @@ logger = logging.getLogger(__name__)
 
 
 def dense_network(
-    model: nn.Module, entry: Path, parts: Parts, train: Callable[[Parts], PhaseResult]
+    model: nn.Module,
+    entry: Path,
+    parts: TrainingFunctions,
+    train: Callable[[TrainingFunctions], PhaseResult],
 ) -> PhaseResult:
     """Load the dense network from the cache, or train it and put it there.
 
@@ -127,7 +130,7 @@ def _load(model: nn.Module, entry: Path) -> list[dict[str, Any]] | None:
 
 
 def _tell_again(
-    records: list[EpochRecord], model: nn.Module, parts: Parts, start: float
+    records: list[EpochRecord], model: nn.Module, parts: TrainingFunctions, start: float
 ) -> PhaseResult:
     parts.observer.phase_started("dense", 0)
     parts.progress.keep("dense", model)

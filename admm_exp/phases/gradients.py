@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 from admm_exp.admm.metrics import GradientMetric
 from admm_exp.errors import TrainingError
-from admm_exp.phases.parts import Parts
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.training.seeding import restore_rng_state, rng_state
 
@@ -17,7 +17,9 @@ class _EnoughError(BaseException):
     """Leaves a train function; no `except Exception` of the user's stops it."""
 
 
-def learn_gradients(constrained: ConstrainedModel, parts: Parts, epoch: int = 0) -> None:
+def learn_gradients(
+    constrained: ConstrainedModel, parts: TrainingFunctions, epoch: int = 0
+) -> None:
     """Show a metric that asks for it the gradients of the task, and choose the support anew.
 
     The user's train function runs on a copy of the network with a learning rate of 0, so that any

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from admm_exp.errors import TrainingError
-from admm_exp.phases.parts import Parts
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import PhaseResult
 from admm_exp.training.learning_rate import LearningRates, training_lrs
@@ -25,7 +25,7 @@ def anything(optimizer: Optimizer, epoch: int) -> AbstractContextManager[None]:
 def train_plain(
     model: nn.Module,
     phase: str,
-    parts: Parts,
+    parts: TrainingFunctions,
     *,
     epochs: int,
     lr: float,
@@ -56,7 +56,7 @@ def train_plain(
 def train_at(
     model: nn.Module,
     phase: str,
-    parts: Parts,
+    parts: TrainingFunctions,
     lrs: LearningRates,
     offset: int,
     *,

@@ -9,7 +9,7 @@ from admm_exp.admm.metrics import GradientMetric, Metric
 from admm_exp.admm.rho import Momentum
 from admm_exp.admm.settings import AdmmSettings
 from admm_exp.errors import ConfigError, require
-from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.phases.admm_course import AdmmCourse
 from admm_exp.pruning.w_step import RESCALING, W_STEPS
 from admm_exp.training.learning_rate import training_lrs
 
@@ -30,7 +30,7 @@ def checked_rho(rho: float | str) -> float:
     return float(rho)
 
 
-def auto_rho(plan: AdmmPlan, steps_per_epoch: int | None, momentum: Momentum | None) -> float:
+def chosen_rho(plan: AdmmCourse, steps_per_epoch: int | None, momentum: Momentum | None) -> float:
     """Choose rho from the learning rates.
 
     Args:

@@ -17,18 +17,18 @@ from admm_exp.admm.settings import AdmmSettings
 from admm_exp.admm.state import State
 from admm_exp.errors import ConfigError, require
 from admm_exp.phases.admm import train_admm
-from admm_exp.phases.admm_plan import plan_admm
+from admm_exp.phases.admm_course import admm_course_of
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.phases.gradients import learn_gradients
 from admm_exp.phases.observers import Observer, Observers
-from admm_exp.phases.parts import Parts
 from admm_exp.phases.prune import Cut, prune
 from admm_exp.phases.train import train_plain
 from admm_exp.pruner.checks import (
-    auto_rho,
     check_finetuning,
     checked_lr,
     checked_rho,
     checked_settings,
+    chosen_rho,
     chosen_w_step,
     require_learned,
 )
@@ -239,10 +239,10 @@ class ADMMPruner:
             stable_iterations=stable_iterations,
             freeze_support=freeze_support,
         )
-        plan = plan_admm(settings, rho_policy or Constant(), is_auto=self._is_auto)
+        plan = admm_course_of(settings, rho_policy or Constant(), is_auto=self._is_auto)
         momentum = momentum_of(optimizer)
         if plan.is_auto:
-            self._constrained.rho = auto_rho(plan, steps_per_epoch, momentum)
+            self._constrained.rho = chosen_rho(plan, steps_per_epoch, momentum)
         plan.check_rho(self._constrained.rho, momentum)
         learn_gradients(self._constrained, parts)
         stopped = train_admm(self._constrained, plan, parts)
@@ -284,10 +284,10 @@ class ADMMPruner:
     def _cut(self, observer: Observer) -> Cut:
         return prune(self._constrained, self._constrained.example_input, observer)
 
-    def _parts(self, observer: Observer, steps_per_epoch: int | None) -> Parts:
+    def _parts(self, observer: Observer, steps_per_epoch: int | None) -> TrainingFunctions:
         if self._train_fn is None or self._validate_fn is None:
             raise ConfigError("prune() needs train_fn and validate_fn: give them to ADMMPruner")
-        return Parts(
+        return TrainingFunctions(
             self._train_fn,
             self._validate_fn,
             self._optimizer_fn,

@@ -71,7 +71,7 @@ class Constrained:
         return list(zip(self.slices, self.parameters, strict=True))
 
 
-class WStep(Protocol):
+class PullForm(Protocol):
     """What happens just before and just after every step of the optimizer."""
 
     def before(self, optimizer: Optimizer, scale: float) -> None:
@@ -213,7 +213,7 @@ class ProximalStep:
         _pull_all_(self._held, optimizer)
 
 
-W_STEPS: Mapping[str, Callable[[Constrained, Optimizer], WStep]] = {
+W_STEPS: Mapping[str, Callable[[Constrained, Optimizer], PullForm]] = {
     "gradient": GradientStep,
     "folded": FoldedStep,
     "proximal": ProximalStep,

@@ -90,7 +90,7 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     return spread_of(known) if known else None
 
 
-def settings_of(rows: Sequence[Row]) -> list[Setting]:
+def group_settings(rows: Sequence[Row]) -> list[Setting]:
     """Put the runs that differ by their seed alone together.
 
     Returns:

@@ -12,10 +12,10 @@ from admm_exp.report.comparison import (
     best_per_amount,
     by_amount,
     difference,
+    group_settings,
     pareto_front,
     references,
     remark,
-    settings_of,
 )
 from admm_exp.report.wording import count, markdown_table, mean_std, percent, points
 
@@ -53,7 +53,7 @@ def seed_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             mean_std(setting.spread("accuracy_after_cut")),
             *_training(setting.mean("training_macs"), setting.mean("training_seconds")),
         )
-        for setting in settings_of(rows)
+        for setting in group_settings(rows)
         if setting.n > 1
     ]
     header = ("setting", "n", "test", "after the cut", "training MACs", "training s")
@@ -70,7 +70,7 @@ def difference_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         A header and one line a setting that is not the reference of its amount; empty if no
         amount has two settings.
     """
-    settings = settings_of(rows)
+    settings = group_settings(rows)
     lines = [
         (
             setting_name(setting),
@@ -95,7 +95,7 @@ def best_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         A header and one line an amount, with what the choice is not told apart from; empty if no
         amount has two settings to choose from.
     """
-    settings = settings_of(rows)
+    settings = group_settings(rows)
     best = best_per_amount(settings)
     if len(best) == len(settings):
         return []
@@ -127,7 +127,7 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             mean_std(setting.spread("val_accuracy")),
             mean_std(setting.spread("accuracy")),
         )
-        for setting in pareto_front(settings_of(rows))
+        for setting in pareto_front(group_settings(rows))
     ]
     return [("setting", "n", "MACs", "val", "test"), *lines] if lines else []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from admm_exp.app.rerun import RESUME, asked_for, is_finished, settings_of
+from admm_exp.app.rerun import RESUME, asked_for, is_finished, stored_settings
 from admm_exp.app.run_folder import alone_in
 from admm_exp.errors import ConfigError
 from admm_exp.experiment.repeat import compare_runs
@@ -19,7 +19,7 @@ OWN_STORE = OmegaConf.create({"tracking_uri": "sqlite:///outputs/mlflow.db"})
 
 
 def settings(run_dir: Path, changes: list[str]) -> DictConfig:
-    return settings_of(run_dir, RESUME, changes, OWN_STORE)
+    return stored_settings(run_dir, RESUME, changes, OWN_STORE)
 
 
 @pytest.fixture

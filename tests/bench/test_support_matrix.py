@@ -5,7 +5,7 @@ import pytest
 from torch import nn
 
 from admm_exp.bench import support_matrix
-from admm_exp.bench.support_matrix import Row, as_markdown, examine, examine_apart
+from admm_exp.bench.support_matrix import Examined, as_markdown, examine, examine_apart
 from admm_exp.bench.timm_families import FAMILIES
 from admm_exp.models.torchvision_zoo import classifier_names
 
@@ -104,7 +104,11 @@ def test_blocks_that_look_like_the_one_before_are_left_out_of_a_large_network(ne
 
 
 def test_table_counts_the_results_and_has_a_line_per_network():
-    rows = [Row("a", "ok"), Row("b", "refused: c | d"), Row("e", "ok", params=1234567)]
+    rows = [
+        Examined("a", "ok"),
+        Examined("b", "refused: c | d"),
+        Examined("e", "ok", params=1234567),
+    ]
     lines = as_markdown(rows).splitlines()
     assert lines[0] == (
         "3 networks: 2 ok, 1 refused; 0 lose at least 20 % of their MACs, the median 0 %."

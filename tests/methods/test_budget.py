@@ -5,7 +5,7 @@ from support.method_toy import config_of, constrained_of, run_method
 from support.toy import train_fn
 
 from admm_exp.admm.rho_policy import Constant
-from admm_exp.experiment.functions import admm_plan, last_training
+from admm_exp.experiment.functions import admm_course, last_training
 from admm_exp.methods.admm import ADMM
 from admm_exp.methods.gradual import Gradual
 from admm_exp.methods.group_lasso import GroupLasso
@@ -18,7 +18,7 @@ D, A, F = 7, 6, 4
 
 def last_of(method, *overrides):
     config = config_of(*overrides)
-    return last_training(config, method, admm_plan(config, Constant()))
+    return last_training(config, method, admm_course(config, Constant()))
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)

@@ -10,7 +10,7 @@ from admm_exp.admm.rho_policy import Constant, Geometric, SupportDriven
 from admm_exp.admm.settings import AdmmSettings
 from admm_exp.errors import TrainingError
 from admm_exp.phases.admm import train_admm
-from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.phases.admm_course import AdmmCourse
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import History
 from admm_exp.training.learning_rate import listed
@@ -19,7 +19,7 @@ from admm_exp.training.loop import train_epoch
 
 def plan_of(lrs=(0.05,) * 6, admm_iterations=3, rho_policy=None, **settings):
     settings = AdmmSettings(admm_iterations, len(lrs) // admm_iterations, max(lrs), **settings)
-    return AdmmPlan(settings, rho_policy or Constant(), listed(lrs))
+    return AdmmCourse(settings, rho_policy or Constant(), listed(lrs))
 
 
 def constrained_of(model, rho=0.5):

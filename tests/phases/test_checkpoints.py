@@ -11,10 +11,10 @@ from admm_exp.admm.rho_policy import Geometric
 from admm_exp.admm.settings import AdmmSettings
 from admm_exp.errors import CheckpointError
 from admm_exp.phases.admm import train_admm
-from admm_exp.phases.admm_plan import plan_admm
+from admm_exp.phases.admm_course import admm_course_of
 from admm_exp.phases.checkpoints import Checkpoints
 from admm_exp.phases.dense import dense_network
-from admm_exp.phases.parts import Parts
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.phases.snapshot import read_newest
 from admm_exp.phases.train import train_plain
 from admm_exp.pruning.constrained import ConstrainedModel
@@ -24,7 +24,7 @@ from admm_exp.training.loop import train_epoch
 from admm_exp.training.precision import Stepping
 
 ORIGIN = {"settings": "a"}
-PLAN = plan_admm(AdmmSettings(3, 2, 0.05, admm_warmup=0.2), Geometric(1.3), is_auto=False)
+PLAN = admm_course_of(AdmmSettings(3, 2, 0.05, admm_warmup=0.2), Geometric(1.3), is_auto=False)
 
 
 class Death(BaseException):
@@ -50,7 +50,7 @@ def run(folder, deaths: Iterator[int], train=dropped, optimizer_fn=sgd, network=
             raise Death
         train(model, optimizer, epoch)
 
-    parts = Parts(mortal, accuracy_of, optimizer_fn, progress, progress=progress)
+    parts = TrainingFunctions(mortal, accuracy_of, optimizer_fn, progress, progress=progress)
     settings = {"lr": 0.1, "decay": "cosine", "warmup": 0.1, "lr_per": "step"}
     try:
         torch.manual_seed(1)
@@ -210,7 +210,7 @@ def test_a_full_disk_stops_no_training_and_is_told_once(tmp_path, monkeypatch):
     monkeypatch.setattr("admm_exp.phases.checkpoints.write_snapshot", full)
     history = History()
     progress = Checkpoints(tmp_path, ORIGIN, history, None)
-    parts = Parts(train_fn, accuracy_of, sgd, progress, progress=progress)
+    parts = TrainingFunctions(train_fn, accuracy_of, sgd, progress, progress=progress)
     train_plain(
         mlp(),
         "dense",
@@ -247,7 +247,7 @@ def test_death_between_dense_training_and_admm_leaves_no_trace(tmp_path):
     def until_death():
         history = History()
         progress = Checkpoints(tmp_path / "run", ORIGIN, history, read_newest(tmp_path / "run"))
-        parts = Parts(dropped, accuracy_of, sgd, progress, progress=progress)
+        parts = TrainingFunctions(dropped, accuracy_of, sgd, progress, progress=progress)
         model, settings = (
             mlp(),
             {"lr": 0.1, "decay": "cosine", "warmup": 0.0, "lr_per": "epoch", "offset": 0},
@@ -270,7 +270,7 @@ def test_a_choice_that_was_trained_with_stays(tmp_path):
         progress = Checkpoints(tmp_path, ORIGIN, History(), earlier)
         progress.phase_started("latency", 0)
         choice = progress.settle("latency", choose)
-        parts = Parts(train_fn, accuracy_of, sgd, progress, progress=progress)
+        parts = TrainingFunctions(train_fn, accuracy_of, sgd, progress, progress=progress)
         settings = {"lr": 0.1, "decay": "constant", "warmup": 0.0, "lr_per": "epoch"}
         train_plain(mlp(), "finetune", parts, epochs=1, offset=0, **settings)
         return choice

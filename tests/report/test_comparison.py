@@ -8,19 +8,21 @@ from admm_exp.report.comparison import (
     best_per_amount,
     by_amount,
     difference,
+    group_settings,
     judged_by,
     pareto_front,
     references,
     remark,
     rivals,
-    settings_of,
     spread,
 )
 from admm_exp.report.dense import dense_networks
 
 
 def test_seeds_are_summed_up_by_mean_and_sample_std():
-    (setting,) = settings_of([row(seed=seed, accuracy=a) for seed, a in enumerate((0.9, 0.8, 0.4))])
+    (setting,) = group_settings(
+        [row(seed=seed, accuracy=a) for seed, a in enumerate((0.9, 0.8, 0.4))]
+    )
     found = setting.spread("accuracy")
     assert found.n == 3
     assert found.mean == pytest.approx(0.7)
@@ -38,18 +40,18 @@ def test_one_run_has_no_std():
 
 
 def test_settings_are_the_grid_in_order():
-    found = [(s.sparsity, s.rho, len(s.rows)) for s in settings_of(grid(seeds=2)[::-1])]
+    found = [(s.sparsity, s.rho, len(s.rows)) for s in group_settings(grid(seeds=2)[::-1])]
     assert found == [(s, rho, 2) for s in (0.3, 0.5, 0.7) for rho in (0.001, 0.1)]
 
 
 @pytest.mark.parametrize("name", ["accuracy", "rho", "sparsity"])
 def test_runs_without_result_or_place_are_left_out(name):
-    assert settings_of([row(), row(seed=1) | {name: None}])[0].rows == (row(),)
+    assert group_settings([row(), row(seed=1) | {name: None}])[0].rows == (row(),)
 
 
 @pytest.mark.parametrize("name", ["method", "model", "metric", "dataset"])
 def test_what_else_is_swept_names_the_series(name):
-    found = settings_of([row(), row(**{name: "other"})])
+    found = group_settings([row(), row(**{name: "other"})])
     assert {s.series for s in found} == {f"{name}={row()[name]}", f"{name}=other"}
 
 
@@ -58,7 +60,7 @@ def test_any_parameter_can_name_a_series_and_a_part_stands_for_its_arguments():
         settings = {"metric": metric, "metric._target_": metric, "dataset.root": root}
         return row(metric=metric, settings=settings | {"schedule.admm_epoch": epochs})
 
-    found = settings_of([run("l1_norm", 2, "/a"), run("l2_norm", 4, "/b")])
+    found = group_settings([run("l1_norm", 2, "/a"), run("l2_norm", 4, "/b")])
     assert [s.series for s in found] == [
         "metric=l1_norm, schedule.admm_epoch=2",
         "metric=l2_norm, schedule.admm_epoch=4",
@@ -80,7 +82,7 @@ def brute_force_front(settings):
 def test_the_front_is_what_nothing_beats():
     places = [(1, 5), (2, 4), (2, 6), (3, 6), (4, 9), (5, 7), (6, 10)]
     runs = [row(rho=i + 1, macs=m, val_accuracy=v) for i, (m, v) in enumerate(places)]
-    settings = settings_of(runs)
+    settings = group_settings(runs)
     assert {s.rho for s in pareto_front(settings)} == {s.rho for s in brute_force_front(settings)}
     assert [s.mean("macs") for s in pareto_front(settings)] == [1, 2, 4, 6]
 
@@ -88,20 +90,20 @@ def test_the_front_is_what_nothing_beats():
 def test_choices_are_made_on_validation_data():
     lucky = row(rho=1.0, accuracy=0.99, val_accuracy=0.5)
     honest = row(rho=2.0, accuracy=0.9, val_accuracy=0.6)
-    settings = settings_of([lucky, honest])
+    settings = group_settings([lucky, honest])
     assert [s.rho for s in best_per_amount(settings)] == [2.0]
     assert [s.rho for s in pareto_front(settings)] == [2.0]
 
 
 def test_among_equals_the_better_converged_is_chosen():
     runs = [row(rho=rho, val_accuracy=0.9, primal_residual=r) for rho, r in ((1, 3.0), (2, 0.5))]
-    settings = settings_of([*runs, row(rho=3, val_accuracy=0.9, primal_residual=None)])
+    settings = group_settings([*runs, row(rho=3, val_accuracy=0.9, primal_residual=None)])
     assert [s.rho for s in best_per_amount(settings)] == [2.0]
     assert [s.rho for s in pareto_front(settings)] == [2.0]
 
 
 def test_choices_are_made_on_test_data_only_where_validation_is_unknown():
-    settings = settings_of([row(rho=1.0), row(rho=2.0, val_accuracy=None, accuracy=1.0)])
+    settings = group_settings([row(rho=1.0), row(rho=2.0, val_accuracy=None, accuracy=1.0)])
     assert judged_by(settings) == "accuracy"
     assert [s.rho for s in best_per_amount(settings)] == [2.0]
 
@@ -118,7 +120,7 @@ def runs_of(values, **others):
 
 
 def test_n_counts_distinct_seeds():
-    (setting,) = settings_of([row(seed=0), row(seed=0, run_id="again"), row(seed=1)])
+    (setting,) = group_settings([row(seed=0), row(seed=0, run_id="again"), row(seed=1)])
     assert (setting.n, setting.spread("accuracy").n, len(setting.rows)) == (2, 2, 3)
 
 
@@ -130,7 +132,7 @@ def test_n_counts_distinct_seeds():
     ],
 )
 def test_runs_that_differ_in_what_decides_nothing_are_one_run(name):
-    (setting,) = settings_of([row(settings={name: "a"}), row(settings={name: "b"})])
+    (setting,) = group_settings([row(settings={name: "a"}), row(settings={name: "b"})])
     assert (setting.n, setting.series) == (1, "")
 
 
@@ -139,20 +141,20 @@ def test_a_run_with_a_budget_is_not_listed_under_a_sparsity(none):
     asked = {"budget.macs": "0.3", "budget.params": none, "layers": none}
     with_budget = row(settings=asked)
     plain = row(settings={"budget.macs": none, "budget.params": none, "layers": none})
-    found = settings_of([with_budget, plain])
+    found = group_settings([with_budget, plain])
     assert {s.amount for s in found} == {"sparsity 0.5", "macs 0.3"}
     assert [s.series for s in found] == ["", ""]
     assert [s.amount for s in best_per_amount(found)] == ["sparsity 0.5", "macs 0.3"]
 
 
 def test_runs_from_a_layers_file_are_not_listed_under_a_sparsity():
-    found = settings_of([row(settings={"layers": "a/my.yaml"}), row(settings={"layers": None})])
+    found = group_settings([row(settings={"layers": "a/my.yaml"}), row(settings={"layers": None})])
     assert {s.amount for s in found} == {"sparsity 0.5", "layers my.yaml"}
 
 
 def test_settings_are_compared_with_one_shot_where_it_is_one_of_the_methods():
     rows = runs_of([0.9, 0.92], method="admm") + runs_of([0.8, 0.83], method="oneshot")
-    settings = settings_of([*rows, *runs_of([0.7, 0.7], method="gradual")])
+    settings = group_settings([*rows, *runs_of([0.7, 0.7], method="gradual")])
     (reference,) = references(settings).values()
     assert reference.series == "method=oneshot"
     (best,) = best_per_amount(settings)
@@ -161,14 +163,14 @@ def test_settings_are_compared_with_one_shot_where_it_is_one_of_the_methods():
 
 
 def test_settings_are_compared_with_the_best_where_there_is_no_one_shot():
-    settings = settings_of(runs_of([0.8, 0.8], rho=0.1) + runs_of([0.9, 0.9], rho=0.2))
+    settings = group_settings(runs_of([0.8, 0.8], rho=0.1) + runs_of([0.9, 0.9], rho=0.2))
     assert references(settings)["sparsity 0.5"].rho == 0.2
     assert references(settings[:1]) == {}
 
 
 def test_the_best_is_told_apart_by_two_standard_errors_alone():
     clear, near = runs_of([0.5, 0.5, 0.5], rho=0.1), runs_of([0.89, 0.91, 0.90], rho=0.2)
-    settings = settings_of([*clear, *near, *runs_of([0.90, 0.91, 0.90], rho=0.3)])
+    settings = group_settings([*clear, *near, *runs_of([0.90, 0.91, 0.90], rho=0.3)])
     (best,) = best_per_amount(settings)
     assert [s.rho for s in rivals(best, settings)] == [0.2]
     assert remark(best, settings) == "not from rho=0.2 with 3 seeds: add 'seed=range(6)'"
@@ -177,17 +179,17 @@ def test_the_best_is_told_apart_by_two_standard_errors_alone():
 
 
 def test_one_seed_tells_nothing_apart():
-    settings = settings_of([row(rho=0.1, val_accuracy=0.5), row(rho=0.2, val_accuracy=0.9)])
+    settings = group_settings([row(rho=0.1, val_accuracy=0.5), row(rho=0.2, val_accuracy=0.9)])
     (best,) = best_per_amount(settings)
     assert remark(best, settings) == "not from rho=0.1 with 1 seed: add 'seed=range(5)'"
 
 
 def test_amounts_come_in_their_order():
     rows = [row(sparsity=0.7), row(sparsity=0.3), row(settings={"budget.macs": 0.5})]
-    assert list(by_amount(settings_of(rows))) == ["sparsity 0.3", "sparsity 0.7", "macs 0.5"]
+    assert list(by_amount(group_settings(rows))) == ["sparsity 0.3", "sparsity 0.7", "macs 0.5"]
 
 
 def test_a_seed_of_a_part_makes_no_series_of_its_own():
     runs = [row(seed=seed, settings={"dataset.seed": seed, "metric.seed": seed}) for seed in (0, 1)]
-    (setting,) = settings_of(runs)
+    (setting,) = group_settings(runs)
     assert len(setting.rows) == 2

@@ -11,7 +11,7 @@ from admm_exp.admm.rho_policy import Geometric
 from admm_exp.app.main import conf_dir
 from admm_exp.config.check import check_config
 from admm_exp.config.settings import ExperimentConfig
-from admm_exp.experiment.functions import admm_plan
+from admm_exp.experiment.functions import admm_course
 from admm_exp.pruning.constrained import ConstrainedModel
 
 STEPS = len(batches())
@@ -37,6 +37,6 @@ def constrained_of(metric=None, sparsity=0.6, model=None):
 
 def run_method(method, constrained, *overrides, rho=1.0, **functions):
     """Let a method train for 3 x 2 epochs at 0.05, after 7 dense ones; return what ended it."""
-    plan = admm_plan(config_of(*overrides), Geometric(1.3))
+    plan = admm_course(config_of(*overrides), Geometric(1.3))
     parts = parts_of(**functions, steps_per_epoch=STEPS)
     return method.sparsify(constrained, plan, parts, rho=rho, offset=7)

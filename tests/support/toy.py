@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from admm_exp.phases.parts import Parts
+from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.results import History
 
 CLASSES = 3
@@ -56,7 +56,9 @@ def sgd(parameters, lr):
 
 def parts_of(observer=None, **functions):
     defaults = {"train_fn": train_fn, "validate_fn": accuracy_of, "optimizer_fn": sgd}
-    return Parts(**(defaults | functions), observer=History() if observer is None else observer)
+    return TrainingFunctions(
+        **(defaults | functions), observer=History() if observer is None else observer
+    )
 
 
 def weights_of(model):

@@ -4,7 +4,7 @@ import re
 
 from support.runs import row
 
-from admm_exp.report.comparison import settings_of
+from admm_exp.report.comparison import group_settings
 from admm_exp.sweep.differences import difference_metrics
 
 KEY = "0.5/method-admm-rho-0.1"
@@ -20,7 +20,7 @@ def runs(method, values, **others):
 
 def test_difference_error_and_n_stand_under_the_setting():
     rows = runs("admm", (0.91, 0.93, 0.95)) + runs("oneshot", (0.90, 0.91, 0.92))
-    assert difference_metrics(settings_of(rows)) == {
+    assert difference_metrics(group_settings(rows)) == {
         f"difference/{KEY}": 0.02,
         f"difference_n/{KEY}": 3.0,
         f"difference_error/{KEY}": 0.005774,
@@ -29,7 +29,7 @@ def test_difference_error_and_n_stand_under_the_setting():
 
 def test_a_single_seed_has_no_error():
     rows = runs("admm", (0.91,)) + runs("oneshot", (0.90,))
-    assert set(difference_metrics(settings_of(rows))) == {
+    assert set(difference_metrics(group_settings(rows))) == {
         f"difference/{KEY}",
         f"difference_n/{KEY}",
     }
@@ -38,7 +38,7 @@ def test_a_single_seed_has_no_error():
 def test_names_are_what_mlflow_takes():
     asked = {"settings": {"budget.macs": 0.3}}
     rows = runs("admm", (0.9,), **asked) + runs("oneshot{x}", (0.8,), **asked)
-    names = difference_metrics(settings_of(rows))
+    names = difference_metrics(group_settings(rows))
     assert names
     assert all(re.fullmatch(r"[\w./ -]+", name) for name in names)
     assert all("/macs-0.3/" in name for name in names)

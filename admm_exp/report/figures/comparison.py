@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-from admm_exp.report.comparison import Row, Setting, settings_of
+from admm_exp.report.comparison import Row, Setting, group_settings
 from admm_exp.report.figures.heatmaps import heatmaps
 from admm_exp.report.figures.panels import kept_channels, residuals
 from admm_exp.report.figures.pareto import pareto
@@ -31,7 +31,7 @@ def draw_comparison(rows: Sequence[Row], folder: Path) -> list[Drawing]:
     Returns:
         The figures written, none if no run has an accuracy.
     """
-    settings = settings_of(rows)
+    settings = group_settings(rows)
     drawings: dict[str, tuple[bool, Callable[[Path], Sequence[Spot] | None]]] = {
         "pareto.png": (bool(settings), lambda path: pareto(rows, path)),
         "heatmaps.png": (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from admm_exp.report.comparison import Row, Setting, settings_of
+from admm_exp.report.comparison import Row, Setting, group_settings
 from admm_exp.report.figures.spots import Spot, spots
 from admm_exp.report.figures.style import figure_at
 from admm_exp.report.wording import tick_percent
@@ -34,7 +34,7 @@ def heatmaps(rows: Sequence[Row], path: Path) -> list[Spot]:
     Returns:
         Where each setting stands.
     """
-    settings = [s for s in settings_of(rows) if math.isfinite(s.sparsity)]
+    settings = [s for s in group_settings(rows) if math.isfinite(s.sparsity)]
     series = list(dict.fromkeys(setting.series for setting in settings))
     rhos, sparsities = _axes_of(settings)
     is_grid = max(len(rhos), len(sparsities)) <= MAX_CELLS and len(series) <= MAX_SERIES

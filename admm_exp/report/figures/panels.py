@@ -8,8 +8,8 @@ from admm_exp.report.comparison import (
     Row,
     Setting,
     best_per_amount,
+    group_settings,
     judged_by,
-    settings_of,
 )
 from admm_exp.report.figures.style import (
     BLUE,
@@ -39,7 +39,7 @@ def rows_in_detail(rows: Sequence[Row]) -> list[Row]:
     Args:
         rows: one mapping a finished run, which need not have `iterations` and `layers` yet.
     """
-    settings = settings_of(rows)
+    settings = group_settings(rows)
     curved = _most_accurate([s for s in settings if _curved(s)])
     shown = [row for setting in curved for row in setting.rows[:MAX_LINES]]
     shown += [setting.rows[0] for setting in _best_spread_out(settings)]
@@ -54,7 +54,7 @@ def residuals(rows: Sequence[Row], path: Path) -> None:
             shown, 10 seeds of each.
         path: PNG to write.
     """
-    settings = settings_of(rows)
+    settings = group_settings(rows)
     known = [s for s in settings if any(row.get("iterations") for row in s.rows)]
     shown = _most_accurate(known)
     total = max(len(known), sum(_curved(s) for s in settings))
@@ -88,7 +88,7 @@ def kept_channels(rows: Sequence[Row], path: Path) -> None:
         rows: One mapping a finished run, with `layers`; the first run of a setting is shown.
         path: PNG to write.
     """
-    settings = settings_of(rows)
+    settings = group_settings(rows)
     known = [s for s in settings if any(row.get("layers") for row in s.rows)]
     has_layers = {id(s) for s in known}
     best = [s for s in _best_spread_out(settings) if id(s) in has_layers] or _best_spread_out(known)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from admm_exp.report.comparison import (
     Row,
     Setting,
+    group_settings,
     judged_by,
     pareto_front,
-    settings_of,
 )
 from admm_exp.report.dense import Dense, dense_networks
 from admm_exp.report.figures.spots import Spot, spots
@@ -55,7 +55,7 @@ def pareto(rows: Sequence[Row], path: Path) -> list[Spot]:
     """
     from matplotlib.ticker import LogLocator
 
-    settings, networks = settings_of(rows), dense_networks(rows)
+    settings, networks = group_settings(rows), dense_networks(rows)
     with figure_at(path, 5.6) as figure:
         axes = figure.subplots()
         known = [s.mean("macs") for s in settings] + [d.macs for d in networks]

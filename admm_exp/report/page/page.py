@@ -9,11 +9,11 @@ from admm_exp.report.comparison import (
     Row,
     best_per_amount,
     foremost,
+    group_settings,
     judged_by,
     named,
     references,
     remark,
-    settings_of,
 )
 from admm_exp.report.figures.comparison import Drawing
 from admm_exp.report.page.tables import SHOWN, runs_table, settings_table, unfinished_table
@@ -52,7 +52,7 @@ def comparison_page(
     Returns:
         HTML that holds its images and asks for nothing else.
     """
-    settings = settings_of(rows)
+    settings = group_settings(rows)
     best, against = best_per_amount(settings), references(settings)
     remarks = {setting.amount: remark(setting, settings) for setting in best}
     has_seeds = any(setting.n > 1 for setting in settings)

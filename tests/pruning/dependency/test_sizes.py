@@ -104,7 +104,7 @@ def test_widths_of_heads_are_cut_where_an_attribute_scales():
     assert (small.num_heads, small.head_dim, small.dim) == (4, 4, 16)
 
 
-class Parts(nn.Module):
+class TrainingFunctions(nn.Module):
     """Channels in two parts of sizes that attributes say."""
 
     def __init__(self, body, first=4, second=8):
@@ -138,13 +138,13 @@ class Parts(nn.Module):
     ids=["attributes", "tuple", "list", "slices", "from the end", "narrow", "product", "shape"],
 )
 def test_parts_of_sizes_that_attributes_say_are_cut(body):
-    small = assert_halves(Parts(body), IMAGES, "a")
+    small = assert_halves(TrainingFunctions(body), IMAGES, "a")
     assert small.a.out_channels == 6
     assert small.n == 4  # has the value of an old size, and counts something else
 
 
 def test_a_literal_keeps_channels_and_its_line_is_named():
-    model = Parts(lambda self, y: y.split((4, 8), 1))  # the literal
+    model = TrainingFunctions(lambda self, y: y.split((4, 8), 1))  # the literal
     (kept,) = [g for g in find_groups(model, IMAGES).kept if g.name == "a"]
     assert "takes its channels apart in test_sizes.py:" in kept.reason
     assert "# the literal" in kept.reason
@@ -234,7 +234,7 @@ def test_one_attribute_of_two_layers_ties_their_counts():
 
 
 def test_sizes_are_plain_integers_again_outside():
-    model = Parts(None)
+    model = TrainingFunctions(None)
     with traced_sizes(model):
         assert isinstance(model.first, Size)
         assert isinstance(model.sizes[1], Size)
@@ -260,7 +260,7 @@ def test_a_product_remembers_its_factor(other, product, factor):
 
 
 def test_flags_and_counts_of_one_are_no_sizes():
-    model = Parts(None)
+    model = TrainingFunctions(None)
     model.flag, model.one, model.name = True, 1, "x"
     assert dict(remembered(model)) == {
         "first": 4,
@@ -275,7 +275,7 @@ def test_flags_and_counts_of_one_are_no_sizes():
 
 @pytest.mark.parametrize(("name", "attribute"), [("sizes.1", "sizes"), ("listed.1", "listed")])
 def test_an_entry_of_a_tuple_is_set_in_place(name, attribute):
-    model = Parts(None)
+    model = TrainingFunctions(None)
     kind = type(getattr(model, attribute))
     set_size_(model, name, 5)
     assert getattr(model, attribute) == kind((4, 5))

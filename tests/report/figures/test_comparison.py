@@ -4,7 +4,7 @@ from contextlib import contextmanager
 import pytest
 from support.runs import details, grid, row
 
-from admm_exp.report.comparison import settings_of
+from admm_exp.report.comparison import group_settings
 from admm_exp.report.figures import heatmaps, panels, pareto
 from admm_exp.report.figures.comparison import draw_comparison
 from admm_exp.report.figures.style import figure_at
@@ -55,7 +55,7 @@ def texts(axes):
 
 
 def test_cells_show_mean_std_and_n(tmp_path):
-    settings = settings_of([row(seed=seed, accuracy=a) for seed, a in enumerate((0.9, 0.92))])
+    settings = group_settings([row(seed=seed, accuracy=a) for seed, a in enumerate((0.9, 0.92))])
     with figure_at(tmp_path / "cells.png", 3) as figure:
         axes = figure.subplots()
         norm = heatmaps._norm("accuracy", settings)
@@ -64,7 +64,9 @@ def test_cells_show_mean_std_and_n(tmp_path):
 
 
 def test_every_cell_stands_at_its_rho_and_sparsity(tmp_path):
-    settings = settings_of([row(rho=1.0, sparsity=0.3), row(rho=2.0, sparsity=0.7, accuracy=0.25)])
+    settings = group_settings(
+        [row(rho=1.0, sparsity=0.3), row(rho=2.0, sparsity=0.7, accuracy=0.25)]
+    )
     with figure_at(tmp_path / "cells.png", 3) as figure:
         axes = figure.subplots()
         norm = heatmaps._norm("accuracy", settings)
@@ -81,7 +83,7 @@ def test_the_front_joins_test_accuracies_of_what_validation_chose(tmp_path):
     ]
     with figure_at(tmp_path / "front.png", 3) as figure:
         axes = figure.subplots()
-        settings = settings_of(rows)
+        settings = group_settings(rows)
         pareto._front(axes, settings, {s.key: s.mean("macs") for s in settings})
         (line,) = axes.lines
         assert line.get_xydata().tolist() == [[1.0, 0.8], [3.0, 0.9]]
@@ -89,13 +91,13 @@ def test_the_front_joins_test_accuracies_of_what_validation_chose(tmp_path):
 
 
 def test_residual_panels_are_limited_to_the_most_accurate():
-    settings = settings_of([row(rho=float(k), val_accuracy=k / 100) for k in range(1, 31)])
+    settings = group_settings([row(rho=float(k), val_accuracy=k / 100) for k in range(1, 31)])
     shown = panels._most_accurate(settings)
     assert [s.rho for s in shown] == [float(k) for k in range(7, 31)]
 
 
 def test_channels_show_both_ends_of_the_sparsities():
-    settings = settings_of([row(sparsity=k / 100) for k in range(1, 12)])
+    settings = group_settings([row(sparsity=k / 100) for k in range(1, 12)])
     assert [s.sparsity for s in panels._spread_out(settings, 3)] == [0.01, 0.06, 0.11]
 
 

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import pytest
 from support.runs import details, grid, row
 
-from admm_exp.report.comparison import settings_of
+from admm_exp.report.comparison import group_settings
 from admm_exp.report.figures.comparison import draw_comparison
 from admm_exp.report.page.page import comparison_page
 from admm_exp.report.page.tables import runs_table, settings_table
@@ -39,7 +39,7 @@ def columns(table):
 
 
 def settings_columns(rows):
-    settings = settings_of(rows)
+    settings = group_settings(rows)
     return columns(settings_table(settings))
 
 
@@ -53,7 +53,7 @@ def test_a_setting_shows_mean_std_and_n():
 def test_a_setting_shows_its_difference_to_the_reference_seed_by_seed():
     rows = [row(seed=s, accuracy=a, rho=0.1) for s, a in enumerate((0.90, 0.91, 0.92))]
     rows += [row(seed=s, accuracy=a, rho=0.2) for s, a in enumerate((0.91, 0.93, 0.95))]
-    settings = settings_of(rows)
+    settings = group_settings(rows)
     against = {"sparsity 0.5": settings[0]}
     found = columns(settings_table(settings, against))
     assert found["difference"] == ("reference", "+2.00 ± 0.58 (n 3)")
@@ -70,13 +70,13 @@ def test_what_training_took_stands_beside_a_setting():
 
 
 def test_what_no_run_has_takes_no_column():
-    found = columns(runs_table(settings_of([row(val_accuracy=None)]), {}))
+    found = columns(runs_table(group_settings([row(val_accuracy=None)]), {}))
     assert not {"series", "latency, ms", "validation accuracy"} & set(found)
 
 
 def test_what_one_run_lacks_is_a_dash_that_sorts_last():
     rows = [row(), row(rho=1.0, primal_residual=None)]
-    table = runs_table(settings_of(rows), {})
+    table = runs_table(group_settings(rows), {})
     (cells,) = [[line[i] for line in table.lines] for i in [table.titles.index("primal residual")]]
     assert sorted((cell.text, cell.value) for cell in cells) == [("10", 10.0), ("–", "")]
 
@@ -94,7 +94,7 @@ def test_the_first_lines_are_the_best_of_every_sparsity():
         for s in (0.3, 0.7)
         for rho in (k / 500 for k in range(1, 201))
     ]
-    table = runs_table(settings_of(rows), {})
+    table = runs_table(group_settings(rows), {})
     assert len(table.lines) == 400
     expected = {f"{k / 500} {s}" for s in (0.3, 0.7) for k in range(1, 51)}
     assert set(table.ids[:100]) == expected

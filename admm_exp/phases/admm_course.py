@@ -20,7 +20,7 @@ RESCALED = frozenset({WStep.gradient, WStep.folded})
 
 
 @dataclass(frozen=True)
-class AdmmPlan:
+class AdmmCourse:
     """The course of an ADMM phase: rho, learning rates and share of every iteration, and its end.
 
     Args:
@@ -167,7 +167,7 @@ class AdmmPlan:
         return past[count_ramped(self.settings.admm_iterations, self.settings.sparsity_ramp) :]
 
 
-def plan_admm(settings: AdmmSettings, rho_policy: RhoPolicy, *, is_auto: bool) -> AdmmPlan:
+def admm_course_of(settings: AdmmSettings, rho_policy: RhoPolicy, *, is_auto: bool) -> AdmmCourse:
     """Plan an ADMM phase with the learning rates that its settings ask for.
 
     Args:
@@ -183,4 +183,4 @@ def plan_admm(settings: AdmmSettings, rho_policy: RhoPolicy, *, is_auto: bool) -
         warmup=settings.admm_warmup,
         per=settings.lr_per,
     )
-    return AdmmPlan(settings, rho_policy, lrs, is_auto)
+    return AdmmCourse(settings, rho_policy, lrs, is_auto)

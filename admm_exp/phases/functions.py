@@ -15,7 +15,7 @@ OptimizerFn = Callable[[Iterable[nn.Parameter], float], Optimizer]
 
 
 @dataclass(frozen=True)
-class Parts:
+class TrainingFunctions:
     """The functions that train, validate and optimize, and the observer.
 
     Args:

@@ -7,7 +7,7 @@ from admm_exp.admm.rho import Momentum
 from admm_exp.admm.rho_policy import Constant, Geometric, Ramp, SupportDriven
 from admm_exp.admm.settings import AdmmSettings
 from admm_exp.errors import ConfigError
-from admm_exp.phases.admm_plan import AdmmPlan
+from admm_exp.phases.admm_course import AdmmCourse
 from admm_exp.training.learning_rate import admm_lrs, listed
 
 RISING = SupportDriven(100.0, 100.0, 100.0)
@@ -15,7 +15,7 @@ RISING = SupportDriven(100.0, 100.0, 100.0)
 
 def plan_of(lrs=(0.2,) * 8, iterations=4, policy=None, is_auto=False, **settings):
     settings = AdmmSettings(iterations, len(lrs) // iterations, max(lrs), **settings)
-    return AdmmPlan(settings, policy or Constant(), listed(lrs), is_auto)
+    return AdmmCourse(settings, policy or Constant(), listed(lrs), is_auto)
 
 
 def test_learning_rates_are_shared_out_among_the_iterations():
@@ -95,7 +95,7 @@ def test_pull_of_the_phase_is_known_where_the_optimizer_does_not_rescale_it():
 def test_auto_rho_sums_to_9_2_over_the_whole_phase(iterations, w_step):
     lrs = admm_lrs("cosine", 0.1, iterations, 1, warmup=0.1, per="step")
     settings = AdmmSettings(iterations, lrs.epochs // iterations, lrs.base, w_step=w_step)
-    plan = AdmmPlan(settings, Ramp(20.0), lrs, is_auto=True)
+    plan = AdmmCourse(settings, Ramp(20.0), lrs, is_auto=True)
     momentum, steps, past = Momentum(0.9, True), 40, []
     start = plan.auto_rho(steps, momentum)
     for _ in range(iterations):
