@@ -30,7 +30,7 @@ def run_command(
 
 def clean_environment() -> dict[str, str]:
     """The environment without settings that change what a user sees."""
-    ignored = {"MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR", "ADMM_EXP_TRACEBACK"}
+    ignored = {"MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR", "ADMM_EXP_TRACEBACK", "PYTHONSAFEPATH"}
     return {k: v for k, v in os.environ.items() if k not in ignored} | {"COLUMNS": "100"}
 
 

@@ -51,7 +51,8 @@ def _composing(error: BaseException, schema: type) -> str | None:
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
-        written = quoted(str(error.override))
+        override = str(error.override)
+        written = quoted(override) if override.isprintable() else None
         hint = f"; a text with such signs stands in quotes: {written}" if written else ""
         return f"{error.override!r} is not a setting, write KEY=VALUE{hint}"
     if isinstance(error, SearchPathException):

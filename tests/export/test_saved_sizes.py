@@ -39,7 +39,7 @@ class Parts(nn.Module):
 def test_sizes_that_the_code_remembers_are_saved_and_loaded(tmp_path, kind, attributes):
     dense = Parts(kind)
     constrained = ConstrainedModel(dense, IMAGES, sparsity=0.5, metric=L2Norm(), rho=1.0)
-    small, _ = constrained.cut(IMAGES)
+    small, _ = constrained.removal().finish(IMAGES)
     save_model(small, dense, {"_target_": "mine.Parts"}, IMAGES, tmp_path)
     assert json.loads((tmp_path / STRUCTURE).read_text())["attributes"][""] == attributes
     loaded = load(tmp_path, model=Parts(kind))

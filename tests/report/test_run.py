@@ -151,6 +151,6 @@ def test_report_json_is_written_last(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "admm_exp.report.run.write_atomically", lambda path, _: written.append(path.name)
     )
-    monkeypatch.setattr("admm_exp.report.run.markdown", lambda report: "")
+    monkeypatch.setattr("admm_exp.report.run.markdown", lambda report, **_: "")
     write_report({}, tmp_path)
     assert written == ["report.md", "report.json"]

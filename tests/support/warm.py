@@ -71,7 +71,8 @@ class Warm:
 
 def serve() -> None:
     """Answer every line on stdin with the exit code of the command that it asks for."""
-    from kills import preload  # it lies beside this file
+    sys.path.insert(0, str(Path(__file__).parent))
+    from kills import preload
 
     preload()
     gc.collect()

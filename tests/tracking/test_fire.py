@@ -131,7 +131,7 @@ def test_a_server_that_dies_twice_under_a_run_has_all_in_the_end(
     assert told().count("does not take entries") == 1
     assert told().count("did not take the end of the run") == 1
     server.start()
-    assert deliver_journal(tmp_path / RUN / "metrics.jsonl") == "delivered"
+    assert deliver_journal(tmp_path / RUN / "metrics.jsonl", server.uri) == "delivered"
     assert_all_arrived(server.uri, tmp_path / RUN)
     assert len(runs_at(server.uri, "tags.kind = 'baseline'")) == 1
 
@@ -180,7 +180,7 @@ def test_a_server_that_hangs_holds_nothing_up(
             assert time.monotonic() - start < 120
         server.kill()
         server.start()
-        assert deliver_journal(journal) == "delivered"
+        assert deliver_journal(journal, server.uri) == "delivered"
         assert_all_arrived(server.uri, tmp_path)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 1

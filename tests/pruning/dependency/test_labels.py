@@ -24,5 +24,5 @@ def test_parts_that_are_not_followed_stay_fixed_in_a_join() -> None:
     followed, constant = torch.zeros(1, 3), torch.ones(1, 2)
     codes = Labels().fresh(3)[None]
     flow: Any = SimpleNamespace(codes=lambda tensor: codes if tensor is followed else None)
-    joined = join(flow, torch.cat, ([followed, constant], 1), {}, None)
+    joined = join(flow, torch.ops.aten.cat.default, ([followed, constant], 1), {}, None)
     assert joined.tolist() == [[*codes[0].tolist(), FIXED, FIXED]]

@@ -297,7 +297,7 @@ def test_kept_group_names_all_its_producers():
     ("model", "reason"),
     [
         (nn.Flatten(), r", it holds no convolution or linear layer$"),
-        (nn.Conv2d(3, 4, 1), r" \(: its channels are the output of the network\)$"),
+        (nn.Conv2d(3, 4, 1), r" \(weight: its channels are the output of the network\)$"),
         (before_a_head().requires_grad_(False), r" \(.*0\.weight is frozen.*\)$"),
     ],
     ids=["no_layer", "only_classes", "frozen"],
