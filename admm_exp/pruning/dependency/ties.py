@@ -146,7 +146,7 @@ def _by_block(
     found: dict[tuple[int, ...], list[int]] = {}
     for label in labels:
         found.setdefault(held[label], []).append(label)
-    n_units, size = len(labels), gcd(*map(len, found.values()))
+    n_units, size = len(labels), gcd(*map(len, found.values())) or 1
     n_blocks = n_units // size
     reason = None
     if n_units == n_blocks > 1:

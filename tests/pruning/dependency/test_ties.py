@@ -82,3 +82,12 @@ def test_group_norm_over_several_layers_keeps_the_count_of_every_group():
     groups = groups_of(model)
     assert [(group.n_units, group.n_blocks) for group in groups.values()] == [(8, 2), (8, 2)]
     assert is_cut_without_loss(model, groups, 0.5)
+
+
+def test_layer_that_makes_channels_of_the_input_stays_whole():
+    model = nn.Sequential(
+        nn.Conv2d(3, 3, 3, groups=3), nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 5, 1)
+    )
+    found = find_groups(model, IMAGES)
+    assert [group.name for group in found.groups] == ["1"]
+    assert [group.name for group in found.kept] == ["0", "3"]
