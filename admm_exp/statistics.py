@@ -70,7 +70,7 @@ def paired(values: Mapping[Hashable, float], reference: Mapping[Hashable, float]
 
 
 @dataclass(frozen=True)
-class Row:
+class MethodMean:
     """One method in one setting.
 
     Args:
@@ -103,7 +103,7 @@ def compare(
     method: str = "config.method.name",
     within: Sequence[str] = ("config.sparsity",),
     reference: str | None = None,
-) -> list[Row]:
+) -> list[MethodMean]:
     """Compare methods over runs with several seeds.
 
     Differences are those of `paired`.
@@ -162,10 +162,10 @@ def look_up(report: Mapping[str, Any], name: str) -> Any:
 
 def _row(
     setting: tuple[Any, ...], method: str, by_seed: Mapping[Any, float], base: Mapping[Any, float]
-) -> Row:
+) -> MethodMean:
     own = spread_of(list(by_seed.values()))
     difference = paired(by_seed, base)
-    return Row(
+    return MethodMean(
         setting=setting,
         method=method,
         n=own.n,

@@ -18,7 +18,7 @@ from admm_exp.pruning.cost.cost import count_cost
 from admm_exp.pruning.granularity import granularity_of
 from admm_exp.results import ARTIFACTS, JOURNAL
 from admm_exp.sweep.job import Job
-from admm_exp.tracking.journal import origin_of, read_entries
+from admm_exp.tracking.journal import read_entries, recorded_run
 from admm_exp.tracking.mlflow_tracker import open_tracker
 from admm_exp.tracking.tracker import NullTracker, Tracker
 from admm_exp.training.device import resolve_device, use_device, use_threads
@@ -115,7 +115,7 @@ def tracker_of(
     plain = config.name or f"{prefix}rho={config.rho},{amount}"
     earlier = previous.first_run_id if previous else None
     journal = run_dir / JOURNAL
-    origin = origin_of(read_entries(journal)) if is_resumed else None
+    opened = recorded_run(read_entries(journal)) if is_resumed else None
     return open_tracker(
         config.tracking_uri,
         config.experiment_name,
@@ -129,5 +129,5 @@ def tracker_of(
             "run_dir": str(run_dir),
         },
         parent_run_id=job.parent_run_id if job else earlier,
-        run_id=None if origin is None else origin[1],
+        run_id=None if opened is None else opened.run_id,
     )

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
-from admm_exp.app.parent_run import Launch, Planned, open_story
+from admm_exp.app.parent_run import JobSpec, Launch, open_sweep
 from admm_exp.config.hashes import config_hash, digest
 from admm_exp.errors import ConfigError
 from admm_exp.tracking.queries import close_lost_children
@@ -32,16 +32,16 @@ def require_values(overrides: Iterable[Override]) -> None:
             )
 
 
-def distinct(planned: Sequence[Planned]) -> list[Planned]:
+def distinct(specs: Sequence[JobSpec]) -> list[JobSpec]:
     """Leave out jobs whose settings are those of an earlier one, as in sparsity=0.3,0.3."""
-    return list({digest(asdict(plan.config)): plan for plan in reversed(planned)}.values())[::-1]
+    return list({digest(asdict(spec.config)): spec for spec in reversed(specs)}.values())[::-1]
 
 
-def run_sweep(planned: Sequence[Planned], grid: str, master: DictConfig, launch: Launch) -> None:
+def run_sweep(specs: Sequence[JobSpec], grid: str, master: DictConfig, launch: Launch) -> None:
     """Run the jobs of a grid that have no result yet, and put all results together.
 
     Args:
-        planned: The jobs.
+        specs: The jobs.
         grid: What is swept, as the user wrote it.
         master: Configuration of the sweep, changed where its folder is taken.
         launch: Runs jobs and returns when all are over.
@@ -50,13 +50,13 @@ def run_sweep(planned: Sequence[Planned], grid: str, master: DictConfig, launch:
         AdmmExpError: The store cannot be used; nothing has run.
         SystemExit: A job failed.
     """
-    first = planned[0].config
-    hashes = sorted(config_hash(plan.config) for plan in planned)
+    first = specs[0].config
+    hashes = sorted(config_hash(spec.config) for spec in specs)
     identity = digest([first.experiment_name, *hashes])
-    story = open_story(first, grid or planned[0].name, len(planned), identity, master)
-    with tracked(story.tracker):
+    sweep = open_sweep(first, grid or specs[0].name, len(specs), identity, master)
+    with tracked(sweep.tracker):
         try:
-            story.run(planned, launch)
+            sweep.run(specs, launch)
         finally:
-            close_lost_children(story.tracker, story.folder)
-        story.conclude()
+            close_lost_children(sweep.tracker, sweep.folder)
+        sweep.conclude()

@@ -1,4 +1,4 @@
-"""A sweep as one story: what is missing runs, and the parent run holds what came out of all."""
+"""A sweep: what is missing runs, and the parent run holds what came out of all jobs."""
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,7 +41,7 @@ Reports = Callable[[Iterable[str]], dict[str, list[Path]]]
 
 
 @dataclass(frozen=True)
-class Planned:
+class JobSpec:
     """A job to be: its name, the overrides that make it, its checked configuration."""
 
     name: str
@@ -51,7 +51,7 @@ class Planned:
 
 
 @dataclass
-class Story:
+class Sweep:
     """What goes on under one parent run.
 
     Args:
@@ -76,17 +76,17 @@ class Story:
     launched: int = 0
     draws_best: bool = True
 
-    def run(self, planned: Sequence[Planned], launch: Launch) -> list[Job]:
+    def run(self, specs: Sequence[JobSpec], launch: Launch) -> list[Job]:
         """Run the jobs that have no result yet, and return all as they ended.
 
         Args:
-            planned: The jobs.
+            specs: The jobs.
             launch: Runs the jobs of these overrides, numbered from its second argument on, and
                 returns when all are over.
         """
-        keys = [config_hash(plan.config) for plan in planned]
+        keys = [config_hash(spec.config) for spec in specs]
         reports = self.reports(keys)
-        jobs = [self._job(plan, key, reports) for plan, key in zip(planned, keys, strict=True)]
+        jobs = [self._job(spec, key, reports) for spec, key in zip(specs, keys, strict=True)]
         missing = [index for index, job in enumerate(jobs) if not job.is_over]
         for job in jobs:
             if job.is_over:
@@ -97,7 +97,7 @@ class Story:
         with Watch(paths, self.terminal) as watch:
             try:
                 if missing:
-                    launch([planned[index].overrides for index in missing], self.launched)
+                    launch([specs[index].overrides for index in missing], self.launched)
             except KeyboardInterrupt:
                 watch.close("killed", None)
                 raise
@@ -151,24 +151,24 @@ class Story:
             self.tracker.finish("FAILED", text)
             raise SystemExit(f"error: {text}; the same command runs them again")
 
-    def _job(self, plan: Planned, key: str, reports: Mapping[str, Sequence[Path]]) -> Job:
+    def _job(self, spec: JobSpec, key: str, reports: Mapping[str, Sequence[Path]]) -> Job:
         """Make a job, over already if a finished run has its settings, data, versions and code."""
         parent = self.tracker.run_id
-        missing = Job(plan.name, key, parent, limits=plan.limits)
+        missing = Job(spec.name, key, parent, limits=spec.limits)
         changes: Sequence[str] = ()
         for path in reversed(reports.get(key, ())):
-            found = changes_since_report(path, plan.config)
+            found = changes_since_report(path, spec.config)
             if not found:
-                return Job(plan.name, key, parent, status="reused", run_dir=str(path.parent))
+                return Job(spec.name, key, parent, status="reused", run_dir=str(path.parent))
             changes = changes or found
         if changes:
             self.terminal.job_warned(missing, f"runs again: {', '.join(changes)}")
         return missing
 
 
-def open_story(
+def open_sweep(
     config: ExperimentConfig, title: str, total: int, identity: str, master: DictConfig
-) -> Story:
+) -> Sweep:
     """Look for what is finished, take a folder and open the parent run.
 
     Args:
@@ -194,7 +194,7 @@ def open_story(
     terminal = SweepTerminal(total)
     terminal.started(shown, folder)
     draws_best = config.figures == "auto"
-    return Story(
+    return Sweep(
         *(shown, config.experiment_name, folder, tracker, terminal, reports),
         draws_best=draws_best,
         launched=next_number(folder),

@@ -21,7 +21,7 @@ from admm_exp.app.trust import (
 from admm_exp.errors import ConfigError
 from admm_exp.results import JOURNAL, REPORT, RUNS
 from admm_exp.tracking.address import without_password
-from admm_exp.tracking.journal import origin_of, read_entries
+from admm_exp.tracking.journal import read_entries, recorded_run
 from admm_exp.tracking.own_store import chosen_address
 
 RESUME = "resume"
@@ -129,9 +129,9 @@ def _is_untracked(settings: dict[str, Any]) -> bool:
 
 
 def _own_address(run_dir: Path, settings: dict[str, Any], own: str) -> str:
-    origin = origin_of(read_entries(run_dir / JOURNAL))
+    opened = recorded_run(read_entries(run_dir / JOURNAL))
     stored = str(settings.get(ADDRESS, own))
-    return chosen_address(run_dir, stored, own, None if origin is None else origin[1])
+    return chosen_address(run_dir, stored, own, None if opened is None else opened.run_id)
 
 
 def is_finished(run_dir: Path) -> bool:

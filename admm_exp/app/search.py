@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from admm_exp.app.help_text import asks_for_help, search_help
 from admm_exp.app.main import conf_dir
 from admm_exp.app.main import main as run_admm_exp
-from admm_exp.app.parent_run import Launch, Planned, open_story
+from admm_exp.app.parent_run import JobSpec, Launch, open_sweep
 from admm_exp.config.hashes import digest, group_hash
 from admm_exp.report.run import read_report
 from admm_exp.results import REPORT
@@ -27,7 +27,7 @@ from admm_exp.sweep.study import (
 from admm_exp.tracking.queries import close_lost_children
 from admm_exp.tracking.run_status import tracked
 
-Plan = Callable[[Mapping[str, Any]], Planned]
+SpecOf = Callable[[Mapping[str, Any]], JobSpec]
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def run_search(
     ranges: Mapping[str, Any],
     settings: SearchSettings,
     *,
-    plan: Plan,
+    spec_of: SpecOf,
     master: DictConfig,
     launch: Launch,
 ) -> None:
@@ -54,7 +54,7 @@ def run_search(
         title: What is searched.
         ranges: By key, a range as Hydra parses it.
         settings: How to search.
-        plan: Makes a job of the value of every key.
+        spec_of: Makes a job of the value of every key.
         master: Configuration of the search.
         launch: Runs jobs and returns when all are over.
 
@@ -65,49 +65,49 @@ def run_search(
     from admm_exp.experiment.identity import run_code
 
     settings.check()
-    base = plan({}).config
+    base = spec_of({}).config
     decisive: list[Any] = [group_hash(base), title, list(settings.objectives)]
     if own := run_code(base):  # trials of other code are no trials of this search
         decisive.append(own)
     identity = digest(decisive)
     study = open_study(settings, settings.study_name or identity)
     left = settings.trials - _told(study)
-    story = open_story(base, title, max(left, 0), identity, master)
-    with tracked(story.tracker):
+    sweep = open_sweep(base, title, max(left, 0), identity, master)
+    with tracked(sweep.tracker):
         try:
             while (left := settings.trials - _told(study)) > 0:
                 trials = [ask(study, ranges) for _ in range(min(left, settings.batch))]
                 try:
-                    planned = [_limited(plan(values), study, settings) for _, values in trials]
-                    jobs = story.run(planned, launch)
+                    specs = [_limited(spec_of(values), study, settings) for _, values in trials]
+                    jobs = sweep.run(specs, launch)
                 except BaseException:
                     for trial, _ in trials:
                         study.tell(trial, state=_state("killed"))
                     raise
-                for (trial, _), planned_job, job in zip(trials, planned, jobs, strict=True):
-                    _tell(study, trial, planned_job, job, settings.objectives)
+                for (trial, _), spec, job in zip(trials, specs, jobs, strict=True):
+                    _tell(study, trial, spec, job, settings.objectives)
         finally:
-            close_lost_children(story.tracker, story.folder)
-        story.jobs = _earlier_jobs(study, story.jobs) + story.jobs
-        story.conclude()
+            close_lost_children(sweep.tracker, sweep.folder)
+        sweep.jobs = _earlier_jobs(study, sweep.jobs) + sweep.jobs
+        sweep.conclude()
 
 
 def _told(study: Any) -> int:
     return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
 
 
-def _limited(planned: Planned, study: Any, settings: SearchSettings) -> Planned:
+def _limited(spec: JobSpec, study: Any, settings: SearchSettings) -> JobSpec:
     """Compare with the trials that are over."""
     if not settings.stops_hopeless:
-        return planned
+        return spec
     attributes = [trial.user_attrs for trial in study.get_trials(deepcopy=False)]
     results = [TrialResult(**found[RESULT]) for found in attributes if RESULT in found]
-    schedule = planned.config.schedule
-    limits = dead_energy_limits(results, planned.config.sparsity, schedule.admm_iterations)
-    return replace(planned, limits=limits)
+    schedule = spec.config.schedule
+    limits = dead_energy_limits(results, spec.config.sparsity, schedule.admm_iterations)
+    return replace(spec, limits=limits)
 
 
-def _tell(study: Any, trial: Any, planned: Planned, job: Job, objectives: Sequence[str]) -> None:
+def _tell(study: Any, trial: Any, spec: JobSpec, job: Job, objectives: Sequence[str]) -> None:
     if job.status not in ("finished", "reused") or job.run_dir is None:
         study.tell(trial, state=_state(job.status))
         return
@@ -116,7 +116,7 @@ def _tell(study: Any, trial: Any, planned: Planned, job: Job, objectives: Sequen
     values = {"accuracy": small["val_accuracy"], "macs": small["macs"]}
     dead_energy = [row["dead_energy"] for row in report["admm"]["iterations"]]
     if dead_energy:
-        result = TrialResult(planned.config.sparsity, small["val_accuracy"], dead_energy)
+        result = TrialResult(spec.config.sparsity, small["val_accuracy"], dead_energy)
         trial.set_user_attr(RESULT, asdict(result))
     trial.set_user_attr("name", job.name)
     trial.set_user_attr("run_dir", job.run_dir)

@@ -65,7 +65,7 @@ def run(
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other
     from admm_exp.bench.machine import measure_machine
-    from admm_exp.bench.row import Bench
+    from admm_exp.bench.measurement import Bench
     from admm_exp.bench.terminal import BenchTerminal
     from admm_exp.experiment.environment import describe_environment
     from admm_exp.report.figures.bench import draw_bench

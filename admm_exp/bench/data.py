@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from admm_exp.bench.row import Bench, Row, Target
+from admm_exp.bench.measurement import Bench, Measurement, Target
 from admm_exp.data.augment import Augmentation
 from admm_exp.data.image_files import ImageFiles, LabelledFiles
 from admm_exp.data.image_transforms import MEAN, STD, SquareCrops
@@ -20,7 +20,7 @@ JPEG_SIZE, JPEG_QUALITY, CROP = (500, 375), 90, 224
 TURN_SECONDS = 0.2
 
 
-def cifar(bench: Bench) -> Iterator[Row]:
+def cifar(bench: Bench) -> Iterator[Measurement]:
     """Measure crops, flips and normalisation of images of CIFAR's size."""
     n_ours, n_theirs = (10_000, 256) if bench.is_quick else (50_000, 1280)
     images = torch.randint(256, (n_ours, 3, SIDE, SIDE), dtype=torch.uint8)
@@ -34,7 +34,7 @@ def cifar(bench: Bench) -> Iterator[Row]:
     n_images = {"torchvision, per sample": n_theirs, "batched uint8": n_ours}
     a_batch = {name: [t * BATCH / n_images[name] for t in s] for name, s in seconds.items()}
     n_bytes = BATCH * 3 * SIDE**2 * (1 + 4)
-    row = Row(
+    row = Measurement(
         "data",
         f"crop, flip and normalise {BATCH} images of {SIDE}x{SIDE}",
         a_batch,
@@ -46,7 +46,7 @@ def cifar(bench: Bench) -> Iterator[Row]:
     yield row.with_targets(Target("images/s, times torchvision's", speed_up, SPEED_UP, True))
 
 
-def jpeg(bench: Bench) -> Iterator[Row]:
+def jpeg(bench: Bench) -> Iterator[Measurement]:
     """Measure decoding and cropping of photographs, and their way to the device."""
     from PIL import Image
     from torchvision import transforms
@@ -76,7 +76,7 @@ def jpeg(bench: Bench) -> Iterator[Row]:
         torch.stack([to_float(image) for image in opened]).to(bench.device)
 
     actions = {"PIL and float32": usual, "decode_jpeg and uint8": _pass(ours)}
-    yield Row(
+    yield Measurement(
         "jpeg",
         f"decode {n_images} JPEGs of {JPEG_SIZE[0]}x{JPEG_SIZE[1]}, crop to {CROP}x{CROP}",
         bench.take_turns(actions, TURN_SECONDS),

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch.optim import Optimizer
 
 from admm_exp.bench.machine import measure_machine
+from admm_exp.bench.measurement import Actions, Bench, Measurement, Target
 from admm_exp.bench.network import Subject, subject
-from admm_exp.bench.row import Actions, Bench, Row, Target
 from admm_exp.bench.together import together
 from admm_exp.data.augment import Augmentation
 from admm_exp.data.image_transforms import MEAN, STD
@@ -35,7 +35,7 @@ Autocast = Callable[[], AbstractContextManager[object]]
 TURN_SECONDS = 0.05
 
 
-def gpu(bench: Bench) -> Iterator[Row]:
+def gpu(bench: Bench) -> Iterator[Measurement]:
     """Measure whole training steps with data, in bfloat16 on a GPU; elsewhere in a tiny form."""
     is_gpu = bench.device.type == "cuda"
     precision, dtype = ("bf16", torch.bfloat16) if is_gpu else ("float32", torch.float32)
@@ -44,7 +44,7 @@ def gpu(bench: Bench) -> Iterator[Row]:
     seed_everything(0)  # as a job begins: with deterministic kernels
     for name, size, batch_size in ON_GPU if is_gpu else ELSEWHERE:
         made = subject(name, size, batch_size, bench.device)
-        row = Row(
+        row = Measurement(
             f"gpu_{name}",
             f"{n_steps} training steps with data, {made.name}, {precision}",
             _take_turns(bench, made, Stepping(precision), n_steps),

@@ -5,8 +5,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from admm_exp.bench.measurement import Bench, Measurement
 from admm_exp.bench.network import subject
-from admm_exp.bench.row import Bench, Row
 from admm_exp.export.inference import engines_for, time_inference
 from admm_exp.pruning.cost.cost import count_cost
 
@@ -17,7 +17,7 @@ ODD_SPARSITY = 0.45
 TURN_SECONDS = 0.05
 
 
-def inference(bench: Bench) -> Iterator[Row]:
+def inference(bench: Bench) -> Iterator[Measurement]:
     """Measure forward passes of ResNet-20 and of what half of its channels leave."""
     made = subject("resnet20", 32, 2, bench.device)
     small, _ = made.constrained.removal().finish(made.images)
@@ -25,7 +25,7 @@ def inference(bench: Bench) -> Iterator[Row]:
     yield from _rows(bench, "inference", "resnet20", networks, made.images)
 
 
-def multiples(bench: Bench) -> Iterator[Row]:
+def multiples(bench: Bench) -> Iterator[Measurement]:
     """Measure what ResNet-20 keeps at the same sparsity, rounded to a channel_multiple or not."""
     subjects = {
         f"multiple {multiple}": subject(
@@ -43,7 +43,7 @@ def multiples(bench: Bench) -> Iterator[Row]:
 
 def _rows(
     bench: Bench, name: str, title: str, networks: Mapping[str, nn.Module], images: Tensor
-) -> Iterator[Row]:
+) -> Iterator[Measurement]:
     """Time networks in all engines: a row a batch size, first network over last in its notes."""
     macs = {network: count_cost(module, images).macs for network, module in networks.items()}
     engines = engines_for(images)
@@ -54,7 +54,7 @@ def _rows(
     (first, *_, last) = networks
     for batch_size in dict.fromkeys(timing.batch_size for timing in timings):
         mine = [timing for timing in timings if timing.batch_size == batch_size]
-        yield Row(
+        yield Measurement(
             f"{name}_{batch_size}",
             f"a forward pass, {title}, 32x32, batch {batch_size}",
             {f"{t.engine}, {network}": s for t in mine for network, s in t.seconds.items()},

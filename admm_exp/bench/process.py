@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
-from admm_exp.bench.row import Bench, Row, Target
+from admm_exp.bench.measurement import Bench, Measurement, Target
 from admm_exp.errors import TrainingError
 from admm_exp.pruning.cost.timing import take_turns
 
@@ -20,14 +20,14 @@ SHORT = (
 )
 
 
-def startup(bench: Bench) -> Iterator[Row]:
+def startup(bench: Bench) -> Iterator[Measurement]:
     """Measure how long a person waits for help and for an error."""
     actions = {
         "python": _command(bench.folder, "-c", "pass"),
         "--help": _command(bench.folder, "-m", "admm_exp", "--help"),
         "wrong value": _command(bench.folder, "-m", "admm_exp", "sparsity=2", code=1),
     }
-    row = Row("startup", "a process from start to end", take_turns(actions, _rounds(bench)))
+    row = Measurement("startup", "a process from start to end", take_turns(actions, _rounds(bench)))
     yield row.with_targets(
         *(
             Target(f"seconds of {name}", row.median_seconds(name), SLOWEST_HELP_SECONDS)
@@ -36,7 +36,7 @@ def startup(bench: Bench) -> Iterator[Row]:
     )
 
 
-def job(bench: Bench) -> Iterator[Row]:
+def job(bench: Bench) -> Iterator[Measurement]:
     """Measure the default job, with the dense network trained and with it reused."""
     numbers = count()
 
@@ -50,10 +50,10 @@ def job(bench: Bench) -> Iterator[Row]:
     again = _command(reused, "-m", "admm_exp")
     again()
     actions = {"dense network trained": fresh, "dense network reused": again}
-    yield Row("job", "admm-exp, the default job", take_turns(actions, JOB_ROUNDS))
+    yield Measurement("job", "admm-exp, the default job", take_turns(actions, JOB_ROUNDS))
 
 
-def sweep(bench: Bench) -> Iterator[Row]:
+def sweep(bench: Bench) -> Iterator[Measurement]:
     """Measure a sweep of four short jobs, one at a time and two at a time."""
     numbers = count()
 
@@ -70,7 +70,9 @@ def sweep(bench: Bench) -> Iterator[Row]:
         "one at a time": swept(),
         "two at a time": swept("hydra/launcher=process", "hydra.launcher.n_jobs=2"),
     }
-    yield Row("sweep", "four short jobs on digits", take_turns(actions, JOB_ROUNDS), items=4)
+    yield Measurement(
+        "sweep", "four short jobs on digits", take_turns(actions, JOB_ROUNDS), items=4
+    )
 
 
 def _rounds(bench: Bench) -> int:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from admm_exp.bench.row import Bench, Row
+from admm_exp.bench.measurement import Bench, Measurement
 from admm_exp.errors import ConfigError
 
-Measure = Callable[[Bench], Iterator[Row]]
+Measure = Callable[[Bench], Iterator[Measurement]]
 
 
 @dataclass(frozen=True)

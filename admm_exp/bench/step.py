@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from admm_exp.admm.state import split
+from admm_exp.bench.measurement import Actions, Bench, Measurement, Target
 from admm_exp.bench.network import LR, Subject, subject
-from admm_exp.bench.row import Actions, Bench, Row, Target
 from admm_exp.training.loop import Batch, cross_entropy, evaluate, train_epoch
 
 SETTINGS = (("resnet20", 32, 128, 0.01), ("resnet18", 64, 32, 0.02))
@@ -30,7 +30,7 @@ class Still(SGD):
         """Leave the weights as they are."""
 
 
-def steps(bench: Bench) -> Iterator[Row]:
+def steps(bench: Bench) -> Iterator[Measurement]:
     """Measure a plain step, one with ADMM and one with the penalty in the loss."""
     for name, size, batch_size, share in SETTINGS:
         made = subject(name, size, batch_size, bench.device)
@@ -42,7 +42,7 @@ def steps(bench: Bench) -> Iterator[Row]:
         )
 
 
-def evaluation(bench: Bench) -> Iterator[Row]:
+def evaluation(bench: Bench) -> Iterator[Measurement]:
     """Measure a pass of evaluation against the usual loop."""
     made = subject("resnet20", 32, 128, bench.device)
     batches = [(made.images, made.labels)] * (1 if bench.is_quick else 8)
@@ -53,7 +53,7 @@ def evaluation(bench: Bench) -> Iterator[Row]:
         "inference mode, read once": partial(evaluate, made.model, batches),
     }
     n_images = len(batches) * len(made.images)
-    yield Row(
+    yield Measurement(
         "evaluation",
         f"evaluate {n_images} images, {made.name}",
         bench.take_turns(actions, TURN_SECONDS),
@@ -63,7 +63,7 @@ def evaluation(bench: Bench) -> Iterator[Row]:
     )
 
 
-def _whole_steps(bench: Bench, made: Subject) -> Row:
+def _whole_steps(bench: Bench, made: Subject) -> Measurement:
     """Time whole steps; a quick benchmark times the plain one alone, as the unit of the rest."""
     batches = [(made.images, made.labels)]
     plain, with_admm = made.optimizer(), made.optimizer()
@@ -75,7 +75,7 @@ def _whole_steps(bench: Bench, made: Subject) -> Row:
     with made.constrained.penalty(with_admm):
         with_admm.step()  # so that the hook has run, whatever is measured
         seconds = bench.take_turns(actions, TURN_SECONDS)
-    return Row(
+    return Measurement(
         f"step_{made.name.partition(',')[0]}",
         f"a training step, {made.name}",
         seconds,
@@ -85,7 +85,7 @@ def _whole_steps(bench: Bench, made: Subject) -> Row:
     )
 
 
-def _penalties(bench: Bench, made: Subject) -> Row:
+def _penalties(bench: Bench, made: Subject) -> Measurement:
     """Time what ADMM adds to a step: the hooks around an optimizer that does nothing."""
     for parameter in made.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -97,7 +97,7 @@ def _penalties(bench: Bench, made: Subject) -> Row:
             stack.enter_context(made.constrained.penalty(optimizer, form))
             actions[form] = optimizer.step
         seconds = bench.take_turns(actions, TURN_SECONDS)
-    return Row(
+    return Measurement(
         f"penalty_{made.name.partition(',')[0]}",
         f"what the penalty on {made.n_constrained:,} weights adds to a step",
         seconds,
@@ -106,7 +106,9 @@ def _penalties(bench: Bench, made: Subject) -> Row:
     )
 
 
-def _targets(row: Row, form: str, plain_seconds: float, share: float) -> tuple[Target, Target]:
+def _targets(
+    row: Measurement, form: str, plain_seconds: float, share: float
+) -> tuple[Target, Target]:
     """Require that a form adds little to a step, and much less than the loss form does."""
     return (
         Target(f"{form}, share of a plain step", row.median_seconds(form) / plain_seconds, share),

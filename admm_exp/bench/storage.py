@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from admm_exp.bench.measurement import Bench, Measurement
 from admm_exp.bench.network import subject
-from admm_exp.bench.row import Bench, Row
 from admm_exp.phases.snapshot import Snapshot, write_snapshot
 from admm_exp.results import JOURNAL
 from admm_exp.tracking.mlflow_tracker import open_tracker
@@ -20,7 +20,7 @@ TURN_SECONDS = 0.1
 METRICS = {f"dense/metric_{i}": float(i) for i in range(8)}
 
 
-def checkpoint(bench: Bench) -> Iterator[Row]:
+def checkpoint(bench: Bench) -> Iterator[Measurement]:
     """Measure a checkpoint of network, momentum and ADMM state, against its bytes alone."""
     name, size = ("resnet20", 32) if bench.is_quick else ("resnet18", 64)
     made = subject(name, size, 1, bench.device)
@@ -45,7 +45,7 @@ def checkpoint(bench: Bench) -> Iterator[Row]:
         "checkpoint": snapshot,
         "torch.save": pickled,
     }
-    yield Row(
+    yield Measurement(
         "checkpoint",
         f"write {n_bytes / 1e6:.3g} MB to disk, {made.name.partition(',')[0]} with momentum and T",
         bench.take_turns(actions, TURN_SECONDS),
@@ -54,7 +54,7 @@ def checkpoint(bench: Bench) -> Iterator[Row]:
     )
 
 
-def logging(bench: Bench) -> Iterator[Row]:
+def logging(bench: Bench) -> Iterator[Measurement]:
     """Measure what the metrics of an epoch cost: sent at once, and buffered as a run does it."""
     folder: Path = bench.folder
     store = f"sqlite:///{folder / 'mlflow.db'}"
@@ -71,4 +71,4 @@ def logging(bench: Bench) -> Iterator[Row]:
     }
     seconds = bench.take_turns(actions, TURN_SECONDS)
     tracker.finish("FINISHED")
-    yield Row("logging", f"{len(METRICS)} metrics of an epoch to MLflow on SQLite", seconds)
+    yield Measurement("logging", f"{len(METRICS)} metrics of an epoch to MLflow on SQLite", seconds)

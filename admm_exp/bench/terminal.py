@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from admm_exp.bench.row import Row, Target
+from admm_exp.bench.measurement import Measurement, Target
 
 if TYPE_CHECKING:
     from admm_exp.bench.machine import Machine
@@ -65,7 +65,7 @@ class BenchTerminal:
         """Move the bar on."""
         self._progress.advance(self._task)
 
-    def measured(self, row: Row) -> None:
+    def measured(self, row: Measurement) -> None:
         """Show a row."""
         table = Table(header_style="bold", box=None, pad_edge=False, title_justify="left")
         titles = ["", "median", "IQR", "ratio", *(["per s"] if row.items else []), "x limit"]

@@ -1,4 +1,4 @@
-"""Row about several jobs of a sweep on one device: in turn, stacked into one, processes at once."""
+"""Several jobs of a sweep on one device: in turn, stacked into one, processes at once."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.optim import Optimizer
 
+from admm_exp.bench.measurement import Actions, Bench, Measurement
 from admm_exp.bench.network import Subject, optimizer_of, subject
-from admm_exp.bench.row import Actions, Bench, Row
 from admm_exp.training.device import use_device
 from admm_exp.training.loop import train_epoch
 from admm_exp.training.precision import use_precision
@@ -25,7 +25,7 @@ GPU_WORK, OTHER_WORK = (4, 128, 20), (2, 8, 1)
 TURN_SECONDS = 0.05
 
 
-def together(bench: Bench) -> Iterator[Row]:
+def together(bench: Bench) -> Iterator[Measurement]:
     """Measure training steps of several networks, each on batches of its own."""
     n_jobs, batch_size, n_steps = GPU_WORK if bench.device.type == "cuda" else OTHER_WORK
     jobs = [subject(NETWORK, SIZE, batch_size, bench.device) for _ in range(n_jobs)]
@@ -47,7 +47,7 @@ def together(bench: Bench) -> Iterator[Row]:
             "stacked (torch.func)": as_one,
             "processes at once": at_once,
         }
-        yield Row(
+        yield Measurement(
             "together",
             f"{n_jobs} jobs, {n_steps} steps each, {jobs[0].name}",
             bench.take_turns(actions, TURN_SECONDS),

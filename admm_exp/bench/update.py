@@ -6,8 +6,8 @@ from functools import partial
 from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Metric, Random
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.update import update
+from admm_exp.bench.measurement import Actions, Bench, Measurement, Target
 from admm_exp.bench.network import subject
-from admm_exp.bench.row import Actions, Bench, Row, Target
 from admm_exp.pruning.surgery.surgery import cut
 
 METRICS: dict[str, Metric] = {
@@ -21,7 +21,7 @@ SLOWEST_FPGM_SECONDS = 1.0
 TURN_SECONDS = 0.05
 
 
-def updates(bench: Bench) -> Iterator[Row]:
+def updates(bench: Bench) -> Iterator[Measurement]:
     """Measure the Z and U update of ResNet-50, residuals and diagnostics included."""
     made = subject("resnet50", 64, 1, bench.device)
     weights, state = made.constrained.weights(), made.constrained.state
@@ -31,7 +31,7 @@ def updates(bench: Bench) -> Iterator[Row]:
         for name, metric in METRICS.items()
         if name in QUICK_METRICS or not bench.is_quick
     }
-    row = Row(
+    row = Measurement(
         "update",
         f"Z and U update, resnet50, {made.n_constrained:,} weights",
         bench.take_turns(actions, TURN_SECONDS),
@@ -42,7 +42,7 @@ def updates(bench: Bench) -> Iterator[Row]:
     yield row.with_targets(Target("seconds with fpgm", seconds, SLOWEST_FPGM_SECONDS))
 
 
-def cuts(bench: Bench) -> Iterator[Row]:
+def cuts(bench: Bench) -> Iterator[Measurement]:
     """Measure a cut at sparsity 0.5, and its proof on a batch."""
     made = subject("resnet18" if bench.is_quick else "resnet50", 64, 8, bench.device)
     constrained = made.constrained
@@ -54,7 +54,7 @@ def cuts(bench: Bench) -> Iterator[Row]:
         "channels removed": partial(cut, masked, constrained.groups, support),
         "masked, removed and compared": partial(constrained.removal().finish, made.images),
     }
-    yield Row(
+    yield Measurement(
         "cut",
         f"remove half of the channels, {made.name}",
         bench.take_turns(actions, TURN_SECONDS),

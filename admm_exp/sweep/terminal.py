@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from admm_exp.sweep.job import Job
-from admm_exp.sweep.tables import Table as Rows
+from admm_exp.sweep.tables import Table as SweepTable
 from admm_exp.sweep.tables import finished_rows, job_table, summary_tables
 from admm_exp.tracking.address import ui_command
 
@@ -90,7 +90,7 @@ class SweepTerminal:
         for line in lines:
             self.console.print(line, markup=False)
 
-    def _show(self, title: str, rows: Rows) -> None:
+    def _show(self, title: str, rows: SweepTable) -> None:
         table = Table(header_style="bold", box=None, pad_edge=False, title_justify="left")
         header, *lines = rows
         for index, name in enumerate(header):

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from admm_exp.errors import TrackingError
 from admm_exp.tracking.tracker import Baseline, RunStatus
@@ -157,10 +157,17 @@ def metrics_of(entries: list[dict[str, Any]]) -> Iterator[tuple[str, float, int,
             yield str(key), float(value), int(entry["timestamp_ms"]), int(entry["step"])
 
 
-def origin_of(entries: list[dict[str, Any]]) -> tuple[str, str] | None:
-    """Return the tracking URI, without a password, and the run id; None if no run was opened."""
+class RecordedRun(NamedTuple):
+    """The MLflow run that a journal tells of; the address holds no password."""
+
+    tracking_uri: str
+    run_id: str
+
+
+def recorded_run(entries: list[dict[str, Any]]) -> RecordedRun | None:
+    """Find the run that was opened; None if there was none."""
     found = next((entry["run"] for entry in entries if "run" in entry), None)
-    return None if found is None else (str(found["tracking_uri"]), str(found["run_id"]))
+    return None if found is None else RecordedRun(str(found["tracking_uri"]), str(found["run_id"]))
 
 
 def _strict(metrics: Mapping[str, float]) -> dict[str, float | str]:

@@ -47,9 +47,9 @@ def require_own_artifacts(tracking_uri: str, run_id: str, artifact_uri: str) -> 
     be written to, with the user's credentials.
 
     Args:
-        tracking_uri: absolute tracking URI.
-        run_id: the run.
-        artifact_uri: where the store says that its files are.
+        tracking_uri: Absolute tracking URI.
+        run_id: The run.
+        artifact_uri: Where the store says that its files are.
 
     Raises:
         TrackingError: If they are elsewhere.

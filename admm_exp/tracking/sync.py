@@ -13,8 +13,8 @@ from admm_exp.tracking.journal import (
     DELIVERED,
     Journal,
     baseline_of,
-    origin_of,
     read_entries,
+    recorded_run,
 )
 from admm_exp.tracking.mlflow_tracker import MlflowTracker
 from admm_exp.tracking.own_store import is_same_store
@@ -34,20 +34,20 @@ def deliver_journal(path: Path, tracking_uri: str, *, is_chosen: bool = True) ->
     the address that the user names. A run whose process died without a word is marked as KILLED.
 
     Args:
-        path: the journal file of a run.
-        tracking_uri: the user's own store.
-        is_chosen: the user has named it for these runs; otherwise a run that was tracked elsewhere
+        path: The journal file of a run.
+        tracking_uri: The user's own store.
+        is_chosen: The user has named it for these runs; otherwise a run that was tracked elsewhere
             is refused.
 
     Raises:
-        TrackingError: the file is damaged or was tracked elsewhere; or the store cannot be reached
+        TrackingError: The file is damaged or was tracked elsewhere; or the store cannot be reached
             or used, or does not take all entries.
     """
     if path.is_symlink():
         raise TrackingError(f"{path} is a link, and nothing outside {path.parent} is sent")
     recorded = read_entries(path)
-    origin = origin_of(recorded)
-    if origin is None or DELIVERED in recorded[-1]:
+    opened_run = recorded_run(recorded)
+    if opened_run is None or DELIVERED in recorded[-1]:
         return "nothing to deliver"
     tags: dict[str, str] = {}
     status = None
@@ -57,15 +57,16 @@ def deliver_journal(path: Path, tracking_uri: str, *, is_chosen: bool = True) ->
         status = entry.get("status", status)
     if status is None and not has_died(tags):
         return "still running"
-    if not (is_chosen or is_same_store(origin[0], tracking_uri)):
+    if not (is_chosen or is_same_store(opened_run.tracking_uri, tracking_uri)):
         raise TrackingError(
-            f"it was tracked at {origin[0]}, which your settings do not name, and nothing is sent "
-            f"where a folder says: confirm it with tracking_uri={origin[0]}"
+            f"it was tracked at {opened_run.tracking_uri}, which your settings do not name, and "
+            "nothing is sent where a folder says: confirm it with "
+            f"tracking_uri={opened_run.tracking_uri}"
         )
     uri = absolute_uri(tracking_uri)
     require_reachable(uri)
     with opened(uri, path.parent) as client:
-        run = client.get_run(origin[1])
+        run = client.get_run(opened_run.run_id)
     journal = Journal(path)
     tracker = MlflowTracker(client, run, uri, journal)
     journal.is_muted = True
@@ -88,10 +89,10 @@ def _tell(tracker: MlflowTracker, entry: dict[str, Any], folder: Path, former: P
     """Tell a tracker what one entry keeps.
 
     Args:
-        tracker: of the run.
-        entry: as it stands in the file.
-        folder: of the run, where its files are.
-        former: where that folder was when the run told of its files.
+        tracker: Of the run.
+        entry: As it stands in the file.
+        folder: Of the run, where its files are.
+        former: Where that folder was when the run told of its files.
     """
     if "params" in entry:
         tracker.log_params(entry["params"])

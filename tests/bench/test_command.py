@@ -10,13 +10,15 @@ import pytest
 from conftest import clean_environment
 
 from admm_exp.bench import command, registry
+from admm_exp.bench.measurement import Bench, Measurement, Target
 from admm_exp.bench.registry import Entry
-from admm_exp.bench.row import Bench, Row, Target
 
 
-def toy_rows(bench: Bench) -> Iterator[Row]:
+def toy_rows(bench: Bench) -> Iterator[Measurement]:
     (bench.folder / "work").write_text("a place to write")
-    row = Row("toy", "toy work", {"usual": [2.0, 2.0], "ours": [1.0, 1.0]}, 0.5, "bytes", items=3)
+    row = Measurement(
+        "toy", "toy work", {"usual": [2.0, 2.0], "ours": [1.0, 1.0]}, 0.5, "bytes", items=3
+    )
     yield row.with_targets(Target("times faster", 2.0, 4.0, is_lower_bound=True))
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from admm_exp.bench.machine import Machine
+from admm_exp.bench.measurement import Bench
 from admm_exp.bench.network import optimizer_of
-from admm_exp.bench.row import Bench
 from admm_exp.bench.together import Stacked, together
 from admm_exp.models.cifar_resnet import resnet8
 from admm_exp.training.loop import train_epoch
@@ -30,7 +30,7 @@ def test_stacked_networks_train_as_each_does_alone() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch.func's, part of the row
 def test_jobs_run_together_in_a_tiny_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("admm_exp.bench.row.QUICK_ROUNDS", 1)
+    monkeypatch.setattr("admm_exp.bench.measurement.QUICK_ROUNDS", 1)
     bench = Bench(True, torch.device("cpu"), tmp_path, Machine(1e9, 1e9))
     (row,) = together(bench)
     assert list(row.seconds) == ["in turn", "stacked (torch.func)", "processes at once"]

@@ -17,7 +17,7 @@ from support.stores import client_at, runs_at
 from support.writers import WRITERS, start_writers
 
 from admm_exp.tracking import sender
-from admm_exp.tracking.journal import metrics_of, origin_of, read_entries
+from admm_exp.tracking.journal import metrics_of, read_entries, recorded_run
 from admm_exp.tracking.mlflow_tracker import open_tracker
 from admm_exp.tracking.sync import deliver_journal
 
@@ -77,9 +77,9 @@ def assert_all_arrived(uri: str, run_dir: Path) -> None:
     curves: dict[str, list[tuple[int, float, int]]] = {}
     for key, value, timestamp_ms, step in metrics_of(entries):
         curves.setdefault(key, []).append((step, value, timestamp_ms))
-    client, origin = client_at(uri), origin_of(entries)
-    assert origin is not None
-    run = client.get_run(origin[1])
+    client, opened = client_at(uri), recorded_run(entries)
+    assert opened is not None
+    run = client.get_run(opened.run_id)
     assert run.info.status == "FINISHED"
     assert set(run.data.metrics) == set(curves)
     for key, expected in curves.items():

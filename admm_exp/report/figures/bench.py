@@ -16,7 +16,7 @@ def draw_bench(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the time of every variant as a multiple of its row's first variant.
 
     Args:
-        rows: As `Row.as_dict` makes them.
+        rows: As `Measurement.as_dict` makes them.
         path: PNG to write.
     """
     n_lines = sum(len(row["variants"]) + 1 for row in rows)

@@ -37,7 +37,7 @@ def rows_in_detail(rows: Sequence[Row]) -> list[Row]:
     """Choose the runs whose curves and layers the figures show.
 
     Args:
-        rows: one mapping a finished run, which need not have `iterations` and `layers` yet.
+        rows: One mapping a finished run, which need not have `iterations` and `layers` yet.
     """
     settings = group_settings(rows)
     curved = _most_accurate([s for s in settings if _curved(s)])

@@ -1,4 +1,4 @@
-"""Grids and searches, told as one story; Hydra finds sweepers under `hydra_plugins` alone."""
+"""Grids and searches under one parent run; Hydra finds sweepers in `hydra_plugins` alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from hydra.core.utils import JobReturn
 from omegaconf import DictConfig
 
 if TYPE_CHECKING:
-    from admm_exp.app.parent_run import Planned
+    from admm_exp.app.parent_run import JobSpec
 
 __all__ = ["SearchSweeper", "TrackedSweeper"]
 
@@ -31,23 +31,23 @@ class TrackedSweeper(BasicSweeper):
         swept = {o.get_key_element() for o in overrides if o.is_sweep_override()}
         (jobs,) = self.split_arguments(overrides, None)
         named = swept | {"rho", "sparsity"}  # the two axes name a job even with one value
-        planned = distinct([self.planned(job, named) for job in jobs])
+        specs = distinct([self.spec_of(job, named) for job in jobs])
         grid = " ".join(o.input_line or "" for o in overrides if o.is_sweep_override())
-        run_sweep(planned, grid, self.master, self.launch)
+        run_sweep(specs, grid, self.master, self.launch)
 
-    def planned(self, job: Sequence[str], swept: set[str]) -> "Planned":
+    def spec_of(self, job: Sequence[str], swept: set[str]) -> "JobSpec":
         """Compose and check a job.
 
         Args:
             job: Its overrides.
             swept: Keys that name it.
         """
-        from admm_exp.app.parent_run import Planned, checked
+        from admm_exp.app.parent_run import JobSpec, checked
 
         name = ",".join(s.lstrip("+") for s in job if s.partition("=")[0] in swept)
         assert self.hydra_context is not None
         loader = self.hydra_context.config_loader
-        return Planned(name, job, checked(loader.load_sweep_config(self.master, list(job)), job))
+        return JobSpec(name, job, checked(loader.load_sweep_config(self.master, list(job)), job))
 
     def launch(self, jobs: Sequence[Sequence[str]], first_number: int) -> list[JobReturn]:
         """Have jobs run by the launcher, `max_batch_size` at a time.
@@ -108,8 +108,8 @@ class SearchSweeper(TrackedSweeper):
         ranges = {key: by_key[key].value() for key in sorted(swept)}
         settings = SearchSettings(**self._settings)
 
-        def plan(values: Mapping[str, Any]) -> "Planned":
+        def spec_of(values: Mapping[str, Any]) -> "JobSpec":
             chosen = [f"{key}={value}" for key, value in values.items()]
-            return self.planned([*fixed, *chosen], swept)
+            return self.spec_of([*fixed, *chosen], swept)
 
-        run_search(title, ranges, settings, plan=plan, master=self.master, launch=self.launch)
+        run_search(title, ranges, settings, spec_of=spec_of, master=self.master, launch=self.launch)

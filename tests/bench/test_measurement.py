@@ -2,23 +2,23 @@ import json
 
 import pytest
 
-from admm_exp.bench.row import Row, Target
+from admm_exp.bench.measurement import Measurement, Target
 
-ROW = Row(
+ROW = Measurement(
     "toy", "work", {"usual": [4.0, 8.0, 6.0], "ours": [1.0, 4.0, 2.0]}, 0.5, "4 bytes", items=10
 )
 
 
 def test_the_ratio_pairs_the_rounds() -> None:
     assert ROW.ratio("ours") == pytest.approx(1 / 3)  # of 1/4, 1/2, 1/3; of medians it is 2/6
-    assert Row("r", "r", {"a": [1.0, 2.0, 9.0], "b": [2.0, 2.0, 9.0]}).ratio("b") == 1.0
+    assert Measurement("r", "r", {"a": [1.0, 2.0, 9.0], "b": [2.0, 2.0, 9.0]}).ratio("b") == 1.0
 
 
 def test_median_spread_and_distance_to_the_limit() -> None:
     assert ROW.median_seconds("usual") == 6.0
     assert ROW.iqr_seconds("usual") == pytest.approx(2.0)
     assert ROW.times_limit("ours") == 4.0
-    assert Row("r", "r", {"a": [1.0]}).iqr_seconds("a") == 0.0
+    assert Measurement("r", "r", {"a": [1.0]}).iqr_seconds("a") == 0.0
 
 
 @pytest.mark.parametrize(

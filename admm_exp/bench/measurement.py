@@ -68,7 +68,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """Variants of the same work, measured in turns.
 
     Args:
