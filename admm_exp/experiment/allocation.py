@@ -182,12 +182,12 @@ def latency_budget(config: ExperimentConfig, components: Components) -> LatencyB
 
 
 def sensitivity_curves(
-    parts: TrainingFunctions, path: Path, planner: Planner, dense: nn.Module, metric: Metric
+    functions: TrainingFunctions, path: Path, planner: Planner, dense: nn.Module, metric: Metric
 ) -> tuple[Curve, ...]:
     """Measure what every group costs, or read it from disk.
 
     Args:
-        parts: Functions that validate and that recalibrate norm layers.
+        functions: Functions that validate and that recalibrate norm layers.
         path: Where the curves are kept for other runs.
         planner: Knows the groups.
         dense: The trained network; left as it is.
@@ -204,9 +204,9 @@ def sensitivity_curves(
         return curves
 
     def validate(network: nn.Module) -> float:
-        if parts.recalibrate_fn is not None:
-            parts.recalibrate_fn(network)
-        return as_evaluation(parts.validate_fn(network)).accuracy
+        if functions.recalibrate_fn is not None:
+            functions.recalibrate_fn(network)
+        return as_evaluation(functions.validate_fn(network)).accuracy
 
     return measured_once(
         path,
@@ -217,7 +217,7 @@ def sensitivity_curves(
 
 def settled_choice(
     budget: LatencyBudget,
-    parts: TrainingFunctions,
+    functions: TrainingFunctions,
     path: Path,
     planner: Planner,
     choose: Callable[[], LatencyChoice],
@@ -229,7 +229,7 @@ def settled_choice(
 
     Args:
         budget: Names the setting in a warning.
-        parts: Observer and progress.
+        functions: Observer and progress.
         path: Where the choice is kept for other runs.
         planner: Knows the groups.
         choose: Measures networks and chooses.
@@ -239,7 +239,7 @@ def settled_choice(
     """
     phase, start, is_cached = "latency", perf_counter(), True
     names = [group.name for group in planner.prunable.groups]
-    parts.observer.phase_started(phase, 0)
+    functions.observer.phase_started(phase, 0)
 
     def parse(data: Any) -> LatencyChoice:
         sparsities = {name: data["sparsities"][name] for name in names}
@@ -252,16 +252,16 @@ def settled_choice(
         is_cached = False
         return parse(from_first(lambda: asdict(choose())))
 
-    settled = parts.progress.settle(phase, lambda: asdict(measured_once(path, parse, measure)))
+    settled = functions.progress.settle(phase, lambda: asdict(measured_once(path, parse, measure)))
     try:
         choice = parse(settled)
     except DAMAGE as error:
         raise CheckpointError(
             f"the checkpoint's choice of sparsities is damaged: {error}"
         ) from error
-    parts.observer.phase_finished(PhaseResult(phase, perf_counter() - start, 0, is_cached))
+    functions.observer.phase_finished(PhaseResult(phase, perf_counter() - start, 0, is_cached))
     if choice.ratio.spread > TOLERANCE:
-        parts.observer.warned(
+        functions.observer.warned(
             f"{budget}: the machine is too noisy to tell latencies apart; the ratio of the chosen "
             f"network, {choice.ratio.value:.3f}, is known within +- {choice.ratio.spread:.3f} alone"
         )

@@ -34,7 +34,7 @@ CALIBRATION_BATCHES = 4
 """At most, in every ADMM iteration, to see what a cut would cost."""
 
 
-def parts_of(
+def functions_of(
     config: ExperimentConfig, components: Components, checkpoints: Checkpoints
 ) -> TrainingFunctions:
     """Build the functions that all phases train, validate and optimize with.
@@ -72,7 +72,7 @@ def parts_of(
 
 
 def taught(
-    parts: TrainingFunctions,
+    functions: TrainingFunctions,
     teacher: nn.Module,
     settings: DistillationSettings,
     dataset: Dataset,
@@ -81,16 +81,16 @@ def taught(
     """Let the dense network teach, if it is asked to.
 
     Args:
-        parts: The functions that train without a teacher.
+        functions: The functions that train without a teacher.
         teacher: The dense network.
         settings: Its share of the loss, 0 for none.
         dataset: What is trained on.
         trainer: How a step computes.
     """
     if settings.weight == 0.0:
-        return parts
+        return functions
     loss_fn = Distillation(teacher, settings.weight, settings.temperature)
-    return replace(parts, train_fn=_train_fn(dataset, loss_fn, trainer))
+    return replace(functions, train_fn=_train_fn(dataset, loss_fn, trainer))
 
 
 def _train_fn(dataset: Dataset, loss_fn: LossFn, trainer: TrainerSettings) -> TrainFn:

@@ -8,7 +8,7 @@ from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import CheckpointError
 from admm_exp.experiment.artifacts import Artifacts, Folders
 from admm_exp.experiment.components import Components
-from admm_exp.experiment.functions import admm_course, parts_of, starting_rho
+from admm_exp.experiment.functions import admm_course, functions_of, starting_rho
 from admm_exp.experiment.identity import CODE_OF, origin_of
 from admm_exp.experiment.measure import measure_latencies, time_engines
 from admm_exp.experiment.outputs import (
@@ -64,21 +64,21 @@ def run_experiment(
     observers = Observers((history, Curves(tracker), observer))
     origin = origin_of(config, components)
     checkpoints = Checkpoints(folders.run_dir / CHECKPOINTS, origin, observers, earlier)
-    parts = parts_of(config, components, checkpoints)
+    functions = functions_of(config, components, checkpoints)
     plan = admm_course(config, components.rho_policy)
     rho = starting_rho(config, plan, len(components.dataset.train))
     log_settings(config, components.dataset, tracker, rho)
 
-    dense = make_dense(config, components, parts, folders)
+    dense = make_dense(config, components, functions, folders)
     if dense.key is not None:
         entry = folders.cache_dir / dense.key
         share_baseline(config, tracker, entry, dense.measured, history)
-    sparse = make_sparse(config, components, parts, folders, dense=dense, plan=plan, rho=rho)
-    small = make_small(config, components, parts, sparse.constrained, plan)
+    sparse = make_sparse(config, components, functions, folders, dense=dense, plan=plan, rho=rho)
+    small = make_small(config, components, functions, sparse.constrained, plan)
     finetuned = finetune(
         config,
         components,
-        parts,
+        functions,
         plan=plan,
         teacher=dense.network,
         constrained=sparse.constrained,

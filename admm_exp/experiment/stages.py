@@ -53,24 +53,24 @@ FRESH_SEED = 1_000_003
 
 
 def make_dense(
-    config: ExperimentConfig, components: Components, parts: TrainingFunctions, folders: Folders
+    config: ExperimentConfig, components: Components, functions: TrainingFunctions, folders: Folders
 ) -> Dense:
     """Train the dense network, or take it from a file, the cache or the run before."""
     seed_everything(config.seed)
     model = laid_out(components.build_model().to(components.device), components.device)
     key = None
     if components.previous:
-        parts.observer.phase_started("dense", 0)
-        parts.observer.phase_finished(PhaseResult("dense", 0.0, 0, cached=True))
+        functions.observer.phase_started("dense", 0)
+        functions.observer.phase_finished(PhaseResult("dense", 0.0, 0, cached=True))
     else:
-        key = _train_or_reuse(model, config, components, parts, folders)
+        key = _train_or_reuse(model, config, components, functions, folders)
     return Dense(model, key, measured(model, components))
 
 
 def make_sparse(
     config: ExperimentConfig,
     components: Components,
-    parts: TrainingFunctions,
+    functions: TrainingFunctions,
     folders: Folders,
     *,
     dense: Dense,
@@ -80,16 +80,20 @@ def make_sparse(
     """Make a copy of the dense network sparse, by the method."""
     seed_everything(config.seed)
     model = copy.deepcopy(dense.network)
-    layers, curves, latency = _settle(config, components, parts, folders, dense)
+    layers, curves, latency = _settle(config, components, functions, folders, dense)
     constrained = constrain(config, components, model, layers)
     if is_first():
         text = _layers_text(config, components.planner, constrained, layers)
         write_atomically(folders.run_dir / LAYERS, text.encode())
     teaching = taught(
-        parts, dense.network, config.schedule.admm_distillation, components.dataset, config.trainer
+        functions,
+        dense.network,
+        config.schedule.admm_distillation,
+        components.dataset,
+        config.trainer,
     )
     offset = config.schedule.dense.epochs
-    learn_gradients(constrained, parts, offset)
+    learn_gradients(constrained, functions, offset)
     stopped = components.method.sparsify(constrained, plan, teaching, rho=rho, offset=offset)
     before_cut = accuracies(constrained.model, components)
     if stopped is not None:
@@ -100,13 +104,13 @@ def make_sparse(
 def make_small(
     config: ExperimentConfig,
     components: Components,
-    parts: TrainingFunctions,
+    functions: TrainingFunctions,
     constrained: ConstrainedModel,
     plan: AdmmCourse,
 ) -> Small:
     """Remove the channels and measure what is left before any finetuning."""
     dataset, method, device = components.dataset, components.method, components.device
-    cut = prune(constrained, next(iter(dataset.val))[0], parts.observer)
+    cut = prune(constrained, next(iter(dataset.val))[0], functions.observer)
     network = laid_out(cut.model, device)
     columns = {"pruned": measured(network, components)}
     if method.starts_fresh:
@@ -122,7 +126,7 @@ def make_small(
 def finetune(
     config: ExperimentConfig,
     components: Components,
-    parts: TrainingFunctions,
+    functions: TrainingFunctions,
     *,
     plan: AdmmCourse,
     teacher: nn.Module,
@@ -133,7 +137,11 @@ def finetune(
     seed_everything(config.seed)
     last, removal = last_training(config, components.method, plan), constrained.removal()
     teaching = taught(
-        parts, teacher, config.schedule.finetune.distillation, components.dataset, config.trainer
+        functions,
+        teacher,
+        config.schedule.finetune.distillation,
+        components.dataset,
+        config.trainer,
     )
     train_plain(
         small.network,
@@ -153,7 +161,7 @@ def finetune(
 def _settle(
     config: ExperimentConfig,
     components: Components,
-    parts: TrainingFunctions,
+    functions: TrainingFunctions,
     folders: Folders,
     dense: Dense,
 ) -> tuple[LayerSettings, tuple[Curve, ...], LatencyChoice | None]:
@@ -166,7 +174,7 @@ def _settle(
     def curves(planner: Planner) -> tuple[Curve, ...]:
         nonlocal found
         path = folder / curves_file(config, planner)
-        found = sensitivity_curves(parts, path, planner, dense.network, metric)
+        found = sensitivity_curves(functions, path, planner, dense.network, metric)
         return found
 
     def by_latency(counts: Counts) -> Mapping[str, float]:
@@ -176,7 +184,7 @@ def _settle(
         assert planner is not None
         path = folder / choice_file(config, components.device, planner)
         latency = settled_choice(
-            budget, parts, path, planner, lambda: budget.choose(dense.network, planner, counts)
+            budget, functions, path, planner, lambda: budget.choose(dense.network, planner, counts)
         )
         return latency.sparsities
 
@@ -202,7 +210,7 @@ def _train_or_reuse(
     model: nn.Module,
     config: ExperimentConfig,
     components: Components,
-    parts: TrainingFunctions,
+    functions: TrainingFunctions,
     folders: Folders,
 ) -> str:
     """Fill the dense network; return what names all that it depends on."""
@@ -214,7 +222,7 @@ def _train_or_reuse(
     dense_network(
         model,
         folders.cache_dir / key,
-        parts,
+        functions,
         lambda watched: _train(model, settings, config.schedule.lr_per, watched),
     )
     return key
@@ -241,12 +249,12 @@ def _fresh(
 
 
 def _train(
-    model: nn.Module, settings: TrainingSettings, lr_per: str, parts: TrainingFunctions
+    model: nn.Module, settings: TrainingSettings, lr_per: str, functions: TrainingFunctions
 ) -> PhaseResult:
     return train_plain(
         model,
         "dense",
-        parts,
+        functions,
         epochs=settings.epochs,
         lr=settings.lr,
         decay=settings.decay,

@@ -20,11 +20,11 @@ class ADMM(Finetuned):
         self,
         constrained: ConstrainedModel,
         plan: AdmmCourse,
-        parts: TrainingFunctions,
+        functions: TrainingFunctions,
         *,
         rho: float,
         offset: int,
     ) -> Stopped:
         """Run the ADMM iterations."""
         constrained.rho = rho
-        return train_admm(constrained, plan, parts, offset=offset)
+        return train_admm(constrained, plan, functions, offset=offset)

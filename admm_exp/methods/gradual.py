@@ -57,7 +57,7 @@ class Gradual(Finetuned):
         self,
         constrained: ConstrainedModel,
         plan: AdmmCourse,
-        parts: TrainingFunctions,
+        functions: TrainingFunctions,
         *,
         rho: float,
         offset: int,
@@ -79,7 +79,7 @@ class Gradual(Finetuned):
         train_at(
             constrained.model,
             "gradual",
-            parts,
+            functions,
             lrs,
             offset,
             around_epoch=pruned,

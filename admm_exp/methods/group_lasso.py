@@ -42,15 +42,15 @@ class GroupLasso(Finetuned):
         self,
         constrained: ConstrainedModel,
         plan: AdmmCourse,
-        parts: TrainingFunctions,
+        functions: TrainingFunctions,
         *,
         rho: float,
         offset: int,
     ) -> None:
         """Train for A epochs, then rank the channels."""
-        if parts.steps_per_epoch is None:
+        if functions.steps_per_epoch is None:
             raise ValueError("group lasso needs to know steps_per_epoch")
-        path = plan.lrs.total(parts.steps_per_epoch)
+        path = plan.lrs.total(functions.steps_per_epoch)
         norms = threshold_norms(constrained.weights(), constrained.channel_groups)
         strengths = [self.strength * norm / path for norm in norms]
 
@@ -59,7 +59,7 @@ class GroupLasso(Finetuned):
             with shrinking(optimizer, constrained, strengths):
                 yield
 
-        train_at(constrained.model, "group_lasso", parts, plan.lrs, offset, around_epoch=shrunk)
+        train_at(constrained.model, "group_lasso", functions, plan.lrs, offset, around_epoch=shrunk)
         constrained.state = initial_state(
             constrained.weights(), constrained.constraint, constrained.rho
         )

@@ -72,7 +72,7 @@ class Method(Protocol):
         self,
         constrained: ConstrainedModel,
         plan: AdmmCourse,
-        parts: TrainingFunctions,
+        functions: TrainingFunctions,
         *,
         rho: float,
         offset: int,
@@ -82,7 +82,7 @@ class Method(Protocol):
         Args:
             constrained: The network with its groups.
             plan: The A epochs before the cut.
-            parts: Functions that train, validate and optimize, and the observer.
+            functions: Functions that train, validate and optimize, and the observer.
             rho: Penalty parameter of the first iteration.
             offset: Epochs of the run before.
 

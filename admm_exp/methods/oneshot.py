@@ -27,7 +27,7 @@ class OneShot(Finetuned):
         self,
         constrained: ConstrainedModel,
         plan: AdmmCourse,
-        parts: TrainingFunctions,
+        functions: TrainingFunctions,
         *,
         rho: float,
         offset: int,

@@ -21,7 +21,7 @@ class Scratch(Finetuned):
         self,
         constrained: ConstrainedModel,
         plan: AdmmCourse,
-        parts: TrainingFunctions,
+        functions: TrainingFunctions,
         *,
         rho: float,
         offset: int,

@@ -18,14 +18,14 @@ from admm_exp.training.seeding import restore_rng_state, rng_state
 
 
 def train_admm(
-    constrained: ConstrainedModel, plan: AdmmCourse, parts: TrainingFunctions, offset: int = 0
+    constrained: ConstrainedModel, plan: AdmmCourse, functions: TrainingFunctions, offset: int = 0
 ) -> Stopped:
     """Run ADMM iterations on a constrained network, in place.
 
     Args:
         constrained: The network with its groups and ADMM state; its rho is the start value.
         plan: Length, learning rates and rules of the phase.
-        parts: The user's functions and the observer.
+        functions: The user's functions and the observer.
         offset: Epochs of the run before this phase.
 
     Returns:
@@ -36,15 +36,15 @@ def train_admm(
     """
     start, first_rho = perf_counter(), constrained.rho
     seen = History()
-    parts = replace(parts, observer=Observers((parts.observer, seen)))
-    parts.observer.phase_started("admm", plan.lrs.epochs)
-    optimizer = parts.optimizer_fn(constrained.model.parameters(), plan.lrs.base)
+    functions = replace(functions, observer=Observers((functions.observer, seen)))
+    functions.observer.phase_started("admm", plan.lrs.epochs)
+    optimizer = functions.optimizer_fn(constrained.model.parameters(), plan.lrs.base)
     momentum = momentum_of(optimizer)
     if plan.settings.sparsity_ramp > 0.0:
         constrained.loosen(plan.share_of(0))
-    log = parts.begin("admm", constrained.model, optimizer, constrained)
+    log = functions.begin("admm", constrained.model, optimizer, constrained)
     past = [_residuals(record) for record in log.iterations]
-    n_trained, n_steps = len(log.epochs), log.steps_per_epoch or parts.steps_per_epoch
+    n_trained, n_steps = len(log.epochs), log.steps_per_epoch or functions.steps_per_epoch
     reason, unmoved = plan.stop_reason(past), None
     rounds = range(len(past))
     capped = _first(plan.cap_notice(first_rho, past[:i], momentum) for i in rounds)
@@ -62,30 +62,30 @@ def train_admm(
                     optimizer,
                     plan.lrs,
                     left,
-                    train_fn=parts.train_fn,
-                    validate_fn=parts.validate_fn,
+                    train_fn=functions.train_fn,
+                    validate_fn=functions.validate_fn,
                     phase="admm",
-                    on_epoch=parts.observer.epoch_finished,
+                    on_epoch=functions.observer.epoch_finished,
                     steps_per_epoch=n_steps,
                     offset=offset,
                 )
             unmoved = unmoved or steps.warning()
         past.append(_update(constrained, plan, past))
-        parts.observer.iteration_finished(
+        functions.observer.iteration_finished(
             IterationRecord(
                 iteration=len(past),
                 **asdict(past[-1]),
                 val_accuracy=seen.epochs[-1].val_accuracy,
-                projected_val_accuracy=_projected_accuracy(constrained, parts),
+                projected_val_accuracy=_projected_accuracy(constrained, functions),
             )
         )
         complaint = complaint or plan.complaint(past, n_steps or 1, momentum)
         for message in (capped, complaint, unmoved):
             if message and message not in seen.warnings:  # once each
-                parts.observer.warned(message)
+                functions.observer.warned(message)
         reason = plan.stop_reason(past)
     n_epochs = len(past) * plan.settings.admm_epoch
-    parts.observer.phase_finished(PhaseResult("admm", perf_counter() - start, n_epochs))
+    functions.observer.phase_finished(PhaseResult("admm", perf_counter() - start, n_epochs))
     return Stopped(
         reason or Stopping.budget,
         len(past),
@@ -105,13 +105,13 @@ def _update(
     )
 
 
-def _projected_accuracy(constrained: ConstrainedModel, parts: TrainingFunctions) -> float:
+def _projected_accuracy(constrained: ConstrainedModel, functions: TrainingFunctions) -> float:
     """Validate a masked copy; the random generators end as they were."""
     generators = rng_state()
     projected = constrained.removal().masked()
-    if parts.recalibrate_fn is not None:
-        parts.recalibrate_fn(projected)
-    accuracy = as_evaluation(parts.validate_fn(projected)).accuracy
+    if functions.recalibrate_fn is not None:
+        functions.recalibrate_fn(projected)
+    accuracy = as_evaluation(functions.validate_fn(projected)).accuracy
     restore_rng_state(generators)
     return accuracy
 

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 def dense_network(
     model: nn.Module,
     entry: Path,
-    parts: TrainingFunctions,
+    functions: TrainingFunctions,
     train: Callable[[TrainingFunctions], PhaseResult],
 ) -> PhaseResult:
     """Load the dense network from the cache, or train it and put it there.
@@ -43,22 +43,24 @@ def dense_network(
     Args:
         model: The network, freshly initialised; trained or filled in place.
         entry: Folder of the cache entry, named by a hash of all it depends on.
-        parts: The user's functions and the observer.
-        train: Trains `model` with the parts it is given.
+        functions: The user's functions and the observer.
+        train: Trains `model` with the functions it is given.
 
     Returns:
         The phase; `cached` tells whether the network came from the cache.
     """
     entry.parent.mkdir(parents=True, exist_ok=True)
-    has_begun = parts.progress.has_begun("dense")
+    has_begun = functions.progress.has_begun("dense")
     with _one_trainer(entry) if is_first() else nullcontext():
         start = perf_counter()
         records = from_first(lambda: None if has_begun else _load(model, entry))
         if records is not None:
             copy_from_first_(model)
-            return _tell_again([EpochRecord(**record) for record in records], model, parts, start)
+            return _tell_again(
+                [EpochRecord(**record) for record in records], model, functions, start
+            )
         history = _Pulse(entry)
-        result = train(replace(parts, observer=Observers((parts.observer, history))))
+        result = train(replace(functions, observer=Observers((functions.observer, history))))
         if not is_first():
             return result
         try:
@@ -130,12 +132,12 @@ def _load(model: nn.Module, entry: Path) -> list[dict[str, Any]] | None:
 
 
 def _tell_again(
-    records: list[EpochRecord], model: nn.Module, parts: TrainingFunctions, start: float
+    records: list[EpochRecord], model: nn.Module, functions: TrainingFunctions, start: float
 ) -> PhaseResult:
-    parts.observer.phase_started("dense", 0)
-    parts.progress.keep("dense", model)
+    functions.observer.phase_started("dense", 0)
+    functions.progress.keep("dense", model)
     for record in records:
-        parts.observer.epoch_finished(record)
+        functions.observer.epoch_finished(record)
     result = PhaseResult("dense", perf_counter() - start, 0, cached=True)
-    parts.observer.phase_finished(result)
+    functions.observer.phase_finished(result)
     return result

@@ -18,7 +18,7 @@ class _EnoughError(BaseException):
 
 
 def learn_gradients(
-    constrained: ConstrainedModel, parts: TrainingFunctions, epoch: int = 0
+    constrained: ConstrainedModel, functions: TrainingFunctions, epoch: int = 0
 ) -> None:
     """Show a metric that asks for it the gradients of the task, and choose the support anew.
 
@@ -28,7 +28,7 @@ def learn_gradients(
 
     Args:
         constrained: The network before the pruning; left as it is but for its ADMM state.
-        parts: The user's functions.
+        functions: The user's functions.
         epoch: Epoch that the train function is asked to train, which decides the data.
 
     Raises:
@@ -38,7 +38,7 @@ def learn_gradients(
     if not isinstance(metric, GradientMetric):
         return
     generators, probe = rng_state(), copy.deepcopy(constrained)
-    optimizer = parts.optimizer_fn(probe.model.parameters(), 0.0)
+    optimizer = functions.optimizer_fn(probe.model.parameters(), 0.0)
     sums = [torch.zeros_like(weight) for weight in probe.weights()]
     seen = 0
 
@@ -52,7 +52,7 @@ def learn_gradients(
 
     hook = optimizer.register_step_pre_hook(note)
     try:
-        parts.train_fn(probe.model, optimizer, epoch)
+        functions.train_fn(probe.model, optimizer, epoch)
     except _EnoughError:
         pass
     finally:

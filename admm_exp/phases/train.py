@@ -25,7 +25,7 @@ def anything(optimizer: Optimizer, epoch: int) -> AbstractContextManager[None]:
 def train_plain(
     model: nn.Module,
     phase: str,
-    parts: TrainingFunctions,
+    functions: TrainingFunctions,
     *,
     epochs: int,
     lr: float,
@@ -40,7 +40,7 @@ def train_plain(
     Args:
         model: The network.
         phase: Name of the phase.
-        parts: The user's functions and the observer.
+        functions: The user's functions and the observer.
         epochs: Number of epochs; 0 leaves the network as it is.
         lr: Highest learning rate.
         decay: "constant", "cosine" or "step".
@@ -50,13 +50,13 @@ def train_plain(
         around_epoch: Called with the optimizer and the epoch, see `train_at`.
     """
     lrs = training_lrs(decay, lr, epochs, warmup=warmup, per=lr_per)
-    return train_at(model, phase, parts, lrs, offset, around_epoch=around_epoch)
+    return train_at(model, phase, functions, lrs, offset, around_epoch=around_epoch)
 
 
 def train_at(
     model: nn.Module,
     phase: str,
-    parts: TrainingFunctions,
+    functions: TrainingFunctions,
     lrs: LearningRates,
     offset: int,
     *,
@@ -68,7 +68,7 @@ def train_at(
     Args:
         model: The network.
         phase: Name of the phase.
-        parts: The user's functions and the observer.
+        functions: The user's functions and the observer.
         lrs: Learning rates; those of no epochs leave the network as it is.
         offset: Epochs of the run before this phase.
         around_epoch: Called with the optimizer and the epoch, counted from 0 within the phase;
@@ -79,11 +79,11 @@ def train_at(
         TrainingError: If the train function never steps the optimizer in an epoch.
     """
     start = perf_counter()
-    parts.observer.phase_started(phase, lrs.epochs)
+    functions.observer.phase_started(phase, lrs.epochs)
     if lrs.epochs:
-        optimizer = parts.optimizer_fn(model.parameters(), lrs.base)
-        log = parts.begin(phase, model, optimizer, constrained)
-        steps_per_epoch = log.steps_per_epoch or parts.steps_per_epoch
+        optimizer = functions.optimizer_fn(model.parameters(), lrs.base)
+        log = functions.begin(phase, model, optimizer, constrained)
+        steps_per_epoch = log.steps_per_epoch or functions.steps_per_epoch
         for epoch in range(len(log.epochs), lrs.epochs):
             with around_epoch(optimizer, epoch), _stepping(optimizer, phase):
                 steps_per_epoch = run_epochs(
@@ -91,15 +91,15 @@ def train_at(
                     optimizer,
                     lrs,
                     range(epoch, epoch + 1),
-                    train_fn=parts.train_fn,
-                    validate_fn=parts.validate_fn,
+                    train_fn=functions.train_fn,
+                    validate_fn=functions.validate_fn,
                     phase=phase,
-                    on_epoch=parts.observer.epoch_finished,
+                    on_epoch=functions.observer.epoch_finished,
                     steps_per_epoch=steps_per_epoch,
                     offset=offset,
                 )
     result = PhaseResult(phase, perf_counter() - start, lrs.epochs)
-    parts.observer.phase_finished(result)
+    functions.observer.phase_finished(result)
     return result
 
 

@@ -219,7 +219,7 @@ class ADMMPruner:
         """
         history = Announcing()
         watchers = Observers((history, observer) if observer else (history,))
-        parts = self._parts(watchers, steps_per_epoch)
+        functions = self._functions(watchers, steps_per_epoch)
         if steps_per_epoch is not None:
             require("steps_per_epoch", steps_per_epoch, steps_per_epoch >= 1, "at least 1")
         check_finetuning(finetune_epochs, finetune_lr, finetune_decay, finetune_warmup)
@@ -244,19 +244,19 @@ class ADMMPruner:
         if plan.is_auto:
             self._constrained.rho = chosen_rho(plan, steps_per_epoch, momentum)
         plan.check_rho(self._constrained.rho, momentum)
-        learn_gradients(self._constrained, parts)
-        stopped = train_admm(self._constrained, plan, parts)
-        before = as_evaluation(parts.validate_fn(self._constrained.model)).accuracy
+        learn_gradients(self._constrained, functions)
+        stopped = train_admm(self._constrained, plan, functions)
+        before = as_evaluation(functions.validate_fn(self._constrained.model)).accuracy
         cut = self._cut(watchers)
-        after = as_evaluation(parts.validate_fn(cut.model)).accuracy
+        after = as_evaluation(functions.validate_fn(cut.model)).accuracy
         recalibrated = None
         if recalibrate_on is not None:
             recalibrate_(cut.model, recalibrate_on)
-            recalibrated = as_evaluation(parts.validate_fn(cut.model)).accuracy
+            recalibrated = as_evaluation(functions.validate_fn(cut.model)).accuracy
         train_plain(
             cut.model,
             "finetune",
-            parts,
+            functions,
             epochs=finetune_epochs,
             lr=finetune_lr,
             decay=finetune_decay,
@@ -284,7 +284,7 @@ class ADMMPruner:
     def _cut(self, observer: Observer) -> Cut:
         return prune(self._constrained, self._constrained.example_input, observer)
 
-    def _parts(self, observer: Observer, steps_per_epoch: int | None) -> TrainingFunctions:
+    def _functions(self, observer: Observer, steps_per_epoch: int | None) -> TrainingFunctions:
         if self._train_fn is None or self._validate_fn is None:
             raise ConfigError("prune() needs train_fn and validate_fn: give them to ADMMPruner")
         return TrainingFunctions(

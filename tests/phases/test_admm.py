@@ -3,7 +3,7 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from support.toy import accuracy_of, batches, mlp, parts_of, sgd, train_fn, weights_of
+from support.toy import accuracy_of, batches, functions_of, mlp, sgd, train_fn, weights_of
 
 from admm_exp.admm.metrics import L2Norm
 from admm_exp.admm.rho_policy import Constant, Geometric, SupportDriven
@@ -28,11 +28,11 @@ def constrained_of(model, rho=0.5):
     )
 
 
-def run(model=None, lrs=(0.05,) * 6, rho=0.5, parts=None, offset=0, **settings):
+def run(model=None, lrs=(0.05,) * 6, rho=0.5, functions=None, offset=0, **settings):
     constrained = constrained_of(model or mlp(), rho)
-    parts = parts or parts_of()
-    stopped = train_admm(constrained, plan_of(lrs, **settings), parts, offset)
-    return constrained, parts.observer, stopped
+    functions = functions or functions_of()
+    stopped = train_admm(constrained, plan_of(lrs, **settings), functions, offset)
+    return constrained, functions.observer, stopped
 
 
 def best_units(W, b):
@@ -104,8 +104,8 @@ def test_train_function_with_its_own_loss_trains_with_admm():
             F.huber_loss(model(x), x[:, :3].sin()).backward()
             optimizer.step()
 
-    parts = parts_of(train_fn=regression, validate_fn=lambda model: 0.0)
-    _, history, _ = run(lrs=(0.05,) * 40, rho=0.3, admm_iterations=10, parts=parts)
+    functions = functions_of(train_fn=regression, validate_fn=lambda model: 0.0)
+    _, history, _ = run(lrs=(0.05,) * 40, rho=0.3, admm_iterations=10, functions=functions)
     assert history.iterations[-1].dead_energy < 0.02
 
 
@@ -144,7 +144,7 @@ def test_observer_sees_start_epochs_iterations_and_end_in_order():
         def phase_finished(self, result):
             self.lines.append(result)
 
-    _, diary, _ = run(lrs=(0.05,) * 4, admm_iterations=2, parts=parts_of(Diary()))
+    _, diary, _ = run(lrs=(0.05,) * 4, admm_iterations=2, functions=functions_of(Diary()))
     result = diary.lines.pop()
     assert diary.lines == [("admm", 4), 1, 2, "iteration 1", 3, 4, "iteration 2"]
     assert (result.name, result.epochs, result.cached) == ("admm", 4, False)
@@ -157,7 +157,12 @@ def test_train_function_sees_each_learning_rate_and_epochs_of_the_whole_run():
         seen.append((epoch, optimizer.param_groups[0]["lr"]))
         train_fn(model, optimizer, epoch)
 
-    run(lrs=(0.3, 0.2, 0.1, 0.05), admm_iterations=2, offset=30, parts=parts_of(train_fn=spy))
+    run(
+        lrs=(0.3, 0.2, 0.1, 0.05),
+        admm_iterations=2,
+        offset=30,
+        functions=functions_of(train_fn=spy),
+    )
     assert seen == [(30, 0.3), (31, 0.2), (32, 0.1), (33, 0.05)]
 
 
@@ -172,7 +177,7 @@ def test_one_optimizer_goes_through_all_iterations():
         used.append(optimizer)
         train_fn(model, optimizer, epoch)
 
-    run(lrs=(0.3, 0.1, 0.1), parts=parts_of(optimizer_fn=build, train_fn=spy))
+    run(lrs=(0.3, 0.1, 0.1), functions=functions_of(optimizer_fn=build, train_fn=spy))
     assert [lr for _, lr in built] == [0.3]
     assert all(optimizer is built[0][0] for optimizer in used)
     assert len(used) == 3
@@ -183,7 +188,7 @@ def test_train_function_that_never_steps_the_optimizer_is_an_error():
         train_fn(model, sgd(model.parameters(), 0.1), epoch)
 
     with pytest.raises(TrainingError, match="never stepped the optimizer it was given"):
-        run(parts=parts_of(train_fn=own_optimizer))
+        run(functions=functions_of(train_fn=own_optimizer))
 
 
 def test_divergence_names_phase_epoch_step_and_learning_rate():
@@ -195,7 +200,7 @@ def test_divergence_names_phase_epoch_step_and_learning_rate():
 
     message = r"at step 3 of epoch 4 of phase admm; lower the learning rate \(0\.05\)$"
     with pytest.raises(TrainingError, match=message):
-        run(parts=parts_of(train_fn=diverges), offset=10)
+        run(functions=functions_of(train_fn=diverges), offset=10)
 
 
 def test_weights_that_became_nan_unseen_name_the_epoch():
@@ -207,7 +212,7 @@ def test_weights_that_became_nan_unseen_name_the_epoch():
 
     message = r"0\.weight is not .* at the end of epoch 4 of phase admm; lower .* \(0\.05\)$"
     with pytest.raises(TrainingError, match=message):
-        run(parts=parts_of(train_fn=breaks))
+        run(functions=functions_of(train_fn=breaks))
 
 
 def test_validation_is_that_of_the_network_after_its_epoch():
@@ -217,7 +222,7 @@ def test_validation_is_that_of_the_network_after_its_epoch():
         seen.append(float(accuracy_of(model)))
         return seen[-1]
 
-    constrained, history, _ = run(parts=parts_of(validate_fn=validate))
+    constrained, history, _ = run(functions=functions_of(validate_fn=validate))
     each = 2 + 1  # epochs of an iteration, and the projected network after them
     of_epochs = [value for i, value in enumerate(seen) if i % each != each - 1]
     assert [record.val_accuracy for record in history.epochs] == of_epochs
@@ -242,7 +247,7 @@ def test_sparsity_ramp_removes_more_and_more_and_ends_with_all():
 
     spy = Spy()
     spy.constrained = constrained = constrained_of(mlp())
-    train_admm(constrained, plan_of((0.05,) * 6, sparsity_ramp=1.0), parts_of(spy))
+    train_admm(constrained, plan_of((0.05,) * 6, sparsity_ramp=1.0), functions_of(spy))
     # of 3 units to be removed, iterations 1 to 3 pull on floor(3 * (19, 26, 27) / 27)
     assert counts == [5 - 2, 5 - 3, 5 - 3]
 
@@ -256,7 +261,7 @@ def test_first_w_step_of_a_ramp_pulls_on_its_own_share():
 
     constrained = constrained_of(mlp())
     plan = plan_of((0.05,) * 3, sparsity_ramp=1.0)
-    train_admm(constrained, plan, parts_of(train_fn=spy))
+    train_admm(constrained, plan, functions_of(train_fn=spy))
     assert seen == [5 - 2, 5 - 2, 5 - 3]
 
 
@@ -275,7 +280,7 @@ def test_small_residuals_end_the_phase_as_soon_as_both_are():
         rho=1.0,
         admm_iterations=30,
         stopping="residuals",
-        parts=parts_of(optimizer_fn=torch.optim.SGD),
+        functions=functions_of(optimizer_fn=torch.optim.SGD),
     )
     is_small = [
         r.primal_residual <= r.eps_primal and r.dual_residual <= r.eps_dual
@@ -311,7 +316,7 @@ def test_frozen_support_stays_where_it_would_have_moved():
             admm_iterations=5,
             stable_iterations=2,
             freeze_support=is_frozen,
-            parts=parts_of(train_fn=push),
+            functions=functions_of(train_fn=push),
         )
         assert [r.support_change for r in history.iterations[:2]] == [0.0, 0.0]
         supports[is_frozen] = torch.equal(constrained.state.support[0], first)
@@ -334,7 +339,7 @@ def test_projected_accuracy_is_that_of_the_masked_network_after_recalibration():
         with torch.no_grad():
             model[2].bias += torch.tensor([50.0, 0.0, 0.0])  # every answer is class 0
 
-    constrained, history, _ = run(parts=parts_of(recalibrate_fn=recalibrate))
+    constrained, history, _ = run(functions=functions_of(recalibrate_fn=recalibrate))
     share_of_0 = float(torch.cat([y == 0 for _, y in batches()]).float().mean())
     assert [r.projected_val_accuracy for r in history.iterations] == pytest.approx([share_of_0] * 3)
     assert all(model is not constrained.model for model in recalibrated)
@@ -355,9 +360,9 @@ def test_diagnostics_leave_training_as_it_is_bit_by_bit():
 
     plain, diagnosed = mlp(), mlp()
     torch.manual_seed(3)
-    run(plain, parts=parts_of(train_fn=noisy))
+    run(plain, functions=functions_of(train_fn=noisy))
     torch.manual_seed(3)
-    run(diagnosed, parts=parts_of(train_fn=noisy, recalibrate_fn=draws))
+    run(diagnosed, functions=functions_of(train_fn=noisy, recalibrate_fn=draws))
     assert all(map(torch.equal, weights_of(plain).values(), weights_of(diagnosed).values()))
 
 
@@ -371,7 +376,7 @@ def test_flipping_support_is_told_once_with_the_numbers_and_a_rho_to_try():
         lrs=(0.01,) * 6,
         rho=1e-6,
         admm_iterations=6,
-        parts=parts_of(train_fn=swings),
+        functions=functions_of(train_fn=swings),
     )
     (message,) = history.warnings
     assert re.match(r"rho is too small: \d+% of the support was exchanged in iteration", message)
@@ -393,7 +398,7 @@ def test_a_support_that_flips_in_spite_of_rho_is_told_another_form_and_no_larger
             rho=50.0,
             admm_iterations=6,
             w_step=w_step,
-            parts=parts_of(train_fn=swings),
+            functions=functions_of(train_fn=swings),
         )
         (message,) = history.warnings
         assert advice in message
@@ -405,7 +410,7 @@ def test_a_parameter_group_with_learning_rate_0_is_told_once():
         first, *others = list(parameters)
         return torch.optim.SGD([{"params": [first], "lr": 0.0}, {"params": others}], lr)
 
-    _, history, _ = run(lrs=(0.05,) * 4, rho=0.3, parts=parts_of(optimizer_fn=frozen_stem))
+    _, history, _ = run(lrs=(0.05,) * 4, rho=0.3, functions=functions_of(optimizer_fn=frozen_stem))
     assert [w for w in history.warnings if "0.weight was 0 in every step" in w] == history.warnings
     assert len(history.warnings) == 1
 
@@ -417,8 +422,10 @@ def test_calm_phase_warns_of_nothing():
 
 def test_capped_rho_is_told_once():
     policy = SupportDriven(100.0, 100.0, 100.0)
-    plain = parts_of(optimizer_fn=torch.optim.SGD)
-    _, history, _ = run(lrs=(0.05,) * 4, rho=0.5, admm_iterations=4, rho_policy=policy, parts=plain)
+    plain = functions_of(optimizer_fn=torch.optim.SGD)
+    _, history, _ = run(
+        lrs=(0.05,) * 4, rho=0.5, admm_iterations=4, rho_policy=policy, functions=plain
+    )
     assert [r.rho for r in history.iterations] == [0.5, 20.0, 20.0, 20.0]
     (message,) = history.warnings
     assert message.startswith("rho_policy asked for rho 50 in iteration 2; it is held at 20:")

@@ -50,18 +50,18 @@ def run(folder, deaths: Iterator[int], train=dropped, optimizer_fn=sgd, network=
             raise Death
         train(model, optimizer, epoch)
 
-    parts = TrainingFunctions(mortal, accuracy_of, optimizer_fn, progress, progress=progress)
+    functions = TrainingFunctions(mortal, accuracy_of, optimizer_fn, progress, progress=progress)
     settings = {"lr": 0.1, "decay": "cosine", "warmup": 0.1, "lr_per": "step"}
     try:
         torch.manual_seed(1)
         model = network()
-        train_plain(model, "dense", parts, epochs=3, offset=0, **settings)
+        train_plain(model, "dense", functions, epochs=3, offset=0, **settings)
         constrained = ConstrainedModel(
             model, torch.zeros(1, 6), sparsity=0.4, metric=L2Norm(), rho=0.1
         )
-        train_admm(constrained, PLAN, parts, offset=3)
+        train_admm(constrained, PLAN, functions, offset=3)
         small, _ = constrained.removal().finish(torch.ones(2, 6))
-        train_plain(small, "finetune", parts, epochs=2, offset=9, **settings)
+        train_plain(small, "finetune", functions, epochs=2, offset=9, **settings)
     except Death:
         return run(folder, deaths, train, optimizer_fn, network)
     return weights_of(small), timeless(history)
@@ -210,11 +210,11 @@ def test_a_full_disk_stops_no_training_and_is_told_once(tmp_path, monkeypatch):
     monkeypatch.setattr("admm_exp.phases.checkpoints.write_snapshot", full)
     history = History()
     progress = Checkpoints(tmp_path, ORIGIN, history, None)
-    parts = TrainingFunctions(train_fn, accuracy_of, sgd, progress, progress=progress)
+    functions = TrainingFunctions(train_fn, accuracy_of, sgd, progress, progress=progress)
     train_plain(
         mlp(),
         "dense",
-        parts,
+        functions,
         epochs=3,
         lr=0.1,
         decay="cosine",
@@ -247,7 +247,7 @@ def test_death_between_dense_training_and_admm_leaves_no_trace(tmp_path):
     def until_death():
         history = History()
         progress = Checkpoints(tmp_path / "run", ORIGIN, history, read_newest(tmp_path / "run"))
-        parts = TrainingFunctions(dropped, accuracy_of, sgd, progress, progress=progress)
+        functions = TrainingFunctions(dropped, accuracy_of, sgd, progress, progress=progress)
         model, settings = (
             mlp(),
             {"lr": 0.1, "decay": "cosine", "warmup": 0.0, "lr_per": "epoch", "offset": 0},
@@ -255,8 +255,8 @@ def test_death_between_dense_training_and_admm_leaves_no_trace(tmp_path):
         dense_network(
             model,
             tmp_path / "cache" / "entry",  # from the first process, and nobody else's
-            parts,
-            lambda parts: train_plain(model, "dense", parts, epochs=3, **settings),
+            functions,
+            lambda functions: train_plain(model, "dense", functions, epochs=3, **settings),
         )
         return weights_of(model), timeless(history)
 
@@ -270,9 +270,9 @@ def test_a_choice_that_was_trained_with_stays(tmp_path):
         progress = Checkpoints(tmp_path, ORIGIN, History(), earlier)
         progress.phase_started("latency", 0)
         choice = progress.settle("latency", choose)
-        parts = TrainingFunctions(train_fn, accuracy_of, sgd, progress, progress=progress)
+        functions = TrainingFunctions(train_fn, accuracy_of, sgd, progress, progress=progress)
         settings = {"lr": 0.1, "decay": "constant", "warmup": 0.0, "lr_per": "epoch"}
-        train_plain(mlp(), "finetune", parts, epochs=1, offset=0, **settings)
+        train_plain(mlp(), "finetune", functions, epochs=1, offset=0, **settings)
         return choice
 
     assert settled(None, lambda: {"a": 0.1}) == {"a": 0.1}

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 from filelock import FileLock
-from support.toy import is_same, mlp, parts_of, weights_of
+from support.toy import functions_of, is_same, mlp, weights_of
 
 from admm_exp.phases.dense import HISTORY, WEIGHTS, dense_network
 from admm_exp.phases.train import train_plain
@@ -26,17 +26,20 @@ SETTINGS = {
 
 def dense(entry, seed=0):
     """Ask for the dense network; return it with the phase and what the observer saw."""
-    model, parts = mlp(seed), parts_of()
+    model, functions = mlp(seed), functions_of()
     result = dense_network(
-        model, entry, parts, lambda parts: train_plain(model, "dense", parts, **SETTINGS)
+        model,
+        entry,
+        functions,
+        lambda functions: train_plain(model, "dense", functions, **SETTINGS),
     )
-    return model, result, parts.observer
+    return model, result, functions.observer
 
 
 def test_first_call_trains_and_says_so(tmp_path):
     model, result, history = dense(tmp_path / "entry")
     expected = mlp()
-    train_plain(expected, "dense", parts_of(), **SETTINGS)
+    train_plain(expected, "dense", functions_of(), **SETTINGS)
     assert is_same(weights_of(model), weights_of(expected))
     assert (result.cached, result.epochs) == (False, 3)
     assert history.phases == [result]
@@ -94,11 +97,11 @@ def test_damaged_entry_is_trained_anew_and_mended(tmp_path, damage):
 
 
 def test_training_that_fails_leaves_no_entry_and_no_lock(tmp_path):
-    def fails(parts):
+    def fails(functions):
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        dense_network(mlp(), tmp_path / "entry", parts_of(), fails)
+        dense_network(mlp(), tmp_path / "entry", functions_of(), fails)
     assert not (tmp_path / "entry").exists()
     assert not dense(tmp_path / "entry")[1].cached
 
@@ -108,7 +111,7 @@ import os, signal, sys, time
 from pathlib import Path
 from admm_exp.phases.dense import dense_network
 from admm_exp.phases.train import train_plain
-from support.toy import mlp, parts_of
+from support.toy import mlp, functions_of
 
 folder = Path(sys.argv[1])
 settings = dict(epochs=2, lr=0.1, decay="cosine", warmup=0.0, lr_per="epoch", offset=0)
@@ -119,18 +122,18 @@ me = os.getpid()
 def ask(name, is_deadly):
     model = mlp()
 
-    def train(parts):
+    def train(functions):
         with (folder / f"{name}.trainers").open("a") as file:
             file.write(f"{me}\\n")
         time.sleep(0.2)  # long enough for the others to arrive
         if is_deadly and len((folder / f"{name}.trainers").read_text().split()) == 1:
             os.kill(me, signal.SIGKILL)
-        return train_plain(model, "dense", parts, **settings)
+        return train_plain(model, "dense", functions, **settings)
 
     (folder / f"{name}.ready{me}").touch()
     while len(list(folder.glob(f"{name}.ready*"))) < 8:
         time.sleep(0.01)
-    result = dense_network(model, folder / "cache" / name, parts_of(), train)
+    result = dense_network(model, folder / "cache" / name, functions_of(), train)
     weights = sum(float(p.detach().double().sum()) for p in model.parameters())
     (folder / f"{name}.answer{me}").write_text(f"{result.cached} {weights}")
 
@@ -190,15 +193,15 @@ def test_a_trainer_that_finishes_epochs_is_waited_for(tmp_path, monkeypatch):
     entry, others = tmp_path / "entry", []
     start = time.monotonic()
 
-    def train(parts):
+    def train(functions):
         waiting = threading.Thread(target=lambda: others.append(dense(entry)[1]))
         waiting.start()
         for epoch in range(12):  # three times as long as one may be silent
             time.sleep(0.1)
-            parts.observer.epoch_finished(EpochRecord("dense", epoch, 0.1, 1.0, 0.5, 1.0, 0.1))
+            functions.observer.epoch_finished(EpochRecord("dense", epoch, 0.1, 1.0, 0.5, 1.0, 0.1))
         return PhaseResult("dense", 1.2, 12)
 
-    dense_network(mlp(), entry, parts_of(), train)
+    dense_network(mlp(), entry, functions_of(), train)
     while not others:
         assert time.monotonic() - start < 60
         time.sleep(0.01)

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from support.toy import batches, is_same, mlp, parts_of, train_fn, weights_of
+from support.toy import batches, functions_of, is_same, mlp, train_fn, weights_of
 from torch import nn
 
 from admm_exp.admm.metrics import L2Norm
@@ -19,7 +19,7 @@ def constrained_mlp(metric):
 def test_scores_are_those_of_gradients_computed_apart():
     constrained = constrained_mlp(Taylor(batches=3))
     before = weights_of(constrained.model)
-    learn_gradients(constrained, parts_of())
+    learn_gradients(constrained, functions_of())
     first, expected = constrained.model[0], 0.0
     for x, y in batches()[:3]:
         loss = nn.functional.cross_entropy(constrained.model(x), y)
@@ -40,7 +40,7 @@ def test_random_numbers_go_on_as_if_nothing_had_happened():
         torch.rand(7)
         train_fn(model, optimizer, epoch)
 
-    learn_gradients(constrained, replace(parts_of(), train_fn=drawing))
+    learn_gradients(constrained, replace(functions_of(), train_fn=drawing))
     after = torch.rand(1)
     torch.manual_seed(5)
     assert torch.equal(after, torch.rand(1))
@@ -50,10 +50,10 @@ def test_metric_that_asks_for_none_is_left_alone():
     def never(model, optimizer, epoch):
         raise AssertionError
 
-    learn_gradients(constrained_mlp(L2Norm()), replace(parts_of(), train_fn=never))
+    learn_gradients(constrained_mlp(L2Norm()), replace(functions_of(), train_fn=never))
 
 
 def test_train_function_that_never_steps_is_an_error():
-    parts = replace(parts_of(), train_fn=lambda model, optimizer, epoch: None)
+    functions = replace(functions_of(), train_fn=lambda model, optimizer, epoch: None)
     with pytest.raises(TrainingError, match="never stepped the optimizer"):
-        learn_gradients(constrained_mlp(Taylor(batches=1)), parts)
+        learn_gradients(constrained_mlp(Taylor(batches=1)), functions)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from support.toy import batches, is_same, mlp, parts_of, sgd, train_fn, weights_of
+from support.toy import batches, functions_of, is_same, mlp, sgd, train_fn, weights_of
 from torch.optim import lr_scheduler
 
 from admm_exp.errors import TrainingError
@@ -19,7 +19,7 @@ SETTINGS = {
 
 def test_phase_trains_as_a_plain_torch_loop_does():
     model, reference = mlp(), mlp()
-    train_plain(model, "finetune", parts_of(), **SETTINGS)
+    train_plain(model, "finetune", functions_of(), **SETTINGS)
     optimizer = sgd(reference.parameters(), 0.1)
     scheduler = lr_scheduler.CosineAnnealingLR(optimizer, T_max=4)
     for _ in range(4):
@@ -41,8 +41,8 @@ def test_learning_rates_follow_every_step_as_a_torch_scheduler_does(is_known):
             seen.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
 
-    parts = parts_of(train_fn=spy, steps_per_epoch=len(batches()) if is_known else None)
-    train_plain(mlp(), "finetune", parts, **per_step)
+    functions = functions_of(train_fn=spy, steps_per_epoch=len(batches()) if is_known else None)
+    train_plain(mlp(), "finetune", functions, **per_step)
     optimizer, expected = sgd(mlp().parameters(), 0.1), []
     scheduler = lr_scheduler.CosineAnnealingLR(optimizer, T_max=4 * len(batches()))
     for _ in range(4 * len(batches())):
@@ -57,11 +57,11 @@ def test_learning_rates_follow_every_step_as_a_torch_scheduler_does(is_known):
 def test_no_epochs_leave_the_network_as_it_is_and_call_nothing():
     model = mlp()
     before = weights_of(model)
-    parts = parts_of(train_fn=None, validate_fn=None, optimizer_fn=None)
-    result = train_plain(model, "finetune", parts, **(SETTINGS | {"epochs": 0}))
+    functions = functions_of(train_fn=None, validate_fn=None, optimizer_fn=None)
+    result = train_plain(model, "finetune", functions, **(SETTINGS | {"epochs": 0}))
     assert is_same(weights_of(model), before)
-    assert (result.name, result.epochs, parts.observer.epochs) == ("finetune", 0, [])
-    assert parts.observer.phases == [result]
+    assert (result.name, result.epochs, functions.observer.epochs) == ("finetune", 0, [])
+    assert functions.observer.phases == [result]
 
 
 def test_warmup_and_decay_reach_the_optimizer_and_the_records():
@@ -71,14 +71,14 @@ def test_warmup_and_decay_reach_the_optimizer_and_the_records():
         seen.append((epoch, optimizer.param_groups[0]["lr"]))
         optimizer.step()
 
-    parts = parts_of(train_fn=spy)
+    functions = functions_of(train_fn=spy)
     settings = SETTINGS | {"epochs": 6, "decay": "step", "warmup": 1 / 3, "offset": 7}
-    train_plain(mlp(), "dense", parts, **settings)
+    train_plain(mlp(), "dense", functions, **settings)
     lrs = [0.1 / 3, 0.2 / 3, 0.1, 0.1, 0.01, 0.001]
     assert [lr for _, lr in seen] == pytest.approx(lrs)
-    assert [record.lr for record in parts.observer.epochs] == pytest.approx(lrs)
+    assert [record.lr for record in functions.observer.epochs] == pytest.approx(lrs)
     assert [epoch for epoch, _ in seen] == [7, 8, 9, 10, 11, 12]
-    assert [record.epoch for record in parts.observer.epochs] == [1, 2, 3, 4, 5, 6]
+    assert [record.epoch for record in functions.observer.epochs] == [1, 2, 3, 4, 5, 6]
 
 
 def test_optimizer_is_built_for_all_parameters_at_the_highest_learning_rate():
@@ -89,12 +89,12 @@ def test_optimizer_is_built_for_all_parameters_at_the_highest_learning_rate():
         built.append((lr, [id(p) for p in optimizer.param_groups[0]["params"]]))
         return optimizer
 
-    train_plain(model, "dense", parts_of(optimizer_fn=build), **(SETTINGS | {"warmup": 0.5}))
+    train_plain(model, "dense", functions_of(optimizer_fn=build), **(SETTINGS | {"warmup": 0.5}))
     assert built == [(0.1, [id(p) for p in model.parameters()])]
 
 
 def test_phase_result_has_the_name_the_epochs_and_the_time():
-    result = train_plain(mlp(), "dense", parts_of(train_fn=train_fn), **SETTINGS)
+    result = train_plain(mlp(), "dense", functions_of(train_fn=train_fn), **SETTINGS)
     assert (result.name, result.epochs, result.cached) == ("dense", 4, False)
     assert 0 < result.seconds < 60
 
@@ -103,7 +103,7 @@ def test_unknown_decay_is_refused_before_anything_is_trained():
     model = mlp()
     before = weights_of(model)
     with pytest.raises(ValueError, match="decay must be constant, cosine or step"):
-        train_plain(model, "dense", parts_of(), **(SETTINGS | {"decay": "linear"}))
+        train_plain(model, "dense", functions_of(), **(SETTINGS | {"decay": "linear"}))
     assert is_same(weights_of(model), before)
     assert torch.is_grad_enabled()
 
@@ -113,4 +113,4 @@ def test_train_function_that_never_steps_is_an_error_that_names_the_phase():
         return 0.5
 
     with pytest.raises(TrainingError, match=r"never stepped the optimizer .* in phase finetune"):
-        train_plain(mlp(), "finetune", parts_of(train_fn=forgets), **SETTINGS)
+        train_plain(mlp(), "finetune", functions_of(train_fn=forgets), **SETTINGS)

@@ -4,7 +4,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
-from support.toy import batches, mlp, parts_of
+from support.toy import batches, functions_of, mlp
 
 from admm_exp.admm.metrics import L2Norm
 from admm_exp.admm.rho_policy import Geometric
@@ -38,5 +38,5 @@ def constrained_of(metric=None, sparsity=0.6, model=None):
 def run_method(method, constrained, *overrides, rho=1.0, **functions):
     """Let a method train for 3 x 2 epochs at 0.05, after 7 dense ones; return what ended it."""
     plan = admm_course(config_of(*overrides), Geometric(1.3))
-    parts = parts_of(**functions, steps_per_epoch=STEPS)
-    return method.sparsify(constrained, plan, parts, rho=rho, offset=7)
+    functions = functions_of(**functions, steps_per_epoch=STEPS)
+    return method.sparsify(constrained, plan, functions, rho=rho, offset=7)

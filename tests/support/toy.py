@@ -1,4 +1,4 @@
-"""A network that trains in milliseconds, its data, and the parts of a phase."""
+"""A network that trains in milliseconds, its data, and the functions of a phase."""
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +54,7 @@ def sgd(parameters, lr):
     return torch.optim.SGD(parameters, lr, momentum=0.9, weight_decay=1e-3)
 
 
-def parts_of(observer=None, **functions):
+def functions_of(observer=None, **functions):
     defaults = {"train_fn": train_fn, "validate_fn": accuracy_of, "optimizer_fn": sgd}
     return TrainingFunctions(
         **(defaults | functions), observer=History() if observer is None else observer
