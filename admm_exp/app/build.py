@@ -65,9 +65,9 @@ def build_components(config: ExperimentConfig, team: Team | None = None) -> Comp
     granularity = build("granularity", config.granularity)
     metric, method = build("metric", config.metric), build("method", config.method)
     rho_policy = build("rho_policy", config.rho_policy)
-    plan = admm_course(config, rho_policy)
-    rho = starting_rho(config, plan, len(dataset.train))
-    method.check(plan, rho, momentum_in(config.schedule.optimizer))
+    course = admm_course(config, rho_policy)
+    rho = starting_rho(config, course, len(dataset.train))
+    method.check(course, rho, momentum_in(config.schedule.optimizer))
     check_method(config, method, granularity)
     model, example = untrained(config, build_model), example_input(dataset, device)
     is_cut = granularity_of(granularity).is_cut

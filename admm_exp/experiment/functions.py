@@ -127,17 +127,17 @@ def momentum_in(settings: OptimizerSettings) -> Momentum | None:
     return Momentum(settings.momentum, settings.nesterov)
 
 
-def starting_rho(config: ExperimentConfig, plan: AdmmCourse, steps_per_epoch: int) -> float:
+def starting_rho(config: ExperimentConfig, course: AdmmCourse, steps_per_epoch: int) -> float:
     """Read rho, or choose it from the learning rates of the ADMM phase."""
     if config.rho == "auto":
-        return plan.auto_rho(steps_per_epoch, momentum_in(config.schedule.optimizer))
+        return course.auto_rho(steps_per_epoch, momentum_in(config.schedule.optimizer))
     return float(config.rho)
 
 
-def last_training(config: ExperimentConfig, method: Method, plan: AdmmCourse) -> LastTraining:
+def last_training(config: ExperimentConfig, method: Method, course: AdmmCourse) -> LastTraining:
     """Ask a method how the small network is trained."""
     dense, finetune = config.schedule.dense, config.schedule.finetune
-    return method.last_training(_training(dense), plan, _training(finetune))
+    return method.last_training(_training(dense), course, _training(finetune))
 
 
 def _training(settings: TrainingSettings) -> Training:

@@ -65,21 +65,23 @@ def run_experiment(
     origin = origin_of(config, components)
     checkpoints = Checkpoints(folders.run_dir / CHECKPOINTS, origin, observers, earlier)
     functions = functions_of(config, components, checkpoints)
-    plan = admm_course(config, components.rho_policy)
-    rho = starting_rho(config, plan, len(components.dataset.train))
+    course = admm_course(config, components.rho_policy)
+    rho = starting_rho(config, course, len(components.dataset.train))
     log_settings(config, components.dataset, tracker, rho)
 
     dense = make_dense(config, components, functions, folders)
     if dense.key is not None:
         entry = folders.cache_dir / dense.key
         share_baseline(config, tracker, entry, dense.measured, history)
-    sparse = make_sparse(config, components, functions, folders, dense=dense, plan=plan, rho=rho)
-    small = make_small(config, components, functions, sparse.constrained, plan)
+    sparse = make_sparse(
+        config, components, functions, folders, dense=dense, course=course, rho=rho
+    )
+    small = make_small(config, components, functions, sparse.constrained, course)
     finetuned = finetune(
         config,
         components,
         functions,
-        plan=plan,
+        course=course,
         teacher=dense.network,
         constrained=sparse.constrained,
         small=small,

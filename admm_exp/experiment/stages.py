@@ -74,7 +74,7 @@ def make_sparse(
     folders: Folders,
     *,
     dense: Dense,
-    plan: AdmmCourse,
+    course: AdmmCourse,
     rho: float,
 ) -> Sparse:
     """Make a copy of the dense network sparse, by the method."""
@@ -94,7 +94,7 @@ def make_sparse(
     )
     offset = config.schedule.dense.epochs
     learn_gradients(constrained, functions, offset)
-    stopped = components.method.sparsify(constrained, plan, teaching, rho=rho, offset=offset)
+    stopped = components.method.sparsify(constrained, course, teaching, rho=rho, offset=offset)
     before_cut = accuracies(constrained.model, components)
     if stopped is not None:
         before_cut["stopped"] = asdict(stopped)
@@ -106,7 +106,7 @@ def make_small(
     components: Components,
     functions: TrainingFunctions,
     constrained: ConstrainedModel,
-    plan: AdmmCourse,
+    course: AdmmCourse,
 ) -> Small:
     """Remove the channels and measure what is left before any finetuning."""
     dataset, method, device = components.dataset, components.method, components.device
@@ -117,7 +117,7 @@ def make_small(
         fresh = laid_out(_fresh(config, components, constrained), device)
         return Small(fresh, cut, True, columns)
     if n_batches := config.schedule.recalibration_batches:
-        dataset.set_epoch(last_training(config, method, plan).offset)
+        dataset.set_epoch(last_training(config, method, course).offset)
         recalibrate_(network, islice(dataset.train, n_batches))
         columns["recalibrated"] = columns["pruned"] | accuracies(network, components)
     return Small(network, cut, False, columns)
@@ -128,14 +128,14 @@ def finetune(
     components: Components,
     functions: TrainingFunctions,
     *,
-    plan: AdmmCourse,
+    course: AdmmCourse,
     teacher: nn.Module,
     constrained: ConstrainedModel,
     small: Small,
 ) -> dict[str, Any]:
     """Train the small network in place; return its accuracies and cost."""
     seed_everything(config.seed)
-    last, removal = last_training(config, components.method, plan), constrained.removal()
+    last, removal = last_training(config, components.method, course), constrained.removal()
     teaching = taught(
         functions,
         teacher,

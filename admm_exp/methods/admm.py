@@ -12,14 +12,14 @@ from admm_exp.results import Stopped
 class ADMM(Finetuned):
     """Train W towards its projection until the units to be cut carry nothing."""
 
-    def check(self, plan: AdmmCourse, rho: float, momentum: Momentum | None) -> None:
+    def check(self, course: AdmmCourse, rho: float, momentum: Momentum | None) -> None:
         """Refuse a rho that is too large for the learning rate of an iteration."""
-        plan.check_rho(rho, momentum)
+        course.check_rho(rho, momentum)
 
     def sparsify(
         self,
         constrained: ConstrainedModel,
-        plan: AdmmCourse,
+        course: AdmmCourse,
         functions: TrainingFunctions,
         *,
         rho: float,
@@ -27,4 +27,4 @@ class ADMM(Finetuned):
     ) -> Stopped:
         """Run the ADMM iterations."""
         constrained.rho = rho
-        return train_admm(constrained, plan, functions, offset=offset)
+        return train_admm(constrained, course, functions, offset=offset)

@@ -56,14 +56,14 @@ class Gradual(Finetuned):
     def sparsify(
         self,
         constrained: ConstrainedModel,
-        plan: AdmmCourse,
+        course: AdmmCourse,
         functions: TrainingFunctions,
         *,
         rho: float,
         offset: int,
     ) -> None:
         """Train for A epochs; the last ones have all units to be removed at zero."""
-        lrs = plan.lrs
+        lrs = course.lrs
         whole = constrained.constraint
         ranked = replace(whole, metric=ZeroLast(whole.metric))
 

@@ -41,7 +41,7 @@ class GroupLasso(Finetuned):
     def sparsify(
         self,
         constrained: ConstrainedModel,
-        plan: AdmmCourse,
+        course: AdmmCourse,
         functions: TrainingFunctions,
         *,
         rho: float,
@@ -50,7 +50,7 @@ class GroupLasso(Finetuned):
         """Train for A epochs, then rank the channels."""
         if functions.steps_per_epoch is None:
             raise ValueError("group lasso needs to know steps_per_epoch")
-        path = plan.lrs.total(functions.steps_per_epoch)
+        path = course.lrs.total(functions.steps_per_epoch)
         norms = threshold_norms(constrained.weights(), constrained.channel_groups)
         strengths = [self.strength * norm / path for norm in norms]
 
@@ -59,7 +59,9 @@ class GroupLasso(Finetuned):
             with shrinking(optimizer, constrained, strengths):
                 yield
 
-        train_at(constrained.model, "group_lasso", functions, plan.lrs, offset, around_epoch=shrunk)
+        train_at(
+            constrained.model, "group_lasso", functions, course.lrs, offset, around_epoch=shrunk
+        )
         constrained.state = initial_state(
             constrained.weights(), constrained.constraint, constrained.rho
         )

@@ -56,11 +56,11 @@ class Method(Protocol):
     starts_fresh: bool
     needs_channels: bool
 
-    def check(self, plan: AdmmCourse, rho: float, momentum: Momentum | None) -> None:
+    def check(self, course: AdmmCourse, rho: float, momentum: Momentum | None) -> None:
         """Refuse settings that cannot end well, before anything is trained.
 
         Args:
-            plan: The A epochs before the cut.
+            course: The A epochs before the cut.
             rho: Penalty parameter of the first iteration.
             momentum: Of the optimizer; None for Adam-like ones.
 
@@ -71,7 +71,7 @@ class Method(Protocol):
     def sparsify(
         self,
         constrained: ConstrainedModel,
-        plan: AdmmCourse,
+        course: AdmmCourse,
         functions: TrainingFunctions,
         *,
         rho: float,
@@ -81,7 +81,7 @@ class Method(Protocol):
 
         Args:
             constrained: The network with its groups.
-            plan: The A epochs before the cut.
+            course: The A epochs before the cut.
             functions: Functions that train, validate and optimize, and the observer.
             rho: Penalty parameter of the first iteration.
             offset: Epochs of the run before.
@@ -90,12 +90,14 @@ class Method(Protocol):
             What ended the training, if that is more than its budget.
         """
 
-    def last_training(self, dense: Training, plan: AdmmCourse, finetune: Training) -> LastTraining:
+    def last_training(
+        self, dense: Training, course: AdmmCourse, finetune: Training
+    ) -> LastTraining:
         """Say how the small network is trained.
 
         Args:
             dense: Of the dense network, D epochs.
-            plan: The A epochs before the cut.
+            course: The A epochs before the cut.
             finetune: As the settings have it, F epochs.
         """
 
@@ -106,9 +108,11 @@ class Finetuned:
     starts_fresh = False
     needs_channels = False
 
-    def check(self, plan: AdmmCourse, rho: float, momentum: Momentum | None) -> None:
+    def check(self, course: AdmmCourse, rho: float, momentum: Momentum | None) -> None:
         """Refuse nothing."""
 
-    def last_training(self, dense: Training, plan: AdmmCourse, finetune: Training) -> LastTraining:
+    def last_training(
+        self, dense: Training, course: AdmmCourse, finetune: Training
+    ) -> LastTraining:
         """Finetune for F epochs."""
-        return LastTraining("finetune", finetune, dense.epochs + plan.settings.epochs)
+        return LastTraining("finetune", finetune, dense.epochs + course.settings.epochs)

@@ -26,7 +26,7 @@ class OneShot(Finetuned):
     def sparsify(
         self,
         constrained: ConstrainedModel,
-        plan: AdmmCourse,
+        course: AdmmCourse,
         functions: TrainingFunctions,
         *,
         rho: float,
@@ -34,8 +34,10 @@ class OneShot(Finetuned):
     ) -> None:
         """Leave the network as it is: its state starts with the support of its weights."""
 
-    def last_training(self, dense: Training, plan: AdmmCourse, finetune: Training) -> LastTraining:
+    def last_training(
+        self, dense: Training, course: AdmmCourse, finetune: Training
+    ) -> LastTraining:
         """Finetune for A + F epochs."""
-        epochs = plan.settings.epochs + finetune.epochs
+        epochs = course.settings.epochs + finetune.epochs
         longer = replace(finetune, epochs=epochs, lr=self.lr or finetune.lr)
         return LastTraining("finetune", longer, dense.epochs)

@@ -20,7 +20,7 @@ class Scratch(Finetuned):
     def sparsify(
         self,
         constrained: ConstrainedModel,
-        plan: AdmmCourse,
+        course: AdmmCourse,
         functions: TrainingFunctions,
         *,
         rho: float,
@@ -28,7 +28,9 @@ class Scratch(Finetuned):
     ) -> None:
         """Leave the network as it is: only its architecture is wanted."""
 
-    def last_training(self, dense: Training, plan: AdmmCourse, finetune: Training) -> LastTraining:
+    def last_training(
+        self, dense: Training, course: AdmmCourse, finetune: Training
+    ) -> LastTraining:
         """Train for D + A + F epochs with the dense network's learning rates."""
-        epochs = dense.epochs + plan.settings.epochs + finetune.epochs
+        epochs = dense.epochs + course.settings.epochs + finetune.epochs
         return LastTraining("scratch", replace(dense, epochs=epochs), 0)

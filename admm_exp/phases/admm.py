@@ -18,13 +18,13 @@ from admm_exp.training.seeding import restore_rng_state, rng_state
 
 
 def train_admm(
-    constrained: ConstrainedModel, plan: AdmmCourse, functions: TrainingFunctions, offset: int = 0
+    constrained: ConstrainedModel, course: AdmmCourse, functions: TrainingFunctions, offset: int = 0
 ) -> Stopped:
     """Run ADMM iterations on a constrained network, in place.
 
     Args:
         constrained: The network with its groups and ADMM state; its rho is the start value.
-        plan: Length, learning rates and rules of the phase.
+        course: Length, learning rates and rules of the phase.
         functions: The user's functions and the observer.
         offset: Epochs of the run before this phase.
 
@@ -37,30 +37,30 @@ def train_admm(
     start, first_rho = perf_counter(), constrained.rho
     seen = History()
     functions = replace(functions, observer=Observers((functions.observer, seen)))
-    functions.observer.phase_started("admm", plan.lrs.epochs)
-    optimizer = functions.optimizer_fn(constrained.model.parameters(), plan.lrs.base)
+    functions.observer.phase_started("admm", course.lrs.epochs)
+    optimizer = functions.optimizer_fn(constrained.model.parameters(), course.lrs.base)
     momentum = momentum_of(optimizer)
-    if plan.settings.sparsity_ramp > 0.0:
-        constrained.loosen(plan.share_of(0))
+    if course.settings.sparsity_ramp > 0.0:
+        constrained.loosen(course.share_of(0))
     log = functions.begin("admm", constrained.model, optimizer, constrained)
     past = [_residuals(record) for record in log.iterations]
     n_trained, n_steps = len(log.epochs), log.steps_per_epoch or functions.steps_per_epoch
-    reason, unmoved = plan.stop_reason(past), None
+    reason, unmoved = course.stop_reason(past), None
     rounds = range(len(past))
-    capped = _first(plan.cap_notice(first_rho, past[:i], momentum) for i in rounds)
-    complaint = _first(plan.complaint(past[: i + 1], n_steps or 1, momentum) for i in rounds)
-    while reason is None and len(past) < plan.settings.admm_iterations:
+    capped = _first(course.cap_notice(first_rho, past[:i], momentum) for i in rounds)
+    complaint = _first(course.complaint(past[: i + 1], n_steps or 1, momentum) for i in rounds)
+    while reason is None and len(past) < course.settings.admm_iterations:
         iteration = len(past)
-        constrained.rho = plan.next_rho(first_rho, past, momentum, n_steps)
-        capped = capped or plan.cap_notice(first_rho, past, momentum)
-        epochs = plan.epochs_of(iteration)
+        constrained.rho = course.next_rho(first_rho, past, momentum, n_steps)
+        capped = capped or course.cap_notice(first_rho, past, momentum)
+        epochs = course.epochs_of(iteration)
         left = range(max(n_trained, epochs.start), epochs.stop)
         if left:  # none are left if the run stopped just before the update
-            with constrained.penalty(optimizer, plan.settings.w_step) as steps:
+            with constrained.penalty(optimizer, course.settings.w_step) as steps:
                 n_steps = run_epochs(
                     constrained.model,
                     optimizer,
-                    plan.lrs,
+                    course.lrs,
                     left,
                     train_fn=functions.train_fn,
                     validate_fn=functions.validate_fn,
@@ -70,7 +70,7 @@ def train_admm(
                     offset=offset,
                 )
             unmoved = unmoved or steps.warning()
-        past.append(_update(constrained, plan, past))
+        past.append(_update(constrained, course, past))
         functions.observer.iteration_finished(
             IterationRecord(
                 iteration=len(past),
@@ -79,29 +79,29 @@ def train_admm(
                 projected_val_accuracy=_projected_accuracy(constrained, functions),
             )
         )
-        complaint = complaint or plan.complaint(past, n_steps or 1, momentum)
+        complaint = complaint or course.complaint(past, n_steps or 1, momentum)
         for message in (capped, complaint, unmoved):
             if message and message not in seen.warnings:  # once each
                 functions.observer.warned(message)
-        reason = plan.stop_reason(past)
-    n_epochs = len(past) * plan.settings.admm_epoch
+        reason = course.stop_reason(past)
+    n_epochs = len(past) * course.settings.admm_epoch
     functions.observer.phase_finished(PhaseResult("admm", perf_counter() - start, n_epochs))
     return Stopped(
         reason or Stopping.budget,
         len(past),
-        plan.lrs.epochs - n_epochs,
-        plan.pull_so_far(past, n_steps, momentum),
+        course.lrs.epochs - n_epochs,
+        course.pull_so_far(past, n_steps, momentum),
     )
 
 
 def _update(
-    constrained: ConstrainedModel, plan: AdmmCourse, past: Sequence[Residuals]
+    constrained: ConstrainedModel, course: AdmmCourse, past: Sequence[Residuals]
 ) -> Residuals:
     return constrained.update(
-        plan.settings.relaxation,
-        share=plan.share_of(len(past) + 1),
-        is_frozen=plan.is_frozen(past),
-        w_step=plan.settings.w_step,
+        course.settings.relaxation,
+        share=course.share_of(len(past) + 1),
+        is_frozen=course.is_frozen(past),
+        w_step=course.settings.w_step,
     )
 
 

@@ -30,11 +30,11 @@ def checked_rho(rho: float | str) -> float:
     return float(rho)
 
 
-def chosen_rho(plan: AdmmCourse, steps_per_epoch: int | None, momentum: Momentum | None) -> float:
+def chosen_rho(course: AdmmCourse, steps_per_epoch: int | None, momentum: Momentum | None) -> float:
     """Choose rho from the learning rates.
 
     Args:
-        plan: The ADMM phase.
+        course: The ADMM phase.
         steps_per_epoch: Optimizer steps an epoch takes.
         momentum: Of the optimizer; None if it is Adam-like.
 
@@ -43,7 +43,7 @@ def chosen_rho(plan: AdmmCourse, steps_per_epoch: int | None, momentum: Momentum
     """
     if steps_per_epoch is None:
         raise ConfigError("rho=auto needs to know the optimizer steps: give steps_per_epoch")
-    return plan.auto_rho(steps_per_epoch, momentum)
+    return course.auto_rho(steps_per_epoch, momentum)
 
 
 def chosen_w_step(w_step: str | None, optimizer: Optimizer) -> str:

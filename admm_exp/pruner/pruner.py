@@ -239,13 +239,13 @@ class ADMMPruner:
             stable_iterations=stable_iterations,
             freeze_support=freeze_support,
         )
-        plan = admm_course_of(settings, rho_policy or Constant(), is_auto=self._is_auto)
+        course = admm_course_of(settings, rho_policy or Constant(), is_auto=self._is_auto)
         momentum = momentum_of(optimizer)
-        if plan.is_auto:
-            self._constrained.rho = chosen_rho(plan, steps_per_epoch, momentum)
-        plan.check_rho(self._constrained.rho, momentum)
+        if course.is_auto:
+            self._constrained.rho = chosen_rho(course, steps_per_epoch, momentum)
+        course.check_rho(self._constrained.rho, momentum)
         learn_gradients(self._constrained, functions)
-        stopped = train_admm(self._constrained, plan, functions)
+        stopped = train_admm(self._constrained, course, functions)
         before = as_evaluation(functions.validate_fn(self._constrained.model)).accuracy
         cut = self._cut(watchers)
         after = as_evaluation(functions.validate_fn(cut.model)).accuracy

@@ -17,7 +17,7 @@ from admm_exp.training.learning_rate import listed
 from admm_exp.training.loop import train_epoch
 
 
-def plan_of(lrs=(0.05,) * 6, admm_iterations=3, rho_policy=None, **settings):
+def course_of(lrs=(0.05,) * 6, admm_iterations=3, rho_policy=None, **settings):
     settings = AdmmSettings(admm_iterations, len(lrs) // admm_iterations, max(lrs), **settings)
     return AdmmCourse(settings, rho_policy or Constant(), listed(lrs))
 
@@ -31,7 +31,7 @@ def constrained_of(model, rho=0.5):
 def run(model=None, lrs=(0.05,) * 6, rho=0.5, functions=None, offset=0, **settings):
     constrained = constrained_of(model or mlp(), rho)
     functions = functions or functions_of()
-    stopped = train_admm(constrained, plan_of(lrs, **settings), functions, offset)
+    stopped = train_admm(constrained, course_of(lrs, **settings), functions, offset)
     return constrained, functions.observer, stopped
 
 
@@ -247,7 +247,7 @@ def test_sparsity_ramp_removes_more_and_more_and_ends_with_all():
 
     spy = Spy()
     spy.constrained = constrained = constrained_of(mlp())
-    train_admm(constrained, plan_of((0.05,) * 6, sparsity_ramp=1.0), functions_of(spy))
+    train_admm(constrained, course_of((0.05,) * 6, sparsity_ramp=1.0), functions_of(spy))
     # of 3 units to be removed, iterations 1 to 3 pull on floor(3 * (19, 26, 27) / 27)
     assert counts == [5 - 2, 5 - 3, 5 - 3]
 
@@ -260,8 +260,8 @@ def test_first_w_step_of_a_ramp_pulls_on_its_own_share():
         train_fn(model, optimizer, epoch)
 
     constrained = constrained_of(mlp())
-    plan = plan_of((0.05,) * 3, sparsity_ramp=1.0)
-    train_admm(constrained, plan, functions_of(train_fn=spy))
+    course = course_of((0.05,) * 3, sparsity_ramp=1.0)
+    train_admm(constrained, course, functions_of(train_fn=spy))
     assert seen == [5 - 2, 5 - 2, 5 - 3]
 
 

@@ -13,16 +13,16 @@ from admm_exp.training.learning_rate import admm_lrs, listed
 RISING = SupportDriven(100.0, 100.0, 100.0)
 
 
-def plan_of(lrs=(0.2,) * 8, iterations=4, policy=None, is_auto=False, **settings):
+def course_of(lrs=(0.2,) * 8, iterations=4, policy=None, is_auto=False, **settings):
     settings = AdmmSettings(iterations, len(lrs) // iterations, max(lrs), **settings)
     return AdmmCourse(settings, policy or Constant(), listed(lrs), is_auto)
 
 
 def test_learning_rates_are_shared_out_among_the_iterations():
-    plan = plan_of((0.4, 0.3, 0.2, 0.1), 2)
-    assert plan.settings.admm_epoch == 2
-    assert [tuple(plan.epochs_of(i)) for i in (0, 1)] == [(0, 1), (2, 3)]
-    assert [plan.highest_lr_of(i) for i in (0, 1)] == [0.4, 0.2]
+    course = course_of((0.4, 0.3, 0.2, 0.1), 2)
+    assert course.settings.admm_epoch == 2
+    assert [tuple(course.epochs_of(i)) for i in (0, 1)] == [(0, 1), (2, 3)]
+    assert [course.highest_lr_of(i) for i in (0, 1)] == [0.4, 0.2]
 
 
 PLAIN = Momentum()
@@ -32,61 +32,61 @@ PLAIN = Momentum()
 def test_start_value_that_passes_stability_is_refused(policy):
     # 2 (1 + 0) / 0.2 = 10
     with pytest.raises(ConfigError, match=r"below 10 at learning rate 0\.2, got 10"):
-        plan_of(policy=policy).check_rho(10.0, PLAIN)
-    plan_of(policy=policy).check_rho(9.9, PLAIN)
+        course_of(policy=policy).check_rho(10.0, PLAIN)
+    course_of(policy=policy).check_rho(9.9, PLAIN)
 
 
 @pytest.mark.parametrize(
     ("momentum", "settings"), [(PLAIN, {"w_step": "proximal"}), (None, {"w_step": "gradient"})]
 )
 def test_no_bound_is_asked_where_none_is_known(momentum, settings):
-    plan = plan_of(policy=Geometric(10.0), **settings)
-    plan.check_rho(1e6, momentum)
-    assert plan.next_rho(1e6, [measured()], momentum, None) == 1e7
+    course = course_of(policy=Geometric(10.0), **settings)
+    course.check_rho(1e6, momentum)
+    assert course.next_rho(1e6, [measured()], momentum, None) == 1e7
 
 
 @pytest.mark.parametrize("policy", [RISING, Geometric(100.0)])
 def test_policy_gets_at_most_half_of_the_stable_rho_and_says_so(policy):
-    plan = plan_of((0.2, 0.2, 0.1, 0.1), 2, policy)
-    assert plan.next_rho(1.0, [measured(rho=1.0)], PLAIN, None) == 0.5 * 2 / 0.1
-    assert "held at 10: much more" in plan.cap_notice(1.0, [measured(rho=1.0)], PLAIN)
-    assert plan.next_rho(1e-4, [measured(rho=1e-4)], PLAIN, None) == pytest.approx(1e-2)
-    assert plan.cap_notice(1e-4, [measured(rho=1e-4)], PLAIN) is None
+    course = course_of((0.2, 0.2, 0.1, 0.1), 2, policy)
+    assert course.next_rho(1.0, [measured(rho=1.0)], PLAIN, None) == 0.5 * 2 / 0.1
+    assert "held at 10: much more" in course.cap_notice(1.0, [measured(rho=1.0)], PLAIN)
+    assert course.next_rho(1e-4, [measured(rho=1e-4)], PLAIN, None) == pytest.approx(1e-2)
+    assert course.cap_notice(1e-4, [measured(rho=1e-4)], PLAIN) is None
 
 
 def test_start_value_above_half_of_the_bound_is_kept():
-    plan = plan_of((0.2, 0.2, 0.1, 0.1), 2, Constant())  # bound 10, then 20
-    assert plan.next_rho(9.0, [measured(rho=9.0)], PLAIN, None) == 9.0
-    assert plan.cap_notice(9.0, [measured(rho=9.0)], PLAIN) is None
-    steep = plan_of((0.2, 0.2, 0.2, 0.2), 2, Geometric(100.0))
+    course = course_of((0.2, 0.2, 0.1, 0.1), 2, Constant())  # bound 10, then 20
+    assert course.next_rho(9.0, [measured(rho=9.0)], PLAIN, None) == 9.0
+    assert course.cap_notice(9.0, [measured(rho=9.0)], PLAIN) is None
+    steep = course_of((0.2, 0.2, 0.2, 0.2), 2, Geometric(100.0))
     assert steep.next_rho(9.0, [measured(rho=9.0)], PLAIN, None) == 9.0
 
 
 def test_support_freezes_only_where_asked_and_after_the_ramp():
     still = [measured()] * 2
     settings = {"stable_iterations": 2}
-    assert not plan_of(**settings).is_frozen(still)
-    assert plan_of(**settings, freeze_support=True).is_frozen(still)
-    ramped = plan_of(**settings, freeze_support=True, sparsity_ramp=0.5)  # 1 iteration of 4
+    assert not course_of(**settings).is_frozen(still)
+    assert course_of(**settings, freeze_support=True).is_frozen(still)
+    ramped = course_of(**settings, freeze_support=True, sparsity_ramp=0.5)  # 1 iteration of 4
     assert not ramped.is_frozen(still)
     assert ramped.is_frozen([measured()] * 3)
 
 
 def test_no_rule_stops_during_the_ramp():
-    plan = plan_of(sparsity_ramp=1.0, stopping="residuals")
+    course = course_of(sparsity_ramp=1.0, stopping="residuals")
     good = measured(primal_residual=0.1, dual_residual=0.1)
-    assert plan.stop_reason([good] * 3) is None
-    assert plan.stop_reason([good] * 4) == "residuals"
+    assert course.stop_reason([good] * 3) is None
+    assert course.stop_reason([good] * 4) == "residuals"
 
 
 def test_pull_of_the_phase_is_known_where_the_optimizer_does_not_rescale_it():
     past = [measured(rho=2.0), measured(rho=4.0)]
-    plan = plan_of((0.1, 0.1, 0.01, 0.01), 2)
-    assert plan.pull_so_far(past, 5, Momentum(0.5)) == pytest.approx(2 * (10 * 0.2 + 20 * 0.02))
-    assert plan.pull_so_far(past, None, PLAIN) is None
-    rescaled = plan_of((0.1,) * 2, 2, w_step="gradient")
+    course = course_of((0.1, 0.1, 0.01, 0.01), 2)
+    assert course.pull_so_far(past, 5, Momentum(0.5)) == pytest.approx(2 * (10 * 0.2 + 20 * 0.02))
+    assert course.pull_so_far(past, None, PLAIN) is None
+    rescaled = course_of((0.1,) * 2, 2, w_step="gradient")
     assert rescaled.pull_so_far(past, 5, None) is None
-    proximal = plan_of((0.1,) * 2, 2, w_step="proximal")
+    proximal = course_of((0.1,) * 2, 2, w_step="proximal")
     assert proximal.pull_so_far(past, 5, None) == pytest.approx(5 * math.log(1.2 * 1.4))
 
 
@@ -95,12 +95,12 @@ def test_pull_of_the_phase_is_known_where_the_optimizer_does_not_rescale_it():
 def test_auto_rho_sums_to_9_2_over_the_whole_phase(iterations, w_step):
     lrs = admm_lrs("cosine", 0.1, iterations, 1, warmup=0.1, per="step")
     settings = AdmmSettings(iterations, lrs.epochs // iterations, lrs.base, w_step=w_step)
-    plan = AdmmCourse(settings, Ramp(20.0), lrs, is_auto=True)
+    course = AdmmCourse(settings, Ramp(20.0), lrs, is_auto=True)
     momentum, steps, past = Momentum(0.9, True), 40, []
-    start = plan.auto_rho(steps, momentum)
+    start = course.auto_rho(steps, momentum)
     for _ in range(iterations):
-        past.append(measured(rho=plan.next_rho(start, past, momentum, steps)))
-    assert plan.pull_so_far(past, steps, momentum) == pytest.approx(9.2)
+        past.append(measured(rho=course.next_rho(start, past, momentum, steps)))
+    assert course.pull_so_far(past, steps, momentum) == pytest.approx(9.2)
     every = [(e, lr) for e in range(iterations) for lr in lrs.of_epoch(e, steps)]
     if w_step != "proximal":
         assert sum(past[e].rho * lr for e, lr in every) / (1 - 0.9) == pytest.approx(9.2)

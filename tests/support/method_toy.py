@@ -37,6 +37,6 @@ def constrained_of(metric=None, sparsity=0.6, model=None):
 
 def run_method(method, constrained, *overrides, rho=1.0, **functions):
     """Let a method train for 3 x 2 epochs at 0.05, after 7 dense ones; return what ended it."""
-    plan = admm_course(config_of(*overrides), Geometric(1.3))
+    course = admm_course(config_of(*overrides), Geometric(1.3))
     functions = functions_of(**functions, steps_per_epoch=STEPS)
-    return method.sparsify(constrained, plan, functions, rho=rho, offset=7)
+    return method.sparsify(constrained, course, functions, rho=rho, offset=7)
