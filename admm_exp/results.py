@@ -1,9 +1,11 @@
 """What an experiment found: plain numbers as they stand in report.json, and the files of a run."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from admm_exp.admm.convergence import Residuals
 
 REPORT, PAGE, FIGURES, LAYERS = "report.json", "report.md", "figures", "layers.yaml"
 STRUCTURE, WEIGHTS = "model.json", "model.safetensors"
@@ -36,28 +38,16 @@ class EpochRecord:
     seconds: float
 
 
-@dataclass(frozen=True)
-class IterationRecord:
-    """One ADMM iteration, counted from 1; the fields are those of `admm.residuals.Residuals`.
+@dataclass(frozen=True, kw_only=True)
+class IterationRecord(Residuals):
+    """One ADMM iteration, counted from 1: its residuals and two validation accuracies.
 
-    Beside them the validation accuracy of W and that of its projection, both after the iteration.
-    Batch norms of the projection are recalibrated if those of the cut network will be; the
-    difference is then what a cut would cost now.
+    They are that of W and that of its projection, both after the iteration. Batch norms of the
+    projection are recalibrated if those of the cut network will be; the difference is then what
+    a cut would cost now.
     """
 
     iteration: int
-    rho: float
-    primal_residual: float
-    dual_residual: float
-    eps_primal: float
-    eps_dual: float
-    relative_primal_residual: float
-    relative_dual_residual: float
-    support_change: float
-    dead_energy: float
-    dual_ratio: float
-    projection_gap: float
-    groups: Sequence[Mapping[str, str | float]]
     val_accuracy: float
     projected_val_accuracy: float
 

@@ -34,6 +34,7 @@ from admm_exp.errors import CheckpointError, ConfigError, DataError, TrackingErr
 from admm_exp.export.saved_model import load, save_model
 from admm_exp.phases.checkpoints import Checkpoints
 from admm_exp.phases.observers import Observers
+from admm_exp.phases.progress import LivePhase
 from admm_exp.phases.snapshot import SUFFIX, read_newest
 from admm_exp.pruning.budget.layers_file import read_layers
 from admm_exp.pruning.constrained import ConstrainedModel
@@ -127,7 +128,7 @@ def test_layers_files(tmp_path: Path, n: int) -> None:
 def test_checkpoints(tmp_path: Path, n: int) -> None:
     checkpoints, model, optimizer = progress(tmp_path, None)
     checkpoints.phase_started("dense", 2)
-    checkpoints.begin("dense", model, optimizer)
+    checkpoints.begin(LivePhase("dense", model, optimizer))
     checkpoints.epoch_finished(EpochRecord("dense", 1, 0.1, 1.0, 0.5, 1.0, 0.1))
     (path,) = tmp_path.glob(f"*{SUFFIX}")
     whole = path.read_bytes()
@@ -147,7 +148,7 @@ def test_checkpoints(tmp_path: Path, n: int) -> None:
         checkpoints, model, optimizer = progress(tmp_path, found)
         checkpoints.phase_started("dense", 2)
         with suppress(CheckpointError):
-            checkpoints.begin("dense", model, optimizer)
+            checkpoints.begin(LivePhase("dense", model, optimizer))
 
     tried(n, check, MUTATIONS)
 

@@ -1,12 +1,12 @@
-"""How far an ADMM iteration is from convergence, and what a cut would cost now."""
+"""Residuals of a Z/U update, and what a cut would cost now, from sums over units."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
+from admm_exp.admm.convergence import GroupResiduals, Residuals
 from admm_exp.admm.projection import keep_best
 
 if TYPE_CHECKING:
@@ -16,60 +16,34 @@ if TYPE_CHECKING:
 
 EPS_ABS = 1e-4
 EPS_REL = 1e-2
-SUMS = ("primal", "delta_z", "w", "z", "u", "dead", "u_nearest", "x", "both", "either")
-"""||W - Z||^2, ||Z - Z_old||^2, ||W||^2, ||Z||^2, ||U||^2, what of ||W||^2 a cut would remove,
-||U||^2 after the Euclidean projection, ||X||^2, and units kept before and after, or before or
-after."""
 
 
-@dataclass(frozen=True)
-class GroupResiduals:
-    """The same of one group of units; `energy` is its share of ||W||^2."""
+class Sums(NamedTuple):
+    """Sums over units, of one group or of all.
 
-    name: str
-    energy: float
-    primal_residual: float
-    dual_residual: float
-    relative_primal_residual: float
-    support_change: float
-    dead_energy: float
-
-
-@dataclass(frozen=True)
-class Residuals:
-    """Norms over all constrained weights together.
-
-    primal_residual = ||W - Z||, dual_residual = ||rho (Z - Z_old)||, with
-    eps_primal = sqrt(n) eps_abs + eps_rel max(||W||, ||Z||) and
-    eps_dual = sqrt(n) eps_abs + eps_rel ||rho U||, n scalars.
-
-    The relative forms divide by max(||W||, ||Z||) and by ||rho U||. support_change is one minus
-    the Jaccard index of the kept units before and after; dead_energy the fraction of ||W||^2 that
-    a cut would remove now; dual_ratio is ||U|| / ||W||; projection_gap is how much more of
-    ||X||^2 the metric gives up than the Euclidean projection, as a fraction (0 for l2_norm).
-    groups holds the same for every group of units on its own.
-
-    References:
-        Boyd et al. 2011, section 3.3.1; Wohlberg 2017, arXiv 1704.06209 (relative forms).
+    Args:
+        primal: ||W - Z||^2.
+        delta_z: ||Z - Z_old||^2.
+        w: ||W||^2.
+        z: ||Z||^2.
+        u: ||U||^2.
+        dead: What of ||W||^2 a cut would remove.
+        u_nearest: ||U||^2 after the Euclidean projection.
+        x: ||X||^2.
+        both: Units kept before and after.
+        either: Units kept before or after.
     """
 
-    rho: float
-    primal_residual: float
-    dual_residual: float
-    eps_primal: float
-    eps_dual: float
-    relative_primal_residual: float
-    relative_dual_residual: float
-    support_change: float
-    dead_energy: float
-    dual_ratio: float
-    projection_gap: float
-    groups: tuple[GroupResiduals, ...] = ()
-
-    @property
-    def is_converged(self) -> bool:
-        """Whether both residuals are within their tolerances."""
-        return self.primal_residual <= self.eps_primal and self.dual_residual <= self.eps_dual
+    primal: float
+    delta_z: float
+    w: float
+    z: float
+    u: float
+    dead: float
+    u_nearest: float
+    x: float
+    both: float
+    either: float
 
 
 def measure(W: Sequence[Tensor], old: "State", new: "State", constraint: "Constraint") -> Residuals:
@@ -96,23 +70,22 @@ def measure(W: Sequence[Tensor], old: "State", new: "State", constraint: "Constr
         _sums_of(group, energies, before, kept)
         for (group, energies), before, kept in zip(groups, old.support, new.support, strict=True)
     ]
-    table = torch.stack(sums).tolist()
-    rows = [dict(zip(SUMS, row, strict=True)) for row in table]
-    total = {name: sum(row[name] for row in rows) for name in SUMS}
+    rows = [Sums(*row) for row in torch.stack(sums).tolist()]
+    total = Sums(*map(sum, zip(*rows, strict=True)))
     n = sum(w.numel() for w in W)
     return _from_sums(
         n,
         new.rho,
         total,
         tuple(
-            _of_group(group.name, new.rho, row, total["w"])
+            _of_group(group.name, new.rho, row, total.w)
             for group, row in zip(constraint.groups, rows, strict=True)
         ),
     )
 
 
 def _sums_of(group: "Units", energies: Sequence[Tensor], before: Tensor, kept: Tensor) -> Tensor:
-    """Sum the energies of the units of a group, in the order of `SUMS`.
+    """Sum the energies of the units of a group, in the order of `Sums`.
 
     Z is T on the kept units and U is -T on the others, before and after, and |T| = |X|.
     """
@@ -133,24 +106,22 @@ def _sums_of(group: "Units", energies: Sequence[Tensor], before: Tensor, kept: T
     return torch.stack([*(number.sum() for number in numbers), *(n.float() for n in counts)])
 
 
-def _of_group(name: str, rho: float, sums: Mapping[str, float], total_w: float) -> GroupResiduals:
+def _of_group(name: str, rho: float, sums: Sums, total_w: float) -> GroupResiduals:
     return GroupResiduals(
         name=name,
-        energy=_ratio(sums["w"], total_w),
-        primal_residual=sums["primal"] ** 0.5,
-        dual_residual=rho * sums["delta_z"] ** 0.5,
-        relative_primal_residual=_ratio(sums["primal"] ** 0.5, max(sums["w"], sums["z"]) ** 0.5),
-        support_change=1.0 - _ratio(sums["both"], sums["either"]),
-        dead_energy=_ratio(sums["dead"], sums["w"]),
+        energy=_ratio(sums.w, total_w),
+        primal_residual=sums.primal**0.5,
+        dual_residual=rho * sums.delta_z**0.5,
+        relative_primal_residual=_ratio(sums.primal**0.5, max(sums.w, sums.z) ** 0.5),
+        support_change=1.0 - _ratio(sums.both, sums.either),
+        dead_energy=_ratio(sums.dead, sums.w),
     )
 
 
-def _from_sums(
-    n: int, rho: float, sums: Mapping[str, float], groups: tuple[GroupResiduals, ...]
-) -> Residuals:
-    norm_w, norm_z, norm_u = (sums[name] ** 0.5 for name in "wzu")
+def _from_sums(n: int, rho: float, sums: Sums, groups: tuple[GroupResiduals, ...]) -> Residuals:
+    norm_w, norm_z, norm_u = (square**0.5 for square in (sums.w, sums.z, sums.u))
     scale = max(norm_w, norm_z)
-    primal, dual = sums["primal"] ** 0.5, rho * sums["delta_z"] ** 0.5
+    primal, dual = sums.primal**0.5, rho * sums.delta_z**0.5
     return Residuals(
         rho=rho,
         primal_residual=primal,
@@ -159,10 +130,10 @@ def _from_sums(
         eps_dual=n**0.5 * EPS_ABS + EPS_REL * rho * norm_u,
         relative_primal_residual=_ratio(primal, scale),
         relative_dual_residual=_ratio(dual, rho * norm_u),
-        support_change=1.0 - _ratio(sums["both"], sums["either"]),
-        dead_energy=_ratio(sums["dead"], sums["w"]),
+        support_change=1.0 - _ratio(sums.both, sums.either),
+        dead_energy=_ratio(sums.dead, sums.w),
         dual_ratio=_ratio(norm_u, norm_w),
-        projection_gap=max(0.0, _ratio(sums["u"] - sums["u_nearest"], sums["x"])),
+        projection_gap=max(0.0, _ratio(sums.u - sums.u_nearest, sums.x)),
         groups=groups,
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from admm_exp.admm.residuals import Residuals
+from admm_exp.admm.convergence import Residuals
 from admm_exp.admm.rho_policy import RhoPolicy
 
 STEEPEST = 4.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
-from admm_exp.admm.residuals import Residuals
+from admm_exp.admm.convergence import Residuals
 
 
 class RhoPolicy(Protocol):

@@ -5,7 +5,7 @@ All of it is read from the residuals so far, so that a run goes on where it stop
 
 from collections.abc import Sequence
 
-from admm_exp.admm.residuals import Residuals
+from admm_exp.admm.convergence import Residuals
 
 STABLE_CHANGE = 1e-3
 """Largest support change of an iteration that counts as none."""

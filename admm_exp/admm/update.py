@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from admm_exp.admm.convergence import Residuals
 from admm_exp.admm.projection import Constraint
-from admm_exp.admm.residuals import Residuals, measure
+from admm_exp.admm.residuals import measure
 from admm_exp.admm.state import State
 
 PIECE = 2**19

@@ -1,15 +1,15 @@
 """The ADMM phase: W-steps with the user's train function, Z- and U-steps between them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from time import perf_counter
-from typing import Any
 
-from admm_exp.admm.residuals import GroupResiduals, Residuals
+from admm_exp.admm.convergence import Residuals
 from admm_exp.admm.settings import Stopping
 from admm_exp.phases.admm_course import AdmmCourse
 from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.phases.observers import Observers
+from admm_exp.phases.progress import LivePhase
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import History, IterationRecord, PhaseResult, Stopped
 from admm_exp.training.loop import as_evaluation, run_epochs
@@ -42,8 +42,8 @@ def train_admm(
     momentum = momentum_of(optimizer)
     if course.settings.sparsity_ramp > 0.0:
         constrained.loosen(course.share_of(0))
-    log = functions.begin("admm", constrained.model, optimizer, constrained)
-    past = [_residuals(record) for record in log.iterations]
+    log = functions.begin(LivePhase("admm", constrained.model, optimizer, constrained))
+    past: list[Residuals] = list(log.iterations)
     n_trained, n_steps = len(log.epochs), log.steps_per_epoch or functions.steps_per_epoch
     reason, unmoved = course.stop_reason(past), None
     rounds = range(len(past))
@@ -73,8 +73,8 @@ def train_admm(
         past.append(_update(constrained, course, past))
         functions.observer.iteration_finished(
             IterationRecord(
+                **vars(past[-1]),
                 iteration=len(past),
-                **asdict(past[-1]),
                 val_accuracy=seen.epochs[-1].val_accuracy,
                 projected_val_accuracy=_projected_accuracy(constrained, functions),
             )
@@ -114,12 +114,6 @@ def _projected_accuracy(constrained: ConstrainedModel, functions: TrainingFuncti
     accuracy = as_evaluation(functions.validate_fn(projected)).accuracy
     restore_rng_state(generators)
     return accuracy
-
-
-def _residuals(record: IterationRecord) -> Residuals:
-    numbers = {field.name: getattr(record, field.name) for field in fields(Residuals)}
-    groups: Any = record.groups
-    return Residuals(**numbers | {"groups": tuple(GroupResiduals(**group) for group in groups)})
 
 
 def _first(messages: Iterable[str | None]) -> str | None:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from admm_exp.admm.convergence import Residuals
 from admm_exp.admm.ramp import count_ramped, ramped_share
-from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.rho import RHO_S_ONE_PERCENT, Momentum, largest_stable_rho
 from admm_exp.admm.rho_course import Pull, RhoCourse, step_sizes
 from admm_exp.admm.rho_policy import RhoPolicy

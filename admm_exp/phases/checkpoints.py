@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from admm_exp.admm.state import State, from_tensors, to_tensors
 from admm_exp.errors import CheckpointError
 from admm_exp.phases.observers import Observer
-from admm_exp.phases.progress import PhaseLog
+from admm_exp.phases.progress import LivePhase, PhaseLog, Progress
 from admm_exp.phases.snapshot import Snapshot, clear, write_snapshot
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
@@ -24,7 +24,7 @@ from admm_exp.training.seeding import restore_rng_state, rng_state
 from admm_exp.training.step_rates import watch_steps
 
 
-class Checkpoints:
+class Checkpoints(Progress):
     """Progress that is kept on disk; it watches the run and tells the other observers first.
 
     The order of the data is a function of seed and epoch, so the state between two epochs is all
@@ -47,7 +47,7 @@ class Checkpoints:
         self._number = self._earlier.number
         self._logs: dict[str, PhaseLog] = {}
         self._over: dict[str, Tensor] = {}
-        self._live: tuple[nn.Module, Optimizer, ConstrainedModel | None] | None = None
+        self._live: LivePhase | None = None
         self._phase = ""
         self._start = perf_counter()
         self._steps = 0
@@ -55,19 +55,14 @@ class Checkpoints:
         if earlier is None and is_first():
             clear(folder)
 
-    def begin(
-        self,
-        phase: str,
-        model: nn.Module,
-        optimizer: Optimizer,
-        constrained: ConstrainedModel | None = None,
-    ) -> PhaseLog:
+    def begin(self, live: LivePhase) -> PhaseLog:
         """Bring everything to where the phase stopped, and keep it from now on after every epoch.
 
         Raises:
             CheckpointError: If what was kept does not fit the network.
         """
-        self._live, self._steps = (model, optimizer, constrained), 0
+        self._live, self._steps = live, 0
+        phase, model, optimizer = live.name, live.model, live.optimizer
         watch_steps(optimizer, self._count_step)
         log = self._earlier.logs.get(phase)
         if log is None or not log.epochs:
@@ -78,9 +73,9 @@ class Checkpoints:
         weights = self._earlier.part(phase, "model")
         require_fit(weights, model.state_dict(), source)
         model.load_state_dict(weights)
-        if constrained is not None:
-            constrained.state = _state(
-                constrained.state, self._earlier.part(phase, "state"), source
+        if live.constrained is not None:
+            live.constrained.state = _state(
+                live.constrained.state, self._earlier.part(phase, "state"), source
             )
         if log.result is None:
             _load_optimizer_(optimizer, self._earlier.part(phase, "optimizer"), source)
@@ -120,7 +115,7 @@ class Checkpoints:
         log.epochs.append(record)
         earlier = self._earlier.logs.get(self._phase, PhaseLog())
         if self._live is not None and len(log.epochs) > len(earlier.epochs):
-            self._write(*self._live)
+            self._write(self._live)
 
     def iteration_finished(self, record: IterationRecord) -> None:
         """Remember an iteration; the next epoch's checkpoint holds what it changed."""
@@ -136,8 +131,8 @@ class Checkpoints:
         log.result = whole
         log.seconds = whole.seconds
         if self._live is not None:
-            model, _, constrained = self._live
-            self._over |= _copied(self._tensors(model, None, constrained))
+            over = self._tensors(self._live.model, None, self._live.constrained)
+            self._over |= _copied(over)
             self._live = None
         self._observer.phase_finished(whole)
 
@@ -147,16 +142,14 @@ class Checkpoints:
         if self._phase in self._logs:
             self._logs[self._phase].warnings.append(message)
 
-    def _write(
-        self, model: nn.Module, optimizer: Optimizer, constrained: ConstrainedModel | None
-    ) -> None:
+    def _write(self, live: LivePhase) -> None:
         self._number += 1
         log, now = self._logs[self._phase], perf_counter()
         log.seconds, self._start = log.seconds + now - self._start, now
         log.steps_per_epoch, self._steps = self._steps, 0
         if not is_first():
             return
-        tensors = self._over | self._tensors(model, optimizer, constrained)
+        tensors = self._over | self._tensors(live.model, live.optimizer, live.constrained)
         try:
             write_snapshot(self._folder, Snapshot(self._number, self._origin, self._logs, tensors))
         except OSError as error:

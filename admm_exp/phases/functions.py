@@ -7,8 +7,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from admm_exp.phases.observers import Observer
-from admm_exp.phases.progress import NoProgress, PhaseLog, Progress
-from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.phases.progress import LivePhase, PhaseLog, Progress
 from admm_exp.training.loop import TrainFn, ValidateFn
 
 OptimizerFn = Callable[[Iterable[nn.Parameter], float], Optimizer]
@@ -35,25 +34,12 @@ class TrainingFunctions:
     optimizer_fn: OptimizerFn
     observer: Observer
     recalibrate_fn: Callable[[nn.Module], None] | None = None
-    progress: Progress = field(default_factory=NoProgress)
+    progress: Progress = field(default_factory=Progress)
     steps_per_epoch: int | None = None
 
-    def begin(
-        self,
-        phase: str,
-        model: nn.Module,
-        optimizer: Optimizer,
-        constrained: ConstrainedModel | None = None,
-    ) -> PhaseLog:
-        """Bring a phase to where it stopped and tell the observer what was done by then.
-
-        Args:
-            phase: Name of the phase.
-            model: The network that it trains.
-            optimizer: Its optimizer.
-            constrained: The constraint on the network, if the phase has one.
-        """
-        log = self.progress.begin(phase, model, optimizer, constrained)
+    def begin(self, live: LivePhase) -> PhaseLog:
+        """Bring a phase to where it stopped and tell the observer what was done by then."""
+        log = self.progress.begin(live)
         for epoch in log.epochs:
             self.observer.epoch_finished(epoch)
         for iteration in log.iterations:

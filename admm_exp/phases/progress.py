@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -34,33 +34,46 @@ class PhaseLog:
     choice: Any = None
 
 
-class Progress(Protocol):
-    """Keeps what a phase does, so that another process can go on with it."""
+@dataclass(frozen=True)
+class LivePhase:
+    """What a phase trains; all of it is changed in place.
 
-    def begin(
-        self,
-        phase: str,
-        model: nn.Module,
-        optimizer: Optimizer,
-        constrained: ConstrainedModel | None = None,
-    ) -> PhaseLog:
+    Args:
+        name: Name of the phase.
+        model: The network.
+        optimizer: Its optimizer.
+        constrained: The constraint on the network, if the phase has one.
+    """
+
+    name: str
+    model: nn.Module
+    optimizer: Optimizer
+    constrained: ConstrainedModel | None = None
+
+
+class Progress:
+    """Keeps nothing: every phase begins at its beginning. What keeps something is derived from it.
+
+    What is kept lets another process go on with a run.
+    """
+
+    def begin(self, live: LivePhase) -> PhaseLog:
         """Bring everything to where the phase stopped, and keep it from now on after every epoch.
 
         Args:
-            phase: Name of the phase, which has been told to the observer as started.
-            model: The network that the phase trains; changed in place.
-            optimizer: Its optimizer; changed in place.
-            constrained: The constraint on the network, if the phase has one; changed in place.
+            live: The phase, which has been told to the observer as started.
 
         Returns:
             What the phase has done by now, which is nothing in a new run.
         """
+        return PhaseLog()
 
     def keep(self, phase: str, model: nn.Module) -> None:
         """Remember the network of a phase that trained nothing."""
 
     def has_begun(self, phase: str) -> bool:
         """Tell whether an earlier process worked on the phase."""
+        return False
 
     def settle(self, phase: str, choose: Callable[[], Any]) -> Any:
         """Choose once in the life of a run what could come out otherwise another time.
@@ -69,28 +82,4 @@ class Progress(Protocol):
             phase: Name of the phase, which has been told to the observer as started.
             choose: Returns plain data.
         """
-
-
-class NoProgress:
-    """Keeps nothing: every phase begins at its beginning."""
-
-    def begin(
-        self,
-        phase: str,
-        model: nn.Module,
-        optimizer: Optimizer,
-        constrained: ConstrainedModel | None = None,
-    ) -> PhaseLog:
-        """Find nothing."""
-        return PhaseLog()
-
-    def keep(self, phase: str, model: nn.Module) -> None:
-        """Do nothing."""
-
-    def has_begun(self, phase: str) -> bool:
-        """Tell that it is not."""
-        return False
-
-    def settle(self, phase: str, choose: Callable[[], Any]) -> Any:
-        """Choose now."""
         return choose()

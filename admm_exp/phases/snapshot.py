@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from admm_exp.admm.convergence import GroupResiduals
 from admm_exp.errors import CheckpointError
 from admm_exp.phases.progress import PhaseLog
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
@@ -105,13 +106,15 @@ def _log(value: Mapping[str, Any]) -> PhaseLog:
     result = value["result"]
     return PhaseLog(
         [EpochRecord(**record) for record in value["epochs"]],
-        [
-            IterationRecord(**record | {"groups": tuple(record["groups"])})
-            for record in value["iterations"]
-        ],
+        [_iteration(record) for record in value["iterations"]],
         [str(message) for message in value["warnings"]],
         int(value["steps_per_epoch"]),
         float(value["seconds"]),
         None if result is None else PhaseResult(**result),
         value["choice"],
     )
+
+
+def _iteration(record: Mapping[str, Any]) -> IterationRecord:
+    groups = tuple(GroupResiduals(**group) for group in record["groups"])
+    return IterationRecord(**{**record, "groups": groups})

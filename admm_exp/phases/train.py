@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from admm_exp.errors import TrainingError
 from admm_exp.phases.functions import TrainingFunctions
+from admm_exp.phases.progress import LivePhase
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import PhaseResult
 from admm_exp.training.learning_rate import LearningRates, training_lrs
@@ -82,7 +83,7 @@ def train_at(
     functions.observer.phase_started(phase, lrs.epochs)
     if lrs.epochs:
         optimizer = functions.optimizer_fn(model.parameters(), lrs.base)
-        log = functions.begin(phase, model, optimizer, constrained)
+        log = functions.begin(LivePhase(phase, model, optimizer, constrained))
         steps_per_epoch = log.steps_per_epoch or functions.steps_per_epoch
         for epoch in range(len(log.epochs), lrs.epochs):
             with around_epoch(optimizer, epoch), _stepping(optimizer, phase):

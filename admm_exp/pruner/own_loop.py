@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from torch.optim import Optimizer
 
-from admm_exp.admm.residuals import Residuals
+from admm_exp.admm.convergence import Residuals
 from admm_exp.admm.rho import auto_rho
 from admm_exp.admm.stopping import flipping_complaint
 from admm_exp.pruning.constrained import ConstrainedModel

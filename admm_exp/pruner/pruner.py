@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from admm_exp.admm.convergence import Residuals
 from admm_exp.admm.metrics import L2Norm, Metric
 from admm_exp.admm.partition import Partition
 from admm_exp.admm.partitions.channel import Channel
-from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.rho_policy import Constant, RhoPolicy
 from admm_exp.admm.settings import AdmmSettings
 from admm_exp.admm.state import State

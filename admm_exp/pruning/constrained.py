@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from admm_exp.admm.convergence import Residuals
 from admm_exp.admm.groups import ChannelGroup, Units
 from admm_exp.admm.metrics import Metric, needs_scales
 from admm_exp.admm.partition import Partition
 from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.ramp import loosened
-from admm_exp.admm.residuals import Residuals
 from admm_exp.admm.state import State, following, initial_state, with_rho
 from admm_exp.admm.update import update
 from admm_exp.errors import ConfigError

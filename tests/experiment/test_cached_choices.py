@@ -9,7 +9,7 @@ from torch import nn
 from admm_exp.admm.metrics import L2Norm
 from admm_exp.errors import CheckpointError
 from admm_exp.experiment.allocation import sensitivity_curves, settled_choice
-from admm_exp.phases.progress import NoProgress
+from admm_exp.phases.progress import Progress
 from admm_exp.pruning.budget.latency_budget import LatencyBudget, LatencyChoice
 from admm_exp.pruning.budget.planner import Planner
 from admm_exp.pruning.cost.latency import LatencyRatio
@@ -56,7 +56,7 @@ def test_noise_beyond_the_tolerance_is_told(tmp_path):
 
 
 def test_a_damaged_choice_in_the_checkpoint_is_one_sentence(tmp_path):
-    class Damaged(NoProgress):
+    class Damaged(Progress):
         def settle(self, phase, choose):
             return {"sparsities": {}}
 

@@ -1,6 +1,6 @@
 """Residuals of an iteration, made up."""
 
-from admm_exp.admm.residuals import Residuals
+from admm_exp.admm.convergence import Residuals
 
 
 def measured(**numbers):

@@ -2,6 +2,7 @@ import math
 from pathlib import Path
 
 import pytest
+from support.records import measured
 
 from admm_exp.errors import StoppedError
 from admm_exp.results import IterationRecord
@@ -14,8 +15,9 @@ def observer(folder: Path, *limits: float) -> JobObserver:
 
 
 def record(iteration: int, dead_energy: float) -> IterationRecord:
-    numbers = dict.fromkeys(IterationRecord.__dataclass_fields__, 0.0)
-    return IterationRecord(**(numbers | {"iteration": iteration, "dead_energy": dead_energy}))
+    numbers = vars(measured(dead_energy=dead_energy))
+    accuracies = {"val_accuracy": 0.9, "projected_val_accuracy": 0.8}
+    return IterationRecord(**numbers, **accuracies, iteration=iteration)
 
 
 def test_a_run_above_its_limit_is_ended(tmp_path: Path) -> None:
