@@ -7,7 +7,7 @@ import pkgutil
 import site
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
@@ -17,6 +17,8 @@ from typing import Any
 PACKAGE = "admm_exp"
 IMPORTS = ("import_module", "__import__")
 UNREADABLE = (SyntaxError, ValueError, RecursionError)
+INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""What folders that only installers write to are called, in whatever environment."""
 
 
 def own_code(parts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -111,11 +113,34 @@ def _name(function: ast.expr) -> str | None:
 
 def _is_own(spec: ModuleSpec) -> bool:
     """Tell whether a module lies where its user edits it: in no folder of installed packages."""
-    places: Sequence[str] = [spec.origin] if spec.has_location and spec.origin else []
-    places = places or list(spec.submodule_search_locations or ())
+    file = spec.origin if spec.has_location else None
+    folders = [file] if file else list(spec.submodule_search_locations or ())
+    return any(not _is_installed(Path(folder), spec.name) for folder in folders)
+
+
+def _is_installed(place: Path, module: str) -> bool:
+    """Tell whether a file or folder of a module was put there by an installer.
+
+    It may have got on the path by a .pth file, or out of another environment: its folder's name
+    tells, or the record that an installer leaves beside it.
+    """
+    # an installer may link single files to where it keeps them; a linked folder is its user's
+    for found in (place.resolve(), place.parent.resolve()):
+        if not INSTALLED.isdisjoint(found.parts):
+            return True
+        if any(found.is_relative_to(folder) for folder in _installed()):
+            return True
+    depth = module.count(".") + (place.stem == "__init__")
+    return _is_recorded(place.parents[depth], module.partition(".")[0])
+
+
+@cache
+def _is_recorded(root: Path, package: str) -> bool:
+    """Tell whether an installer's record in a folder names a package beside it."""
     return any(
-        not any(Path(place).resolve().is_relative_to(folder) for folder in _installed())
-        for place in places
+        line.startswith((f"{package}/", f"{package}.py,"))
+        for record in root.glob("*.dist-info/RECORD")
+        for line in record.read_text(encoding="utf-8", errors="replace").splitlines()
     )
 
 

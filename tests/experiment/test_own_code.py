@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from admm_exp.experiment.own_code import own_code
+from admm_exp.experiment.own_code import _distributions, own_code
 
 NET = [{"_target_": "mynets.net"}]
 
@@ -99,3 +99,58 @@ def test_a_module_that_is_no_python_counts_by_its_bytes(here: Path) -> None:
 def test_what_cannot_be_found_counts_for_nothing(here: Path) -> None:
     write(here, "mynets.py", "import nowhere_at_all\nfrom . import x\nfrom ... import y")
     assert set(own_code([*NET, {"_target_": "neither.here"}, {"_target_": 3}])) == {"mynets"}
+
+
+def net_that_imports(place: Path, monkeypatch: pytest.MonkeyPatch, here: Path) -> dict[str, str]:
+    """Trace a network that imports `lib`, whose folder is on the path."""
+    write(here, "mynets.py", "import lib.deep")
+    write(place, "lib/__init__.py")
+    write(place, "lib/deep.py", "import elsewhere")
+    write(place, "elsewhere.py")
+    monkeypatch.syspath_prepend(str(place))
+    return own_code(NET)
+
+
+@pytest.mark.parametrize("folder", ["site-packages", "dist-packages"])
+def test_packages_of_another_environment_are_not_read(
+    here: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    place = here / "venv" / "lib" / "python3.11" / folder
+    found = net_that_imports(place, monkeypatch, here)
+    assert set(found) == {"mynets", "lib"}
+    assert found["lib"] == "unknown"  # no installer has noted its version
+
+
+def test_packages_in_a_folder_that_an_installer_was_given_are_not_read(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = here / "deps"
+    record = place / "the_lib-1.2.dist-info" / "RECORD"
+    record.parent.mkdir(parents=True)
+    record.write_text("lib/__init__.py,sha256=x,1\nlib/deep.py,sha256=y,1\n")
+    (record.parent / "METADATA").write_text("Name: the-lib\nVersion: 1.2\n")
+    (record.parent / "top_level.txt").write_text("lib\n")
+    _distributions.cache_clear()
+    assert net_that_imports(place, monkeypatch, here)["lib"] == "the-lib 1.2"
+    _distributions.cache_clear()
+
+
+def test_a_module_beside_an_installers_record_that_does_not_name_it_is_its_users(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = here / "deps" / "other-1.dist-info" / "RECORD"
+    record.parent.mkdir(parents=True)
+    record.write_text("other/__init__.py,sha256=x,1\nlibrary/lib/deep.py,,\n")
+    found = net_that_imports(here / "deps", monkeypatch, here)
+    assert set(found) == {"mynets", "lib", "lib.deep", "elsewhere"}
+
+
+def test_a_linked_folder_of_the_users_is_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(here, "mynets.py", "import lib")
+    write(here, "project/lib/__init__.py")
+    place = here / "site-packages"
+    place.mkdir()
+    (place / "lib").symlink_to(here / "project" / "lib")
+    monkeypatch.syspath_prepend(str(place))
+    assert set(own_code(NET)) == {"mynets", "lib"}
+    assert own_code(NET)["lib"] != "unknown"
