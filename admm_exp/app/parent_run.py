@@ -190,7 +190,8 @@ def open_sweep(
     tags = {"kind": "sweep", "grid": title, "sweep_hash": identity, "command": shown_command()}
     shown = config.name or title
     tracker = _open_parent(config, shown, folder, tags, None if config.force else earlier)
-    OmegaConf.save(master, folder / "multirun.yaml")
+    stored = without_password(OmegaConf.to_yaml(master))
+    (folder / "multirun.yaml").write_text(stored, encoding="utf-8")
     terminal = SweepTerminal(total)
     terminal.started(shown, folder)
     draws_best = config.figures == "auto"

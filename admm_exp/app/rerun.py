@@ -103,8 +103,8 @@ def stored_settings(
 
 
 def keep_settings(settings: Mapping[str, Any], run_dir: Path) -> None:
-    """Store the settings of a run as plain values, without a password: what Hydra stored is worked
-    out anew, and perhaps otherwise, when it is read.
+    """Store the settings of a run as plain values: what Hydra stored is worked out anew, and
+    perhaps otherwise, when it is read. No file keeps a password that was typed.
 
     Args:
         settings: Of the run.
@@ -112,10 +112,15 @@ def keep_settings(settings: Mapping[str, Any], run_dir: Path) -> None:
     """
     from admm_exp.training.checkpoint import write_atomically
 
-    path = run_dir / ".hydra" / "config.yaml"
+    stored = run_dir / ".hydra"
+    path = stored / "config.yaml"
     if path.is_file() and is_plain(settings):
         kept = dict(settings) | {ADDRESS: without_password(str(settings[ADDRESS]))}
         write_atomically(path, OmegaConf.to_yaml(OmegaConf.create(kept)).encode())
+    for path in sorted(stored.glob("*.yaml")):
+        told = path.read_text(encoding="utf-8")
+        if (shown := without_password(told)) != told:
+            write_atomically(path, shown.encode())
 
 
 def names_code(changes: Sequence[str]) -> bool:

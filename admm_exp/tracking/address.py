@@ -37,7 +37,7 @@ def absolute_uri(tracking_uri: str) -> str:
     if not _is_remote(tracking_uri):
         raise TrackingError(
             f"tracking_uri must look like sqlite:///outputs/mlflow.db or http://127.0.0.1:5000, "
-            f"got {tracking_uri!r}"
+            f"got {re.sub(r'://.*@', '://***@', without_password(tracking_uri))!r}"
         )
     return tracking_uri
 
@@ -88,7 +88,8 @@ def without_password(uri: str) -> str:
     Args:
         uri: A tracking URI.
     """
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)
+    shown = re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:***@", uri)  # to the last @ of the host
+    return re.sub(r"([?&](?:\w*password|passwd|pwd|token)=)[^&\s'\"]+", r"\1***", shown)
 
 
 def ui_command(uri: str, experiment_name: str) -> str:

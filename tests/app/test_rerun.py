@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from admm_exp.app.rerun import RESUME, asked_for, is_finished, stored_settings
+from admm_exp.app.rerun import RESUME, asked_for, is_finished, keep_settings, stored_settings
 from admm_exp.app.run_folder import alone_in
 from admm_exp.errors import ConfigError
 from admm_exp.experiment.repeat import compare_runs
@@ -48,6 +48,18 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path, name: str) -> None:
 def test_device_and_store_may_change(run_dir: Path) -> None:
     changed = settings(run_dir, ["device=cuda:1", "tracking_uri=sqlite:///x.db"])
     assert (changed.seed, changed.device) == (3, "cuda:1")
+
+
+@pytest.mark.parametrize("name", ["${odd}", "run"])
+def test_no_stored_file_keeps_a_password(run_dir: Path, name: str) -> None:
+    uri = "http://ann:typed@host:80"
+    for file in ("config.yaml", "hydra.yaml", "overrides.yaml"):
+        (run_dir / ".hydra" / file).write_text(f"- a=1\n- 'tracking_uri={uri}'\n")
+    keep_settings({"tracking_uri": uri, "name": name}, run_dir)
+    texts = [path.read_text() for path in sorted((run_dir / ".hydra").iterdir())]
+    assert len(texts) == 3
+    assert not any("typed" in text for text in texts)
+    assert all("http://ann:***@host:80" in text for text in texts)
 
 
 @pytest.mark.parametrize("change", ["seed=4", "rho", "+rho=1", "model._target_=os.system", "-m"])

@@ -121,14 +121,31 @@ def test_a_sweep_in_the_folder_of_an_earlier_one_numbers_its_jobs_behind_it(
     assert next_number(tmp_path) == 13
 
 
-def test_another_sweep_in_one_folder_leaves_the_jobs_of_the_first(tmp_path: Path) -> None:
-    sweep = ("-m", "hydra.sweep.dir=same", "tracking=none", "model=small_cnn", *SHORT)
-    assert run_command(tmp_path, *sweep, "sparsity=0.3").returncode == 0
-    before = contents(tmp_path / "same" / "0")
-    second = run_command(tmp_path, *sweep, "sparsity=0.5")
+SWEEP = ("-m", "hydra.sweep.dir=same", "tracking=none", "model=small_cnn", *SHORT)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a sweep of one job, at whose start a password was typed."""
+    folder = tmp_path_factory.mktemp("swept")
+    typed = "tracking_uri=http://ann:typed@localhost:9"
+    done = run_command(folder, *SWEEP, typed, "sparsity=0.3")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_typed_password_is_in_no_file_of_a_sweep(swept: Path) -> None:
+    told = {name: text for name, text in contents(swept / "same").items() if b"://ann" in text}
+    assert {Path(name).name for name in told} >= {"multirun.yaml", "overrides.yaml", "report.json"}
+    assert not [name for name, text in told.items() if b"typed" in text]
+
+
+def test_another_sweep_in_one_folder_leaves_the_jobs_of_the_first(swept: Path) -> None:
+    before = contents(swept / "same" / "0")
+    second = run_command(swept, *SWEEP, "sparsity=0.5")
     assert second.returncode == 0, second.stderr
-    assert contents(tmp_path / "same" / "0") == before
-    report = json.loads((tmp_path / "same" / "1" / "report.json").read_text())
+    assert contents(swept / "same" / "0") == before
+    report = json.loads((swept / "same" / "1" / "report.json").read_text())
     assert report["config"]["sparsity"] == 0.5
 
 

@@ -380,8 +380,29 @@ def test_a_relative_store_is_made_absolute(tmp_path, monkeypatch):
     assert uri == f"sqlite:///{tmp_path}/outputs/mlflow.db?timeout=30"
 
 
-def test_messages_hide_the_password():
-    assert without_password("postgresql://me:secret@db:5432/x") == "postgresql://me:***@db:5432/x"
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("postgresql://me:secret@db:5432/x", "postgresql://me:***@db:5432/x"),
+        ("http://me:sec@ret@db:5432/x@y", "http://me:***@db:5432/x@y"),
+        ("http://db:5432/x@y", "http://db:5432/x@y"),
+        (
+            "- tracking_uri=http://a:b@c/\n- x=http://d:e@f",
+            "- tracking_uri=http://a:***@c/\n- x=http://d:***@f",
+        ),
+        ("mysql://db/x?user=me&password=secret&z=1", "mysql://db/x?user=me&password=***&z=1"),
+        ("http://db:80 and mail me@x", "http://db:80 and mail me@x"),
+    ],
+)
+def test_messages_hide_the_password(typed, shown):
+    assert without_password(typed) == shown
+
+
+def test_an_address_that_is_none_is_refused_without_its_password(tmp_path):
+    with pytest.raises(TrackingError) as refused:
+        absolute_uri("http://ann:se/cr@et@host:80")
+    assert "cr" not in str(refused.value).partition("got")[2]
+    assert "***@host:80" in str(refused.value)
 
 
 def test_an_unknown_scheme_is_one_sentence(tmp_path):
