@@ -1,9 +1,9 @@
-"""From the command line to a run: compose, check, build, run; one sentence when it cannot be."""
+"""From the command line to a run: compose, go on or repeat; one sentence when it cannot be."""
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, chdir, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from admm_exp.app import run_folder
 from admm_exp.app.command_line import (
     forget_empty_address,
     options_first,
     pipe_may_close,
     require_single,
 )
-from admm_exp.app.follower import follow
 from admm_exp.app.help_text import asks_for_help, explained
 from admm_exp.app.parts_here import look_for_confirmed_parts, look_for_parts_here
 from admm_exp.app.rerun import (
@@ -28,17 +26,16 @@ from admm_exp.app.rerun import (
     RESUME,
     asked_for,
     is_finished,
-    keep_settings,
     new_folder_like,
     require_finished,
     stored_settings,
 )
-from admm_exp.app.sweep_job import left_by_an_earlier_process, noted
+from admm_exp.app.run import RunRequest, follow, run
+from admm_exp.app.sweep_job import left_by_an_earlier_process
 from admm_exp.app.wording import explain
 from admm_exp.config.settings import ExperimentConfig
-from admm_exp.results import CACHE, REPORT
-from admm_exp.sweep.job import find_job, job_path, read_job
-from admm_exp.training.processes import is_follower, leading
+from admm_exp.sweep.job import find_job, job_path
+from admm_exp.training.processes import is_follower
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 WANTS_TRACEBACK = "ADMM_EXP_TRACEBACK"
@@ -146,13 +143,13 @@ def _task(composed: DictConfig) -> float:
     if hydra_config.mode == RunMode.RUN:
         given = hydra_config.overrides.task
         with one_sentence():
-            return _run(composed, run_dir, is_inside=is_inside, given=given)
+            return run(RunRequest(composed, run_dir, is_inside=is_inside, given=given))
     look_for_parts_here()
     path = job_path(start / hydra_config.sweep.dir, hydra_config.job.num)
     is_resumed, accuracy = left_by_an_earlier_process(path, run_dir)
     if accuracy is not None:
         return accuracy
-    return _run(composed, run_dir, path, is_resumed=is_resumed, is_inside=is_inside)
+    return run(RunRequest(composed, run_dir, path, is_resumed=is_resumed, is_inside=is_inside))
 
 
 def _earlier(arguments: list[str]) -> bool:
@@ -175,7 +172,7 @@ def _repeat(run_dir: Path, changes: list[str]) -> None:
     settings = _settings_of(run_dir, REPEAT, changes)
     require_finished(run_dir)
     again = new_folder_like(run_dir)
-    _run(settings, again)
+    run(RunRequest(settings, again))
     from admm_exp.experiment.repeat import compare_runs
 
     print("\n".join(compare_runs(run_dir, again)))
@@ -190,109 +187,5 @@ def _resume(run_dir: Path, changes: list[str]) -> None:
         draw_run(run_dir)  # a job of a sweep may have none
         print(f"{run_dir} is finished: its results are in {run_dir / 'report.md'}")
     else:
-        _run(settings, run_dir.absolute(), find_job(run_dir), is_resumed=True, is_shown=True)
-
-
-def _run(
-    composed: DictConfig,
-    run_dir: Path,
-    path: Path | None = None,
-    *,
-    is_resumed: bool = False,
-    is_shown: bool = False,
-    is_inside: bool = False,
-    given: Sequence[str] = (),
-) -> float:
-    """Run an experiment.
-
-    Args:
-        composed: Its settings.
-        run_dir: Its folder.
-        path: File of the job that it is in a sweep; the sweep tells of it, the terminal does not.
-        is_resumed: Go on with what is in the folder.
-        is_shown: Show it on the terminal although it is a job of a sweep.
-        is_inside: Let the user's own code work in the run's folder; paths start here all the same.
-        given: The overrides that the user gave.
-    """
-    with run_folder.alone_in(run_dir), nullcontext() if path is None else noted(path, run_dir):
-        return _run_alone(
-            composed,
-            run_dir,
-            None if is_shown else path,
-            is_resumed=is_resumed,
-            is_inside=is_inside,
-            given=given,
-        )
-
-
-def _run_alone(
-    composed: DictConfig,
-    run_dir: Path,
-    path: Path | None,
-    *,
-    is_resumed: bool,
-    is_inside: bool,
-    given: Sequence[str],
-) -> float:
-    from admm_exp.config.check import check_config
-
-    job = None if path is None else read_job(path)
-    with ExitStack() as others:
-        try:
-            settings: Any = OmegaConf.to_container(composed, resolve=True, enum_to_str=True)
-            if is_inside:
-                settings = run_folder.with_absolute_paths(settings)
-            # before torch is imported: a person waits for the answer
-            config = check_config(settings, given)
-            from admm_exp.app.build import build_components, tracker_of
-            from admm_exp.report.terminal import Terminal
-            from admm_exp.sweep.job import JobObserver
-
-            terminal = Terminal()
-            others.callback(terminal.close)
-            observer = terminal if path is None else JobObserver(path)
-            team = others.enter_context(leading(config.trainer.devices, job is not None))
-            if path is None:
-                terminal.working("reading the data, building the network, proving its groups")
-            components = build_components(config, team)
-            terminal.close()
-            from admm_exp.experiment.artifacts import Folders
-            from admm_exp.experiment.run import find_checkpoint, run_experiment
-
-            earlier = find_checkpoint(config, components, run_dir) if is_resumed else None
-            if not is_resumed:
-                keep_settings(settings, run_dir)
-                (run_dir / REPORT).unlink(missing_ok=True)  # of the run that force=true gives up
-            tracker = tracker_of(config, components.previous, run_dir, job, is_resumed)
-        except Exception:
-            if job is None and not is_resumed:
-                run_folder.remove_unused(run_dir)
-            raise
-        from admm_exp.tracking.run_status import tracked
-        from admm_exp.training.step_rates import all_steps
-
-        cache = Path(CACHE).absolute() if is_inside else Path(CACHE)
-        places = {"run_dir": str(run_dir), "cache_dir": str(cache)}
-        work = {"settings": settings, "is_resumed": is_resumed} | places
-        try:
-            with (
-                tracked(tracker),
-                team.working(work, components.device, config.trainer.patience_seconds),
-                run_folder.room_in(run_dir),
-                chdir(run_dir if is_inside else "."),
-            ):
-                if job is None:
-                    terminal.started(config, len(components.dataset.train))
-                    others.enter_context(all_steps(terminal.stepped))
-                folders = Folders(run_dir, cache)
-                is_drawn = job is None if config.figures == "auto" else config.figures == "all"
-                report = run_experiment(
-                    *(config, components, folders, observer, tracker),
-                    earlier=earlier,
-                    is_drawn=is_drawn,
-                )
-        finally:
-            terminal.close()
-    if job is None:
-        terminal.finished(report, run_folder.from_here(run_dir))
-    return float(report["models"]["finetuned"]["val_accuracy"])
+        job_file = find_job(run_dir)
+        run(RunRequest(settings, run_dir.absolute(), job_file, is_resumed=True, is_shown=True))

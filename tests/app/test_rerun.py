@@ -118,8 +118,9 @@ def test_one_process_at_a_time(run_dir: Path) -> None:
 def test_a_resumed_job_tells_its_sweep(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = job_path(run_dir.parent, 0)
     write_job(path, Job("rho=1", "abc", status="killed", run_dir=str(run_dir)))
+    monkeypatch.setattr("admm_exp.app.run._prepare", lambda *_: None)
+    monkeypatch.setattr("admm_exp.app.run._execute", lambda *_: 0.9)
     module = import_module("admm_exp.app.main")  # the package's own `main` is the function
-    monkeypatch.setattr(module, "_run_alone", lambda *_, **__: 0.9)
     module._resume(run_dir, [])
     assert read_job(path).status == "finished"
 
