@@ -3,16 +3,18 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["ADMMPruner", "PruningResult", "load", "read_runs"]
+__all__ = ["ADMMPruner", "Planner", "PruningResult", "load", "read_runs"]
 
 if TYPE_CHECKING:
     from admm_exp.export.saved_model import load
     from admm_exp.pruner.pruner import ADMMPruner
     from admm_exp.pruner.result import PruningResult
+    from admm_exp.pruning.budget.planner import Planner
     from admm_exp.tracking.runs import read_runs
 
 _HOMES = {
     "ADMMPruner": "admm_exp.pruner.pruner",
+    "Planner": "admm_exp.pruning.budget.planner",
     "PruningResult": "admm_exp.pruner.result",
     "load": "admm_exp.export.saved_model",
     "read_runs": "admm_exp.tracking.runs",

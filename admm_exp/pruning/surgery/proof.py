@@ -130,7 +130,8 @@ class _Probe:
         support = _drawn(groups)
         masked = zero_(randomise_(self.network), groups, support)
         try:
-            difference = compare(masked, cut(masked, groups, support), self.inputs).relative
+            small = cut(masked, groups, support)
+            difference = compare(masked, small, self.inputs, TOLERANCE).relative
         except SurgeryError as error:
             return str(error)
         if difference <= TOLERANCE:

@@ -1,7 +1,7 @@
 """From a support to a smaller network, and the proof that nothing was lost."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from admm_exp.pruning.dependency.outputs import (
     same_shaped,
 )
 from admm_exp.pruning.dependency.places import line_of
-from admm_exp.pruning.dependency.structures import leaves_in, tensors_in
+from admm_exp.pruning.dependency.structures import leaves_in, map_tensors, tensors_in
 from admm_exp.pruning.dependency.traced import NOWHERE
 from admm_exp.pruning.surgery.groups import PrunableGroup, Slice
 from admm_exp.pruning.surgery.removal import remove_channels_
@@ -125,35 +125,73 @@ def max_abs_difference(masked: nn.Module, small: nn.Module, inputs: Any) -> floa
     return found.absolute
 
 
-@torch.no_grad()
-def compare(masked: nn.Module, small: nn.Module, inputs: Any) -> Difference:
+def compare(
+    masked: nn.Module, small: nn.Module, inputs: Any, tolerance: float = MAX_RELATIVE_DIFFERENCE
+) -> Difference:
     """Run both networks on the same inputs, both in evaluation mode.
 
+    Where they seem to differ they are compared in double precision: what rounding made, such as a
+    detection more or less, is gone there.
+
+    Args:
+        masked: The network with zeros in place of what is removed.
+        small: The network without it.
+        inputs: What both accept.
+        tolerance: Largest relative difference that is no reason to look closer.
+
     Raises:
-        SurgeryError: If the outputs are NaN or the cut network does not run.
+        SurgeryError: If the outputs are NaN, of another form, or the cut network does not run.
     """
+    failure: ValueError | None = None
+    try:
+        found = _compared(masked, small, inputs)
+        if found.relative <= tolerance:
+            return found
+    except ValueError as error:  # outputs of another form
+        failure = error
+    with suppress(Exception):  # some code knows one precision alone
+        networks = copied(masked).double(), copied(small).double()
+        closer = _compared(networks[0], networks[1], map_tensors(inputs, _doubled))
+        if closer.relative <= tolerance:
+            return closer
+    if failure is None:
+        return found
+    raise _not_running(failure) from failure
+
+
+@torch.no_grad()
+def _compared(masked: nn.Module, small: nn.Module, inputs: Any) -> Difference:
     modes = {m: m.training for network in (masked, small) for m in network.modules()}
     try:
         with _full_precision():
-            expected = call(masked.eval(), inputs)
+            try:
+                expected, got = call(masked.eval(), inputs), call(small.eval(), inputs)
+            except Exception as error:  # a cut network fails in any way
+                raise _not_running(error) from error
             if any(bool(tensor.isnan().any()) for tensor in tensors_in(expected)):
                 raise SurgeryError(
                     "the outputs of the network are NaN before anything is cut: no cut can be "
                     "compared with them"
                 )
-            found = difference(expected, call(small.eval(), inputs))
             is_seen = any(is_measurable(leaf) for leaf in leaves_in(expected))
-            return found if is_seen else _compared_inside(masked, small, inputs)
-    except SurgeryError:
-        raise
-    except Exception as error:  # a cut network fails in any way
-        raise SurgeryError(
-            f"the network does not run after the cut: {_describe(error)}"
-            + (f" in {line}" if (line := line_of(error)) else "")
-        ) from error
+            if not is_seen:
+                return _compared_inside(masked, small, inputs)
+            return difference(expected, got)
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def _not_running(error: Exception) -> SurgeryError:
+    line = line_of(error)
+    return SurgeryError(
+        f"the network does not run after the cut: {_describe(error)}"
+        + (f" in {line}" if line else "")
+    )
+
+
+def _doubled(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
 
 
 def _compared_inside(masked: nn.Module, small: nn.Module, inputs: Any) -> Difference:

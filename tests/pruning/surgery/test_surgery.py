@@ -12,7 +12,7 @@ from torchvision import models
 from admm_exp.admm.metrics import Random
 from admm_exp.errors import SurgeryError
 from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.pruning.surgery.surgery import cut, mask_, max_abs_difference
+from admm_exp.pruning.surgery.surgery import compare, cut, mask_, max_abs_difference
 
 ARCHITECTURES = (
     "resnet18",
@@ -305,3 +305,28 @@ def test_comparison_runs_in_evaluation_mode_and_restores_every_layer():
     for network in (model, other):
         assert [m.training for m in network] == [i != 1 for i in range(len(model))]
         assert network[4].num_batches_tracked == 0
+
+
+class Jumps(nn.Module):
+    """Rows whose sum is off by rounding, as many as there happen to be: detections, in short."""
+
+    def __init__(self, order):
+        super().__init__()
+        self.order = order
+
+    def forward(self, x):
+        y = sum(x[:, i] for i in self.order.tolist())
+        return y.sum(), y[(y - x.double().sum(1)).abs() > 1e-9]
+
+
+def test_what_rounding_made_is_looked_at_in_double_precision() -> None:
+    x = torch.randn(700, 9, generator=torch.Generator().manual_seed(1))
+    one, other = Jumps(torch.arange(9)), Jumps(torch.arange(8, -1, -1))
+    assert len(one(x)[1]) != len(other(x)[1])
+    assert compare(one, other, x).relative < 1e-12
+
+
+def test_outputs_of_another_form_are_refused_in_either_precision() -> None:
+    x = torch.randn(4, 9)
+    with pytest.raises(SurgeryError, match="outputs of shape"):
+        compare(nn.Linear(9, 3), nn.Linear(9, 2), x)
