@@ -94,7 +94,8 @@ class Balancing:
     """Keep the relative residuals within a factor of each other.
 
     Above `ratio` times the dual residual, the primal residual asks for a larger rho; below
-    1 / ratio of it, for a smaller one.
+    1 / ratio of it, for a smaller one. After a `reduced` W-step the dual residual is 0 while the
+    support stays, so that rho then rises at every change.
 
     Args:
         ratio: How far apart the residuals may be, at least 1.

@@ -39,7 +39,12 @@ class LrPer(StrEnum):
 
 
 class Stopping(StrEnum):
-    """What ends ADMM training: all iterations, Boyd's residual rule, or a support that stays."""
+    """What ends ADMM training: all iterations, Boyd's residual rule, or a support that stays.
+
+    After a `reduced` W-step Z of the kept units is W, so that the dual residual counts the units
+    that were exchanged alone: `residuals` then asks for a small primal one and a support that
+    stays.
+    """
 
     budget = "budget"
     residuals = "residuals"

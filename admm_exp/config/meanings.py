@@ -39,7 +39,8 @@ MEANINGS = {
     "any optimizer; reduced: only what is to be removed",
     "schedule.relaxation": "over-relaxation; 1 is none",
     "schedule.sparsity_ramp": "fraction of the iterations over which it rises; 0: at once",
-    "schedule.stopping": "what ends ADMM: all iterations, small residuals, or a stable support",
+    "schedule.stopping": "what ends ADMM: all iterations, small residuals (w_step=reduced: the "
+    "primal one, and no unit exchanged), or a stable support",
     "schedule.stable_iterations": "iterations without a change that make a support stable",
     "schedule.freeze_support": "whether a stable support is kept from then on",
     "schedule.admm_distillation": "the dense network as a teacher during ADMM training",

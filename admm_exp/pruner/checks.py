@@ -10,8 +10,9 @@ from admm_exp.admm.rho import Momentum
 from admm_exp.admm.settings import AdmmSettings
 from admm_exp.errors import ConfigError, require
 from admm_exp.phases.admm_course import AdmmCourse
-from admm_exp.pruning.w_step import RESCALING, W_STEPS
+from admm_exp.pruning.w_step import W_STEPS
 from admm_exp.training.learning_rate import training_lrs
+from admm_exp.training.step_length import follows_gradients
 
 UNKNOWN_RHO = 1.0
 """Stands in for rho="auto" until the learning rates are known; T does not depend on it then."""
@@ -60,7 +61,7 @@ def chosen_w_step(w_step: str | None, optimizer: Optimizer) -> str:
         return "reduced"
     require("w_step", w_step, w_step in W_STEPS, f"one of {', '.join(W_STEPS)}")
     kind = type(optimizer).__name__
-    if w_step == "gradient" and isinstance(optimizer, RESCALING):
+    if w_step == "gradient" and follows_gradients(optimizer) is False:
         raise ConfigError(
             f"w_step='gradient' pulls through the gradients, which {kind} rescales, so that rho "
             f"would do nothing: take w_step='proximal' or 'reduced'"

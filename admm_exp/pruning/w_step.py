@@ -14,15 +14,6 @@ from admm_exp.errors import TrainingError
 from admm_exp.pruning.surgery.groups import Slice
 
 ParamGroup = dict[str, Any]
-RESCALING = tuple(
-    getattr(torch.optim, name)
-    for name in (
-        *("Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam"),
-        *("RAdam", "RMSprop", "Rprop", "SparseAdam"),
-    )
-    if hasattr(torch.optim, name)
-)
-"""Optimizers whose steps hardly depend on the size of a gradient, and so not on rho in it."""
 
 
 @dataclass(frozen=True)

@@ -290,6 +290,20 @@ def test_small_residuals_end_the_phase_as_soon_as_both_are():
     assert is_small == [False] * (stopped.iteration - 1) + [True]
 
 
+def test_after_a_reduced_step_the_dual_residual_counts_exchanged_units_alone():
+    constrained = constrained_of(mlp())
+    (kept,) = constrained.state.support
+    for weight in constrained.weights():
+        weight.mul_(2.0)
+    still = constrained.update(w_step="reduced")
+    for weight in constrained.weights():
+        weight[kept] = 0.0
+    exchanged = constrained.update(w_step="reduced")
+    assert (still.support_change, still.dual_residual) == (0.0, 0.0)
+    assert exchanged.support_change == 1.0
+    assert exchanged.dual_residual > exchanged.eps_dual > 0.0
+
+
 def test_all_iterations_end_the_phase_by_its_budget():
     _, history, stopped = run()
     assert (stopped.reason, stopped.iteration, stopped.epochs_saved) == ("budget", 3, 0)

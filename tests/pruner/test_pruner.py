@@ -316,6 +316,29 @@ def test_a_pull_through_rescaled_gradients_is_refused(optimizer_fn, rho):
         pruner.prune(3, 2, 0.01, steps_per_epoch=3, w_step="gradient")
 
 
+class SignSteps(torch.optim.Optimizer):
+    """An optimizer of somebody's own that takes the sign of every gradient."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data.sub_(p.grad.sign(), alpha=group["lr"])
+
+
+def test_an_optimizer_of_ones_own_that_rescales_is_refused_by_what_it_does():
+    pruner = pruner_of(rho=0.5, optimizer_fn=SignSteps, train_fn=pytest.fail)
+    with pytest.raises(ConfigError, match=r"gradients, which SignSteps rescales"):
+        pruner.prune(3, 2, 0.01, w_step="gradient")
+
+
+def test_an_optimizer_of_ones_own_is_pulled_by_default():
+    result = pruner_of(rho=20.0, optimizer_fn=SignSteps).prune(3, 2, 0.01)
+    assert result.iterations[-1].dead_energy < 0.1
+
+
 @pytest.mark.parametrize("w_step", [None, "proximal", "reduced"])
 @pytest.mark.parametrize("optimizer_fn", RESCALING)
 def test_a_number_for_rho_pulls_as_far_with_rescaling_optimizers(optimizer_fn, w_step):

@@ -18,6 +18,7 @@ from admm_exp.report.figures.style import (
     column,
     count_in_whole_numbers,
     figure_at,
+    has_values,
     positive,
     shortened,
     use_log_axis,
@@ -77,8 +78,9 @@ def residuals(rows: Sequence[Row], path: Path) -> None:
         left_out = f": the {len(shown)} most accurate of {total} settings"
         title = "ADMM residuals" + (left_out if total > len(shown) else "")
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper right", ncols=2)
+        drawn = {str(line.get_label()): line for axes in panels for line in axes.get_lines()}
+        names = sorted(drawn, reverse=True)  # primal, dual
+        figure.legend([drawn[name] for name in names], names, loc="outside upper right", ncols=2)
 
 
 def kept_channels(rows: Sequence[Row], path: Path) -> None:
@@ -110,15 +112,13 @@ def kept_channels(rows: Sequence[Row], path: Path) -> None:
 
 
 def _curves(axes: "Axes", setting: Setting) -> None:
-    labelled = False
     curved = [row["iterations"] for row in setting.rows if row.get("iterations")]
     for iterations in curved[:MAX_LINES]:
         steps = column(iterations, "iteration")
         for name, color in (("primal", BLUE), ("dual", VERMILION)):
             values = positive(column(iterations, f"{name}_residual"))
-            label = "" if labelled else f"{name} residual"
-            axes.plot(steps, values, color=color, linewidth=1.4, label=label)
-        labelled = True
+            if has_values(values):
+                axes.plot(steps, values, color=color, linewidth=1.4, label=f"{name} residual")
     series = f"\n{shortened(setting.series)}" if setting.series else ""
     left_out = f"\n{MAX_LINES} of {len(setting.rows)} runs" if len(setting.rows) > MAX_LINES else ""
     axes.set_title(_name(setting) + left_out + series, fontsize=9.5)

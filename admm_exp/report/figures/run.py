@@ -16,6 +16,7 @@ from admm_exp.report.figures.style import (
     column,
     count_in_whole_numbers,
     figure_at,
+    has_values,
     positive,
     shortened,
     use_log_axis,
@@ -92,7 +93,8 @@ def residuals(report: Report, path: Path) -> None:
         top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2, 2])
         for name, color, marker in (("primal", BLUE, "o"), ("dual", VERMILION, "s")):
             excesses = positive(_excess_of(row, name) for row in rows)
-            top.plot(steps, excesses, color=color, marker=marker, label=f"{name} residual")
+            if has_values(excesses):
+                top.plot(steps, excesses, color=color, marker=marker, label=f"{name} residual")
         use_log_axis(top)
         low, high = top.get_ylim()
         top.axhspan(low, 1.0, color=BANDS["finetune"], zorder=0, label="converged")
@@ -194,7 +196,10 @@ def _iterations(report: Report) -> Sequence[Mapping[str, Any]]:
 
 
 def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Say whether both residuals stay below their tolerances, and since when."""
+    """Say whether both residuals stay below their tolerances, and since when.
+
+    The dual one is 0 throughout where Z follows W on a support that stays (w_step=reduced).
+    """
     last = rows[-1]["iteration"]
     ratio, name = _excess(rows[-1])
     if math.isnan(ratio):
@@ -202,7 +207,10 @@ def _verdict(rows: Sequence[Mapping[str, Any]]) -> str:
     if ratio > 1:
         return f"Not converged: {name} residual is {ratio:.3g} x eps after iteration {last}"
     *_, first = takewhile(lambda row: _excess(row)[0] <= 1, reversed(rows))
-    return f"Converged: both residuals below eps since iteration {first['iteration']}"
+    is_dual_seen = any(column(rows, "dual_residual"))
+    who = "both residuals" if is_dual_seen else "the primal residual"
+    never = "" if is_dual_seen else " (the dual is 0)"
+    return f"Converged: {who} below eps since iteration {first['iteration']}{never}"
 
 
 def _excess(row: Mapping[str, Any]) -> tuple[float, str]:

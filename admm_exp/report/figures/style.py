@@ -69,6 +69,11 @@ def positive(values: Iterable[float]) -> list[float]:
     return [value if 0 < value < math.inf else math.nan for value in values]
 
 
+def has_values(values: Iterable[float]) -> bool:
+    """Tell whether a line has a point, so that no legend names one that nobody sees."""
+    return any(not math.isnan(value) for value in values)
+
+
 def use_log_axis(axes: "Axes") -> None:
     """Make the vertical axis logarithmic, if anything is drawn: matplotlib cannot place it else."""
     if math.isfinite(axes.dataLim.minposy):

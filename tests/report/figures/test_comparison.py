@@ -96,6 +96,32 @@ def test_residual_panels_are_limited_to_the_most_accurate():
     assert [s.rho for s in shown] == [float(k) for k in range(7, 31)]
 
 
+@pytest.mark.parametrize(
+    ("duals", "names"),
+    [((0.0, 0.0), ["primal residual"]), ((0.0, 0.5), ["primal residual", "dual residual"])],
+    ids=["in no panel", "in the second panel"],
+)
+def test_the_legend_names_the_residuals_that_some_panel_draws(tmp_path, monkeypatch, duals, names):
+    found = []
+
+    @contextmanager
+    def kept(path, height_inches):
+        with figure_at(path, height_inches) as figure:
+            yield figure
+            found.extend(text.get_text() for text in figure.legends[0].texts)
+
+    monkeypatch.setattr(panels, "figure_at", kept)
+    rows = [
+        row(
+            rho=0.1 * (k + 1),
+            iterations=[{"iteration": 1, "primal_residual": 1.0, "dual_residual": dual}],
+        )
+        for k, dual in enumerate(duals)
+    ]
+    panels.residuals(rows, tmp_path / "residuals.png")
+    assert found == names
+
+
 def test_channels_show_both_ends_of_the_sparsities():
     settings = group_settings([row(sparsity=k / 100) for k in range(1, 12)])
     assert [s.sparsity for s in panels._spread_out(settings, 3)] == [0.01, 0.06, 0.11]

@@ -2,11 +2,12 @@ import math
 import struct
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
 from admm_exp.report.figures import run as figures
-from admm_exp.report.figures.style import DPI
+from admm_exp.report.figures.style import DPI, figure_at
 
 HEIGHT_PIXELS, WIDTH_PIXELS = 990, 1350
 
@@ -103,6 +104,35 @@ def test_values_off_the_log_axis_are_gaps(report, tmp_path, value):
     for row in report["history"]:
         row["train_loss"] = row["val_accuracy"] = value
     assert len(figures.draw_all(report, tmp_path)) == 3
+
+
+def legends_of(monkeypatch, module, draw):
+    """Draw with a module's function and read the titles and all legends of the figure."""
+    found = []
+
+    @contextmanager
+    def kept(path, height_inches):
+        with figure_at(path, height_inches) as figure:
+            yield figure
+            legends = [axes.get_legend() for axes in figure.axes] + figure.legends
+            found.extend(text.get_text() for legend in legends if legend for text in legend.texts)
+            found.extend(axes.get_title("left") for axes in figure.axes)
+
+    monkeypatch.setattr(module, "figure_at", kept)
+    draw()
+    return found
+
+
+def test_a_dual_residual_that_is_always_0_is_no_line_and_no_legend(report, tmp_path, monkeypatch):
+    for row in report["admm"]["iterations"]:
+        row |= {"dual_residual": 0.0, "primal_residual": 0.5 * row["eps_primal"]}
+    drawn = legends_of(
+        monkeypatch, figures, lambda: figures.residuals(report, tmp_path / "residuals.png")
+    )
+    assert "primal residual" in drawn
+    assert "dual residual" not in drawn
+    title = "Converged: the primal residual below eps since iteration 1 (the dual is 0)"
+    assert title in drawn
 
 
 def test_a_cut_that_costs_more_leaves_a_larger_area(report, tmp_path):
