@@ -1,21 +1,34 @@
 """CIFAR-10 and CIFAR-100, in torchvision's on-disk format, held in memory."""
 
 import tarfile
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from admm_exp.data.arguments import arguments_of
 from admm_exp.data.augment import Augmentation
 from admm_exp.data.dataset import Dataset
-from admm_exp.data.in_memory import Samples, Splits, in_memory_dataset
-from admm_exp.data.split import stratified_part, stratified_split
+from admm_exp.data.in_memory import Samples, carve, in_memory_dataset
 from admm_exp.errors import DataError
 
-CIFAR10_MEAN, CIFAR10_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-CIFAR100_MEAN, CIFAR100_STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+
+@dataclass(frozen=True)
+class CifarSource:
+    """One of the two: torchvision's class, number of classes, mean and std of the pixels."""
+
+    name: str
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
-def cifar10(
+CIFAR10 = CifarSource("CIFAR10", 10, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+CIFAR100 = CifarSource("CIFAR100", 100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
+
+
+def _cifar(
+    source: CifarSource,
     *,
     root: str,
     download: bool,
@@ -28,6 +41,27 @@ def cifar10(
     img_size: int | None,
     train_images: int | None = None,
 ) -> Dataset:
+    """Build one of the two; arguments and errors as `cifar10` says."""
+    return in_memory_dataset(
+        name=source.name.lower(),
+        splits=carve(
+            *(_read(source.name, root, download, train=is_train) for is_train in (True, False)),
+            train_images=train_images,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+        ),
+        num_classes=source.num_classes,
+        mean=source.mean,
+        std=source.std,
+        augment=Augmentation(crop_padding, flip),
+        batch_size=batch_size,
+        seed=seed,
+        img_size=img_size,
+    )
+
+
+@arguments_of(_cifar)
+def cifar10(**arguments: Any) -> Dataset:
     """Build CIFAR-10: 50000 training images, less the validation part, and 10000 test images.
 
     Args:
@@ -49,64 +83,13 @@ def cifar10(
     References:
         Krizhevsky 2009, Learning multiple layers of features from tiny images.
     """
-    return in_memory_dataset(
-        name="cifar10",
-        splits=_split(
-            _read_both("CIFAR10", root, download), val_fraction, split_seed, train_images
-        ),
-        num_classes=10,
-        mean=CIFAR10_MEAN,
-        std=CIFAR10_STD,
-        augment=Augmentation(crop_padding, flip),
-        batch_size=batch_size,
-        seed=seed,
-        img_size=img_size,
-    )
+    return _cifar(CIFAR10, **arguments)
 
 
-def cifar100(
-    *,
-    root: str,
-    download: bool,
-    batch_size: int,
-    seed: int,
-    val_fraction: float,
-    split_seed: int,
-    crop_padding: int,
-    flip: bool,
-    img_size: int | None,
-    train_images: int | None = None,
-) -> Dataset:
+@arguments_of(_cifar)
+def cifar100(**arguments: Any) -> Dataset:
     """Build CIFAR-100 with its 100 fine labels; arguments and errors as in `cifar10`."""
-    return in_memory_dataset(
-        name="cifar100",
-        splits=_split(
-            _read_both("CIFAR100", root, download), val_fraction, split_seed, train_images
-        ),
-        num_classes=100,
-        mean=CIFAR100_MEAN,
-        std=CIFAR100_STD,
-        augment=Augmentation(crop_padding, flip),
-        batch_size=batch_size,
-        seed=seed,
-        img_size=img_size,
-    )
-
-
-def _read_both(source: str, root: str, download: bool) -> tuple[Samples, Samples]:
-    """Read training and test samples of torchvision's data set `source`."""
-    return _read(source, root, download, train=True), _read(source, root, download, train=False)
-
-
-def _split(
-    parts: tuple[Samples, Samples], val_fraction: float, split_seed: int, train_images: int | None
-) -> Splits:
-    """Carve the validation samples from the training images that are used."""
-    (images, labels), test = parts
-    chosen = stratified_part(labels, train_images, split_seed)
-    train, val = stratified_split(labels[chosen], val_fraction, split_seed, key="val_fraction")
-    train, val = chosen[train], chosen[val]
-    return Splits((images[train], labels[train]), (images[val], labels[val]), test)
+    return _cifar(CIFAR100, **arguments)
 
 
 def _read(source: str, root: str, download: bool, train: bool) -> Samples:

@@ -9,8 +9,8 @@ import torch
 
 from admm_exp.data.augment import Augmentation
 from admm_exp.data.dataset import Dataset
-from admm_exp.data.in_memory import Samples, Splits, in_memory_dataset
-from admm_exp.data.split import stratified_part, stratified_split
+from admm_exp.data.in_memory import Samples, carve, in_memory_dataset
+from admm_exp.data.split import stratified_split
 from admm_exp.errors import DataError
 
 MEAN, STD = (0.31,), (0.38,)
@@ -50,15 +50,13 @@ def digits(
     """
     images, labels = read_digits()
     rest, test = stratified_split(labels, test_fraction, split_seed, key="test_fraction")
-    rest = rest[stratified_part(labels[rest], train_images, split_seed)]
-    train, val = stratified_split(labels[rest], val_fraction, split_seed, key="val_fraction")
-    train, val = rest[train], rest[val]
     return in_memory_dataset(
         name="digits",
-        splits=Splits(
-            train=(images[train], labels[train]),
-            val=(images[val], labels[val]),
-            test=(images[test], labels[test]),
+        splits=carve(
+            *((images[part], labels[part]) for part in (rest, test)),
+            train_images=train_images,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
         ),
         num_classes=10,
         mean=MEAN,

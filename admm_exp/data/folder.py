@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from tarfile import TarError
@@ -9,6 +11,7 @@ from typing import Any
 
 import torch
 
+from admm_exp.data.arguments import arguments_of
 from admm_exp.data.dataset import Dataset
 from admm_exp.data.decoding import printable
 from admm_exp.data.fingerprint import fingerprint
@@ -22,7 +25,33 @@ _IMAGENET_ERRORS = (RuntimeError, OSError, EOFError, KeyError, TarError, Unpickl
 """What torchvision raises where archives, meta.bin or class folders are missing or damaged."""
 
 
-def imagefolder(
+@dataclass(frozen=True)
+class Carving:
+    """How the training images are chosen and the validation part is carved from them."""
+
+    train_images: int | None
+    val_fraction: float
+    split_seed: int
+
+    def part(self, files: LabelledFiles) -> LabelledFiles:
+        """Take those that are used."""
+        return files.select(stratified_part(files.labels, self.train_images, self.split_seed))
+
+    def carve(self, files: LabelledFiles) -> tuple[LabelledFiles, LabelledFiles]:
+        """Split into training and validation."""
+        train, val = stratified_split(
+            files.labels, self.val_fraction, self.split_seed, key="val_fraction"
+        )
+        return files.select(train), files.select(val)
+
+
+Parts = tuple[LabelledFiles, LabelledFiles, LabelledFiles]
+Read = Callable[[Path, Carving], tuple[Parts, int]]
+
+
+def _image_files(
+    name: str,
+    read: Read,
     *,
     root: str,
     batch_size: int,
@@ -36,6 +65,32 @@ def imagefolder(
     workers: int,
     train_images: int | None = None,
 ) -> Dataset:
+    """Build a data set of image files; arguments and errors as `imagefolder` says.
+
+    Args:
+        name: Of the data set.
+        read: Finds the files for training, validation and testing, and the number of classes.
+    """
+    carving = Carving(train_images, val_fraction, split_seed)
+    parts, num_classes = read(Path(root).expanduser(), carving)
+    crops = SquareCrops(img_size, min_area, crop_fraction, flip)
+    train = ImageFiles(parts[0], crops.for_training())
+    val, test = (ImageFiles(files, crops.for_evaluation()) for files in parts[1:])
+    return Dataset(
+        name=name,
+        train=LoaderBatches(
+            train, batch_size, MEAN, STD, workers, shuffle=True, seed=seed, drop_last=True
+        ),
+        val=LoaderBatches(val, batch_size, MEAN, STD, workers),
+        test=LoaderBatches(test, batch_size, MEAN, STD, workers),
+        num_classes=num_classes,
+        shape=(3, crops.img_size, crops.img_size),
+        fingerprint=fingerprint(*(files.describe() for files in parts), f"{MEAN} {STD} {crops}"),
+    )
+
+
+@arguments_of(_image_files)
+def imagefolder(**arguments: Any) -> Dataset:
     """Build a data set of root/train/<class>/*, root/val/<class>/* and root/test/<class>/*.
 
     With both val and test they are used as such. With one of them, that one is the test set and
@@ -58,43 +113,11 @@ def imagefolder(
         DataError: If a folder is missing or empty, the classes differ, a file is empty or a value
             is out of range; while iterating, if a file cannot be decoded.
     """
-    folder = Path(root).expanduser()
-    train, classes = _read_tree(folder, "train")
-    train = train.select(stratified_part(train.labels, train_images, split_seed))
-    present = [part for part in ("val", "test") if (folder / part).is_dir()]
-    held_out = {part: _read_tree(folder, part) for part in present or ["val"]}
-    for part, (_, part_classes) in held_out.items():
-        _check_same_classes(folder, part, part_classes, classes)
-    test = held_out[present[-1]][0]
-    if len(present) == 2:
-        val = held_out["val"][0]
-    else:
-        train, val = _carve(train, val_fraction, split_seed)
-    return _build(
-        name="imagefolder",
-        parts=(train, val, test),
-        num_classes=len(classes),
-        crops=SquareCrops(img_size, min_area, crop_fraction, flip),
-        batch_size=batch_size,
-        seed=seed,
-        workers=workers,
-    )
+    return _image_files("imagefolder", _trees, **arguments)
 
 
-def imagenet(
-    *,
-    root: str,
-    batch_size: int,
-    seed: int,
-    val_fraction: float,
-    split_seed: int,
-    img_size: int,
-    min_area: float,
-    crop_fraction: float,
-    flip: bool,
-    workers: int,
-    train_images: int | None = None,
-) -> Dataset:
+@arguments_of(_image_files)
+def imagenet(**arguments: Any) -> Dataset:
     """Build ImageNet 2012 from torchvision's layout: root/train, root/val, root/meta.bin.
 
     Where those are missing, torchvision unpacks the three ILSVRC2012 archives in `root`. The
@@ -104,46 +127,27 @@ def imagenet(
     References:
         Russakovsky et al. 2015, arXiv 1409.0575.
     """
-    folder = Path(root).expanduser()
+    return _image_files("imagenet", _imagenet, **arguments)
+
+
+def _trees(folder: Path, carving: Carving) -> tuple[Parts, int]:
+    train, classes = _read_tree(folder, "train")
+    train = carving.part(train)
+    present = [part for part in ("val", "test") if (folder / part).is_dir()]
+    held_out = {part: _read_tree(folder, part) for part in present or ["val"]}
+    for part, (_, part_classes) in held_out.items():
+        _check_same_classes(folder, part, part_classes, classes)
+    test = held_out[present[-1]][0]
+    if len(present) == 2:
+        return (train, held_out["val"][0], test), len(classes)
+    return (*carving.carve(train), test), len(classes)
+
+
+def _imagenet(folder: Path, carving: Carving) -> tuple[Parts, int]:
     train, classes = _read_imagenet(folder, "train")
     test, test_classes = _read_imagenet(folder, "val")
     _check_same_classes(folder, "val", test_classes, classes)
-    train = train.select(stratified_part(train.labels, train_images, split_seed))
-    train, val = _carve(train, val_fraction, split_seed)
-    return _build(
-        name="imagenet",
-        parts=(train, val, test),
-        num_classes=len(classes),
-        crops=SquareCrops(img_size, min_area, crop_fraction, flip),
-        batch_size=batch_size,
-        seed=seed,
-        workers=workers,
-    )
-
-
-def _build(
-    *,
-    name: str,
-    parts: tuple[LabelledFiles, LabelledFiles, LabelledFiles],
-    num_classes: int,
-    crops: SquareCrops,
-    batch_size: int,
-    seed: int,
-    workers: int,
-) -> Dataset:
-    train = ImageFiles(parts[0], crops.for_training())
-    val, test = (ImageFiles(files, crops.for_evaluation()) for files in parts[1:])
-    return Dataset(
-        name=name,
-        train=LoaderBatches(
-            train, batch_size, MEAN, STD, workers, shuffle=True, seed=seed, drop_last=True
-        ),
-        val=LoaderBatches(val, batch_size, MEAN, STD, workers),
-        test=LoaderBatches(test, batch_size, MEAN, STD, workers),
-        num_classes=num_classes,
-        shape=(3, crops.img_size, crops.img_size),
-        fingerprint=fingerprint(*(files.describe() for files in parts), f"{MEAN} {STD} {crops}"),
-    )
+    return (*carving.carve(carving.part(train)), test), len(classes)
 
 
 def _read_tree(root: Path, part: str) -> tuple[LabelledFiles, list[str]]:
@@ -198,10 +202,3 @@ def _check_same_classes(root: Path, part: str, found: list[str], expected: list[
             f"{root / part} and {root / 'train'} must have the same class folders, "
             f"but only one of them has {', '.join(map(printable, different[:5]))}"
         )
-
-
-def _carve(
-    files: LabelledFiles, val_fraction: float, split_seed: int
-) -> tuple[LabelledFiles, LabelledFiles]:
-    train, val = stratified_split(files.labels, val_fraction, split_seed, key="val_fraction")
-    return files.select(train), files.select(val)

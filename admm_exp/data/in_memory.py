@@ -15,6 +15,7 @@ from admm_exp.data.dataset import Dataset, require_even, require_side, samples_p
 from admm_exp.data.epoch_random import epoch_generator
 from admm_exp.data.fingerprint import fingerprint
 from admm_exp.data.normalise import Normalise, resize
+from admm_exp.data.split import stratified_part, stratified_split
 
 Samples = tuple[Tensor, Tensor]
 """Images uint8 (N, C, H, W) and labels int64 (N,)."""
@@ -27,6 +28,34 @@ class Splits:
     train: Samples
     val: Samples
     test: Samples
+
+
+def carve(
+    samples: Samples,
+    test: Samples,
+    *,
+    train_images: int | None,
+    val_fraction: float,
+    split_seed: int,
+) -> Splits:
+    """Take the training images that are used, and carve the validation part from them.
+
+    Args:
+        samples: All that may be trained with.
+        test: Goes through.
+        train_images: How many of the samples are used, all classes in their proportions; None for
+            all.
+        val_fraction: Of those, in (0, 1).
+        split_seed: Of both choices.
+
+    Raises:
+        DataError: If a value is out of range.
+    """
+    images, labels = samples
+    chosen = stratified_part(labels, train_images, split_seed)
+    train, val = stratified_split(labels[chosen], val_fraction, split_seed, key="val_fraction")
+    train, val = chosen[train], chosen[val]
+    return Splits((images[train], labels[train]), (images[val], labels[val]), test)
 
 
 class TensorBatches:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
+from admm_exp.data.arguments import arguments_of
 from admm_exp.data.augment import Augmentation
 from admm_exp.data.dataset import Dataset
 from admm_exp.data.idx import FILES, NUM_CLASSES, IdxSource, find_files, read_part
-from admm_exp.data.in_memory import Splits, in_memory_dataset
-from admm_exp.data.split import stratified_part, stratified_split
+from admm_exp.data.in_memory import carve, in_memory_dataset
 from admm_exp.errors import DataError
 
 MNIST = IdxSource("mnist", "MNIST", 0.1307, 0.3081)
@@ -20,7 +20,8 @@ FASHION_MNIST = IdxSource(
 KMNIST = IdxSource("kmnist", "KMNIST", 0.1918, 0.3483)
 
 
-def mnist(
+def _idx_dataset(
+    source: IdxSource,
     *,
     root: str | None,
     download: bool,
@@ -33,6 +34,34 @@ def mnist(
     img_size: int | None,
     train_images: int | None = None,
 ) -> Dataset:
+    """Build a data set of four IDX files; arguments and errors as `mnist` says."""
+    folder = find_files(source, root, download)
+    train, test = (read_part(source, folder, part) for part in FILES)
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise DataError(
+            f"{source.name} in {folder} is damaged: training images are "
+            f"{tuple(train[0].shape[2:])} pixels, test images {tuple(test[0].shape[2:])}"
+        )
+    return in_memory_dataset(
+        name=source.name,
+        splits=carve(
+            *(train, test),
+            train_images=train_images,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+        ),
+        num_classes=NUM_CLASSES,
+        mean=(source.mean,),
+        std=(source.std,),
+        augment=Augmentation(crop_padding, flip),
+        batch_size=batch_size,
+        seed=seed,
+        img_size=img_size,
+    )
+
+
+@arguments_of(_idx_dataset)
+def mnist(**arguments: Any) -> Dataset:
     """Build MNIST: 60000 training digits, less the validation part, and 10000 for testing.
 
     Args:
@@ -56,110 +85,24 @@ def mnist(
     References:
         LeCun et al. 1998, doi 10.1109/5.726791.
     """
-    return _build(
-        MNIST,
-        find_files(MNIST, root, download),
-        batch_size=batch_size,
-        seed=seed,
-        val_fraction=val_fraction,
-        split_seed=split_seed,
-        augment=Augmentation(crop_padding, flip),
-        img_size=img_size,
-        train_images=train_images,
-    )
+    return _idx_dataset(MNIST, **arguments)
 
 
-def fashion_mnist(
-    *,
-    root: str | None,
-    download: bool,
-    batch_size: int,
-    seed: int,
-    val_fraction: float,
-    split_seed: int,
-    crop_padding: int,
-    flip: bool,
-    img_size: int | None,
-    train_images: int | None = None,
-) -> Dataset:
+@arguments_of(_idx_dataset)
+def fashion_mnist(**arguments: Any) -> Dataset:
     """Build Fashion-MNIST, ten kinds of clothes; arguments and errors as in `mnist`.
 
     References:
         Xiao et al. 2017, arXiv 1708.07747.
     """
-    return _build(
-        FASHION_MNIST,
-        find_files(FASHION_MNIST, root, download),
-        batch_size=batch_size,
-        seed=seed,
-        val_fraction=val_fraction,
-        split_seed=split_seed,
-        augment=Augmentation(crop_padding, flip),
-        img_size=img_size,
-        train_images=train_images,
-    )
+    return _idx_dataset(FASHION_MNIST, **arguments)
 
 
-def kmnist(
-    *,
-    root: str | None,
-    download: bool,
-    batch_size: int,
-    seed: int,
-    val_fraction: float,
-    split_seed: int,
-    crop_padding: int,
-    flip: bool,
-    img_size: int | None,
-    train_images: int | None = None,
-) -> Dataset:
+@arguments_of(_idx_dataset)
+def kmnist(**arguments: Any) -> Dataset:
     """Build KMNIST, ten cursive Japanese characters; arguments and errors as in `mnist`.
 
     References:
         Clanuwat et al. 2018, arXiv 1812.01718.
     """
-    return _build(
-        KMNIST,
-        find_files(KMNIST, root, download),
-        batch_size=batch_size,
-        seed=seed,
-        val_fraction=val_fraction,
-        split_seed=split_seed,
-        augment=Augmentation(crop_padding, flip),
-        img_size=img_size,
-        train_images=train_images,
-    )
-
-
-def _build(
-    source: IdxSource,
-    folder: Path,
-    *,
-    batch_size: int,
-    seed: int,
-    val_fraction: float,
-    split_seed: int,
-    augment: Augmentation,
-    img_size: int | None,
-    train_images: int | None,
-) -> Dataset:
-    (images, labels), test = (read_part(source, folder, part) for part in FILES)
-    if images.shape[1:] != test[0].shape[1:]:
-        raise DataError(
-            f"{source.name} in {folder} is damaged: training images are "
-            f"{tuple(images.shape[2:])} pixels, test images {tuple(test[0].shape[2:])}"
-        )
-    chosen = stratified_part(labels, train_images, split_seed)
-    images, labels = images[chosen], labels[chosen]
-    train, val = stratified_split(labels, val_fraction, split_seed, key="val_fraction")
-    return in_memory_dataset(
-        name=source.name,
-        splits=Splits((images[train], labels[train]), (images[val], labels[val]), test),
-        num_classes=NUM_CLASSES,
-        mean=(source.mean,),
-        std=(source.std,),
-        augment=augment,
-        batch_size=batch_size,
-        seed=seed,
-        img_size=img_size,
-    )
+    return _idx_dataset(KMNIST, **arguments)

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from admm_exp.data.augment import Augmentation
 from admm_exp.data.dataset import Dataset
-from admm_exp.data.in_memory import Samples, Splits, in_memory_dataset
-from admm_exp.data.split import stratified_part, stratified_split
+from admm_exp.data.in_memory import Samples, carve, in_memory_dataset
 from admm_exp.errors import DataError
 
 SIDE = 32
@@ -60,14 +59,14 @@ def shapes(
     if not 0.0 <= noise < 10.0:
         raise DataError(f"dataset.noise must be in [0, 10), got {noise}")
     images, labels = draw_shapes(train_size + test_size, noise, draw_seed)
-    test = (images[train_size:], labels[train_size:])
-    chosen = stratified_part(labels[:train_size], train_images, draw_seed)
-    train, val = stratified_split(labels[chosen], val_fraction, draw_seed, key="val_fraction")
-    train, val = chosen[train], chosen[val]
     return in_memory_dataset(
         name="shapes",
-        splits=Splits(
-            train=(images[train], labels[train]), val=(images[val], labels[val]), test=test
+        splits=carve(
+            (images[:train_size], labels[:train_size]),
+            (images[train_size:], labels[train_size:]),
+            train_images=train_images,
+            val_fraction=val_fraction,
+            split_seed=draw_seed,
         ),
         num_classes=len(KINDS),
         mean=MEAN,

@@ -56,13 +56,13 @@ def test_cifar10_test_images_are_those_of_the_file(root10):
     from torchvision.datasets import CIFAR10
     from torchvision.transforms.v2 import functional
 
-    from admm_exp.data.cifar import CIFAR10_MEAN, CIFAR10_STD
+    from admm_exp.data import cifar
 
     image, label = CIFAR10(root10, train=False)[7]
     expected = functional.to_dtype(functional.to_image(image), scale=True)
     images, labels = next(iter(cifar10(root=str(root10), **SETTINGS).test))
     assert labels[7] == label
-    normalised = functional.normalize(expected, CIFAR10_MEAN, CIFAR10_STD)
+    normalised = functional.normalize(expected, cifar.CIFAR10.mean, cifar.CIFAR10.std)
     torch.testing.assert_close(images[7], normalised.as_subclass(torch.Tensor), rtol=0, atol=1e-6)
 
 
