@@ -120,6 +120,7 @@ def test_layers_files(tmp_path: Path, n: int) -> None:
                 metric=L2Norm(),
                 rho=1.0,
             )
+            assert all(0.0 <= s < 1.0 for s in (layers.default, *layers.by_layer.values())), text
 
     tried(n, check, LAYERS)
 
@@ -212,7 +213,8 @@ def test_reports_are_read_or_named(tmp_path: Path, n: int) -> None:
     def check(mutations: list[tuple[float, bytes]]) -> None:
         (tmp_path / "report.json").write_bytes(damaged(whole, mutations))
         with suppress(CheckpointError):
-            result_row(read_report(tmp_path), "a name", "a folder")
+            row = result_row(read_report(tmp_path), "a name", "a folder")
+            assert (row["run_name"], row["run_dir"]) == ("a name", "a folder")
 
     tried(n, check, MUTATIONS)
 
@@ -261,7 +263,7 @@ def test_journals_are_read_or_named(tmp_path: Path, n: int) -> None:
     def check(mutations: list[tuple[float, bytes]]) -> None:
         path.write_bytes(damaged(whole, mutations))
         with suppress(TrackingError):
-            read = read_entries(path)
-            list(metrics_of(read))
+            points = metrics_of(read_entries(path))
+            assert all(isinstance(value, float) and step >= 0 for _, value, _, step in points)
 
     tried(n, check, MUTATIONS)

@@ -29,7 +29,9 @@ def test_a_run_above_its_limit_is_ended(tmp_path: Path) -> None:
 
 
 def test_without_limits_nothing_is_ended(tmp_path: Path) -> None:
-    observer(tmp_path).iteration_finished(record(7, 1.0))
+    watch = observer(tmp_path)
+    watch.iteration_finished(record(7, 1.0))
+    assert watch.iterations == [record(7, 1.0)]
 
 
 def test_warnings_reach_the_file_of_the_job(tmp_path: Path) -> None:

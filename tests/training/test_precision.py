@@ -109,7 +109,8 @@ def test_every_network_of_a_sweep_is_compiled_however_many_there_are(quick_compi
     with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
         for network in networks:
             stepping = Stepping(is_compiled=True)
-            train_epoch(network, sgd(network), [(IMAGES, LABELS)], stepping=stepping)
+            loss = train_epoch(network, sgd(network), [(IMAGES, LABELS)], stepping=stepping)
+            assert 0.0 < loss < 10.0
 
 
 @pytest.mark.slow
@@ -156,7 +157,8 @@ def test_no_step_waits_for_the_gpu(model, precision):
 
     try:
         with constrained.penalty(optimizer):
-            train_epoch(model, optimizer, watched(), stepping=Stepping(precision))
+            loss = train_epoch(model, optimizer, watched(), stepping=Stepping(precision))
     finally:
         torch.cuda.set_sync_debug_mode("default")
         use_precision("float32", torch.device("cuda"))
+    assert 0.0 < loss < 10.0
