@@ -1,8 +1,10 @@
 """What an experiment found: plain numbers as they stand in report.json, and the files of a run."""
 
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from admm_exp.admm.convergence import Residuals
@@ -15,6 +17,8 @@ CHECKPOINTS, JOURNAL, ERROR = "checkpoints", "metrics.jsonl", "error.txt"
 RUNS, ARTIFACTS, CACHE = "outputs/runs", "outputs/artifacts", "outputs/cache/dense"
 REPORTS, DOWNLOADS, BENCH = "outputs/reports", "outputs/data", "outputs/bench"
 """What this package writes below the current folder; conf/ names the folders of runs and sweeps."""
+MOST_BYTES = 2**28
+"""Of a JSON file of a run; the report of a thousand layers has 1 MB."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,23 @@ class Announcing(History):
         """Remember a warning and issue it."""
         super().warned(message)
         warnings.warn(message, stacklevel=2)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run, which may be someone else's; a pipe or a device has no end.
+
+    Raises:
+        OSError: If it is missing, or no file.
+        ValueError: If it is damaged, or has more than `MOST_BYTES`.
+    """
+    if not path.is_file():
+        raise FileNotFoundError("there is no such file")
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"it has more than {MOST_BYTES} bytes")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
 
 
 NUMBER = "a number or null"

@@ -1,6 +1,5 @@
 """`admm-exp resume=RUN_DIR` and `repeat=RUN_DIR`: what a run left in its folder."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -19,7 +18,7 @@ from admm_exp.app.trust import (
     targets,
 )
 from admm_exp.errors import ConfigError
-from admm_exp.results import JOURNAL, REPORT, RUNS
+from admm_exp.results import JOURNAL, REPORT, RUNS, read_json
 from admm_exp.tracking.address import without_password
 from admm_exp.tracking.journal import read_entries, recorded_run
 from admm_exp.tracking.own_store import chosen_address
@@ -143,7 +142,7 @@ def is_finished(run_dir: Path) -> bool:
     """Tell whether a run has written its report and told its tracker that it ended."""
     journal = run_dir / JOURNAL
     try:
-        has_report = json.loads((run_dir / REPORT).read_text())["status"] == "finished"
+        has_report = read_json(run_dir / REPORT)["status"] == "finished"
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return has_report and (

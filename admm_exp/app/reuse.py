@@ -1,6 +1,5 @@
 """Whether the result of a finished run still stands for its settings."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from admm_exp.app.instantiate import build
 from admm_exp.config.hashes import digest
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import AdmmExpError
+from admm_exp.results import read_json
 
 DAMAGE = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 
@@ -28,7 +28,7 @@ def changes_since_report(path: Path, config: ExperimentConfig) -> list[str]:
     from admm_exp.experiment.identity import changes_since
 
     try:
-        report: dict[str, Any] = json.loads(path.read_text())
+        report: dict[str, Any] = read_json(path)
         return changes_since(report, config, fingerprint_of(config.dataset))
     except DAMAGE as error:
         return [f"{path} is damaged ({error})"]

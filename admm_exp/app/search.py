@@ -23,6 +23,7 @@ from admm_exp.sweep.study import (
     ask,
     dead_energy_limits,
     open_study,
+    result_of,
 )
 from admm_exp.tracking.queries import close_lost_children
 from admm_exp.tracking.run_status import tracked
@@ -101,7 +102,7 @@ def _limited(spec: JobSpec, study: Any, settings: SearchSettings) -> JobSpec:
     if not settings.stops_hopeless:
         return spec
     attributes = [trial.user_attrs for trial in study.get_trials(deepcopy=False)]
-    results = [TrialResult(**found[RESULT]) for found in attributes if RESULT in found]
+    results = [result for found in attributes if (result := result_of(found)) is not None]
     schedule = spec.config.schedule
     limits = dead_energy_limits(results, spec.config.sparsity, schedule.admm_iterations)
     return replace(spec, limits=limits)
@@ -133,9 +134,10 @@ def _earlier_jobs(study: Any, known: Sequence[Job]) -> list[Job]:
     """Find the trials that earlier starts of the search have finished."""
     folders = {job.run_dir for job in known}
     attributes = [trial.user_attrs for trial in study.get_trials(deepcopy=False)]
+    named = [(found.get("name"), found.get("run_dir")) for found in attributes]
     return [
-        Job(found["name"], "", status="reused", run_dir=found["run_dir"])
-        for found in attributes
-        if found.get("run_dir") and found["run_dir"] not in folders
-        if (Path(found["run_dir"]) / REPORT).exists()
+        Job(name, "", status="reused", run_dir=run_dir)
+        for name, run_dir in named
+        if isinstance(name, str) and isinstance(run_dir, str) and run_dir not in folders
+        if (Path(run_dir) / REPORT).exists()
     ]

@@ -1,6 +1,5 @@
 """A job of a sweep: what its file says while it runs, and whether it goes on with earlier work."""
 
-import json
 import os
 import traceback
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 from admm_exp.app.rerun import is_finished
 from admm_exp.app.wording import sentence
 from admm_exp.errors import StoppedError
-from admm_exp.results import ERROR
+from admm_exp.results import ERROR, REPORT, read_json
 from admm_exp.sweep.job import MAY_COME_BACK, begin_job, end_job, interrupt_job, read_job
 
 
@@ -30,7 +29,7 @@ def left_by_an_earlier_process(path: Path, run_dir: Path) -> tuple[bool, float |
     if not is_finished(run_dir):
         return True, None
     end_job(path, "finished")
-    report = json.loads((run_dir / "report.json").read_text())
+    report = read_json(run_dir / REPORT)
     return True, float(report["models"]["finetuned"]["val_accuracy"])
 
 

@@ -1,6 +1,5 @@
 """A finished run that another one starts from, to prune further."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from admm_exp.data.dataset import Dataset
 from admm_exp.errors import ConfigError
 from admm_exp.export.saved_model import load
 from admm_exp.report.run import read_report
-from admm_exp.results import COUNT, REPORT, TEXT, TEXT_OR_NULL
+from admm_exp.results import COUNT, REPORT, TEXT, TEXT_OR_NULL, read_json
 
 FORM = {
     "config": {"dataset": {"name": TEXT}, "model": {"name": TEXT}},
@@ -83,7 +82,7 @@ def read_previous(
     """
     folder = Path(run_dir)
     try:
-        report = json.loads((folder / REPORT).read_text())
+        report = read_json(folder / REPORT)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"from_run must be the folder of a finished run, with its report.json, got {run_dir}"

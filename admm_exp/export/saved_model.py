@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from admm_exp.errors import CheckpointError, ModelError
 from admm_exp.pruning.dependency.attention import fit_attention_, fit_encoders_
 from admm_exp.pruning.dependency.norms import COUNTED, count_channels_, counted_channels
-from admm_exp.results import LAYERS, PROGRAM, STRUCTURE, WEIGHTS
+from admm_exp.results import LAYERS, PROGRAM, STRUCTURE, WEIGHTS, read_json
 from admm_exp.training.checkpoint import (
     checksum_of,
     load_tensors,
@@ -91,7 +91,7 @@ def load(run_dir: str | Path, model: nn.Module | None = None) -> nn.Module:
     """
     folder = Path(run_dir)
     try:
-        structure = json.loads((folder / STRUCTURE).read_text())
+        structure = read_json(folder / STRUCTURE)
         builder, attributes = dict(structure["builder"]), dict(structure["attributes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / STRUCTURE} is missing or damaged ({error})") from error

@@ -98,7 +98,7 @@ def _read(path: Path) -> Snapshot:
         origin = {str(key): str(value) for key, value in json.loads(header["origin"]).items()}
         logs = {str(key): _log(value) for key, value in json.loads(header["logs"]).items()}
         return Snapshot(int(number), origin, logs, tensors)
-    except (*DAMAGE, OSError) as error:
+    except (*DAMAGE, OSError, MemoryError) as error:
         raise CheckpointError(f"the checkpoint {path} is damaged ({error})") from error
 
 

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+from admm_exp.errors import CheckpointError
 from admm_exp.report.figures.run import draw_all
 from admm_exp.report.run import markdown, read_report
-from admm_exp.results import FIGURES, PAGE
+from admm_exp.results import FIGURES, PAGE, REPORT
 from admm_exp.training.checkpoint import write_atomically
+
+DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 
 
 def draw_run(run_dir: Path) -> list[Path]:
@@ -16,11 +19,22 @@ def draw_run(run_dir: Path) -> list[Path]:
 
     Returns:
         The files written, of which the first is the page; none if there were figures.
+
+    Raises:
+        CheckpointError: If its report is damaged.
     """
     folder = run_dir / FIGURES
-    if folder.is_dir():
+    if folder.is_dir() or folder.is_symlink():
         return []
     report = read_report(run_dir)
-    figures = draw_all(report, folder)
-    write_atomically(run_dir / PAGE, markdown(report, has_figures=bool(figures)).encode())
+    try:
+        page = markdown(report)
+        figures = draw_all(report, folder)
+    except DAMAGE as error:
+        raise CheckpointError(
+            f"{run_dir / REPORT} is damaged ({type(error).__name__}: {error})"
+        ) from error
+    if not figures:
+        page = markdown(report, has_figures=False)
+    write_atomically(run_dir / PAGE, page.encode())
     return [run_dir / PAGE, *figures]

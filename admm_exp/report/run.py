@@ -10,7 +10,7 @@ from typing import Any
 from admm_exp.errors import CheckpointError
 from admm_exp.report.inference import inference_rows
 from admm_exp.report.wording import count, markdown_table, percent, size
-from admm_exp.results import FIGURES, FORM, PAGE, REPORT, require_form
+from admm_exp.results import FIGURES, FORM, PAGE, REPORT, read_json, require_form
 from admm_exp.training.checkpoint import write_atomically
 
 IMAGE = re.compile(r"\s*!\[[^\]]*\]\(figures/[^)]*\)")
@@ -55,7 +55,7 @@ def read_report(run_dir: Path, form: Mapping[str, Any] = FORM) -> dict[str, Any]
     """
     path = run_dir / REPORT
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = read_json(path)
         require_form(report, form)
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is missing or damaged ({error})") from error

@@ -1,6 +1,5 @@
 """Finished runs on this machine, whose results may stand for jobs of a sweep."""
 
-import json
 import logging
 import os
 import re
@@ -8,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from admm_exp.results import REPORT
+from admm_exp.results import REPORT, read_json
 
 logger = logging.getLogger(__name__)
 HEAD_BYTES = 512
@@ -29,11 +28,13 @@ class FinishedReports:
         self._paths: dict[str, list[tuple[float, Path]]] = {}
         for folder in folders:
             path = folder / REPORT
+            if not path.is_file():  # not finished; a pipe would be waited for
+                continue
             try:
                 with path.open("rb") as file:
                     key = HASH.search(file.read(HEAD_BYTES))
                     written = os.fstat(file.fileno()).st_mtime
-            except OSError:  # not finished, or gone meanwhile
+            except OSError:  # gone meanwhile
                 continue
             if key:
                 self._paths.setdefault(key[1].decode(), []).append((written, path))
@@ -47,7 +48,7 @@ class FinishedReports:
         for key in keys:
             for _, path in sorted(self._paths.get(key, [])):
                 try:
-                    report = json.loads(path.read_text())
+                    report = read_json(path)
                     found = FinishedReport(report["config_hash"], report["mlflow"]["run_id"], path)
                     is_finished = report["status"] == "finished"
                 except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

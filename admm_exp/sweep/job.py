@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from admm_exp.errors import CheckpointError, StoppedError
-from admm_exp.results import History, IterationRecord
+from admm_exp.results import History, IterationRecord, read_json
 
 Status = Literal[
     "waiting", "running", "interrupted", "finished", "reused", "stopped", "failed", "killed"
@@ -84,7 +84,7 @@ def read_job(path: Path) -> Job:
         CheckpointError: If it is damaged.
     """
     try:
-        kept = json.loads(path.read_text())
+        kept = read_json(path)
         job = Job(**kept | {name: tuple(kept.get(name, ())) for name in ("limits", "warnings")})
         _require_job(job)
     except (ValueError, TypeError, AttributeError, RecursionError) as error:

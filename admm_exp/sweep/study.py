@@ -127,6 +127,24 @@ class TrialResult:
         return any(o.sparsity >= self.sparsity and o.val_accuracy > better for o in others)
 
 
+def result_of(attributes: Mapping[str, Any]) -> TrialResult | None:
+    """Read what a trial was noted to have reached; None if nothing is, or nothing that fits.
+
+    Args:
+        attributes: Of the trial, as its store has them.
+    """
+    found = attributes.get(RESULT)
+    if not isinstance(found, Mapping):
+        return None
+    sparsity, val_accuracy = found.get("sparsity"), found.get("val_accuracy")
+    curve = found.get("dead_energy")
+    if not (isinstance(curve, list | tuple) and curve):
+        return None
+    if not all(isinstance(value, int | float) for value in (sparsity, val_accuracy, *curve)):
+        return None
+    return TrialResult(float(sparsity), float(val_accuracy), curve)  # type: ignore[arg-type]
+
+
 def dead_energy_limits(
     results: Sequence[TrialResult], sparsity: float, iterations: int
 ) -> tuple[float, ...]:

@@ -1,7 +1,6 @@
 """Finished runs of a store, as the rows that comparisons are made of."""
 
 import difflib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from admm_exp.errors import TrackingError
-from admm_exp.results import REPORT
+from admm_exp.results import REPORT, read_json
 from admm_exp.tracking.address import (
     absolute_uri,
     require_reachable,
@@ -243,9 +242,7 @@ def _details(client: "MlflowClient", artifact_uri: str, place: Path) -> dict[str
 
 
 def _read_details(path: Path) -> dict[str, Any]:
-    if not path.is_file():  # a pipe or a device would be read without an end
-        raise FileNotFoundError(path)
-    report: dict[str, Any] = json.loads(path.read_text())
+    report: dict[str, Any] = read_json(path)
     dense = report["models"].get("original", report["models"]["dense"])
     if not all(isinstance(dense[name], int | float) for name in ("macs", "test_accuracy")):
         raise TypeError("macs and test_accuracy must be numbers")

@@ -91,9 +91,10 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         if not path.is_file():  # a pipe or a device would be read without an end
             raise FileNotFoundError("there is no such file")
         return unpacked(path.read_bytes())[0]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MemoryError) as error:
+        reason = str(error) or "it is larger than the memory"
         raise CheckpointError(
-            f"{path} is missing or damaged ({error}): delete it and run again"
+            f"{path} is missing or damaged ({reason}): delete it and run again"
         ) from error
 
 

@@ -53,7 +53,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             f"pretrained={path} holds more than tensors, or is damaged, and is not executed: "
             f"write it with torch.save(model.state_dict(), FILE) or as model.safetensors"
         ) from error
-    except (OSError, ValueError, RuntimeError, EOFError) as error:
+    except (OSError, ValueError, RuntimeError, EOFError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or "damaged or of another format"
         raise CheckpointError(
             f"pretrained={path} cannot be read ({reason}): give a state dict that torch.save "

@@ -1,4 +1,5 @@
 import math
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,11 +8,13 @@ import pytest
 
 from admm_exp.errors import ConfigError
 from admm_exp.sweep.study import (
+    RESULT,
     SearchSettings,
     TrialResult,
     ask,
     dead_energy_limits,
     open_study,
+    result_of,
 )
 
 optuna = pytest.importorskip("optuna", reason="needs the extra search")
@@ -98,3 +101,22 @@ def test_a_study_with_other_objectives_is_refused(tmp_path: Path) -> None:
     open_study(settings(tmp_path), "study")
     with pytest.raises(ConfigError, match="other objectives"):
         open_study(settings(tmp_path, objectives=["accuracy"]), "study")
+
+
+@pytest.mark.parametrize(
+    "noted",
+    [
+        None,
+        3,
+        {},
+        {"sparsity": 0.5, "val_accuracy": 0.9, "dead_energy": []},
+        {"sparsity": "0.5", "val_accuracy": 0.9, "dead_energy": [0.1]},
+        {"sparsity": 0.5, "val_accuracy": 0.9, "dead_energy": [0.1, None]},
+    ],
+)
+def test_a_trial_whose_notes_do_not_fit_says_nothing_of_others(noted: object) -> None:
+    assert result_of({RESULT: noted}) is None
+
+
+def test_what_a_trial_noted_is_read_again() -> None:
+    assert result_of({RESULT: asdict(GOOD)}) == GOOD
