@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from admm_exp.admm.groups import ChannelGroup, unit_matrix
 from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.training.optimizer import left_out_step
 
 
 @torch.no_grad()
@@ -65,6 +66,8 @@ def shrinking(
     """
 
     def shrink(*_: Any) -> None:
+        if left_out_step(optimizer):
+            return
         lr = float(optimizer.param_groups[0]["lr"])
         amounts = [lr * strength for strength in strengths]
         shrink_(constrained.weights(), constrained.channel_groups, amounts)

@@ -55,3 +55,13 @@ def momentum_of(optimizer: Optimizer) -> Momentum | None:
         return None
     group = optimizer.param_groups[0]
     return Momentum(float(group.get("momentum", 0.0)), bool(group.get("nesterov", False)))
+
+
+def left_out_step(optimizer: Optimizer) -> bool:
+    """Tell, in a hook after a step, whether a fused optimizer left the step out.
+
+    It is called even if gradients overflowed, and leaves the weights alone where the gradient
+    scaler says so; unfused ones are not called. Waits for the device under a gradient scaler.
+    """
+    found_inf = getattr(optimizer, "found_inf", None)  # there during a scaled step alone
+    return found_inf is not None and bool(found_inf)

@@ -202,6 +202,36 @@ def test_gradient_scaler_does_not_change_the_penalty(fused, is_clipped, w_step):
     assert torch.allclose(flat(model), expected, rtol=1e-5, atol=1e-6)
 
 
+FUSED = {
+    "sgd": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.01, fused=True),
+    "adamw": lambda p: torch.optim.AdamW(p, 0.05, fused=True),
+}
+
+
+@pytest.mark.parametrize("is_unscaled", [False, True])
+@pytest.mark.parametrize(
+    ("name", "w_step"),
+    [(name, w_step) for name in FUSED for w_step in ("gradient", "proximal", "reduced")]
+    + [("sgd", "folded")],
+)
+def test_step_that_a_fused_optimizer_leaves_out_moves_nothing(name, w_step, is_unscaled):
+    model = network(torch.float32)
+    optimizer = FUSED[name](model.parameters())
+    scaler = torch.amp.GradScaler("cpu", init_scale=512.0)
+    with hooked(optimizer, model, w_step=w_step):
+        for overflows in (False, True, False):
+            before = flat(model)
+            optimizer.zero_grad()
+            scaler.scale(task_loss(model, 0)).backward()
+            if overflows:
+                model[2].bias.grad[0] = float("inf")
+            if is_unscaled:  # as the train function of this package does
+                scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+            assert torch.equal(flat(model), before) == overflows
+
+
 def test_bfloat16_weights_are_pulled_to_float32_targets():
     model = network(torch.bfloat16)
     optimizer = torch.optim.SGD(model.parameters(), 0.0)

@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from admm_exp.admm.groups import ChannelGroup, Member
-from admm_exp.pruning.shrinkage import shrink_, threshold_norms
+from admm_exp.admm.metrics import L2Norm
+from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.pruning.shrinkage import shrink_, shrinking, threshold_norms
 
 # Two units: rows of the first weight, columns {0, 1} and {2, 3} of the second.
 GROUP = ChannelGroup(
@@ -61,3 +63,20 @@ def test_threshold_is_the_norm_of_the_strongest_unit_to_be_removed(n_kept, rank)
     norms = sorted(float(u.norm()) for u in units_of(weights_of()))
     expected = 0.0 if rank is None else norms[rank]
     assert threshold_norms(weights_of(), (group,)) == pytest.approx([expected])
+
+
+def test_step_that_a_fused_optimizer_leaves_out_shrinks_nothing():
+    model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.Linear(6, 2))
+    constrained = ConstrainedModel(model, torch.randn(1, 4), sparsity=0.5, metric=L2Norm(), rho=1.0)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=512.0)
+    with shrinking(optimizer, constrained, [0.5] * len(constrained.groups)):
+        for overflows in (True, False):
+            before = model[0].weight.detach().clone()
+            optimizer.zero_grad()
+            scaler.scale(model(torch.ones(3, 4)).square().mean()).backward()
+            if overflows:
+                model[1].bias.grad[0] = float("inf")
+            scaler.step(optimizer)
+            scaler.update()
+            assert torch.equal(model[0].weight, before) == overflows
