@@ -71,6 +71,8 @@ def add_penalty_gradient_(
 ) -> None:
     """Add the gradient of rho/2 * ||W - Z + U||^2, rho * (W - T), to the gradients in place.
 
+    In two passes, + rho * W and then - rho * T, which need no memory for the difference.
+
     Args:
         gradients: One tensor shaped like each weight; changed in place.
         weights: W, the constrained weights.
@@ -81,13 +83,14 @@ def add_penalty_gradient_(
     if not targets:  # foreach takes no empty lists
         return
     lists = [list(x) for x in (gradients, weights, targets, *([shares] if shares else []))]
-    # a GPU gets one kernel a list; the cache of a CPU holds the W - T of a piece
+    # a GPU gets one kernel a list; the cache of a CPU holds the G of a piece for the second pass
     for G, W, T, *rest in _pieces(*lists) if gradients[0].is_cpu else [lists]:
-        distance = torch._foreach_sub(W, T)
         if rest:
-            torch._foreach_addcmul_(G, distance, rest[0], value=rho)
+            torch._foreach_addcmul_(G, W, rest[0], value=rho)
+            torch._foreach_addcmul_(G, T, rest[0], value=-rho)
         else:
-            torch._foreach_add_(G, distance, alpha=rho)
+            torch._foreach_add_(G, W, alpha=rho)
+            torch._foreach_add_(G, T, alpha=-rho)
 
 
 @torch.no_grad()
@@ -129,7 +132,9 @@ def pull_(
         Parikh and Boyd 2014, doi 10.1561/2400000003, section 6.1.1 (quadratic functions).
     """
     share = step * rho / (1.0 + step * rho)
-    same_type = [t.to(w.dtype) for w, t in zip(weights, targets, strict=True)]
+    same_type = [
+        t if t.dtype == w.dtype else t.to(w.dtype) for w, t in zip(weights, targets, strict=True)
+    ]
     if shares is None:
         torch._foreach_lerp_(list(weights), same_type, share)
     else:

@@ -12,6 +12,7 @@ from torch.optim import SGD, Optimizer
 from admm_exp.admm.update import add_penalty_gradient_, add_target_gradient_, pull_
 from admm_exp.errors import TrainingError
 from admm_exp.pruning.surgery.groups import Slice
+from admm_exp.training.optimizer import left_out_step
 
 ParamGroup = dict[str, Any]
 
@@ -51,8 +52,8 @@ class Constrained:
         )
 
     def views(self) -> list[Tensor]:
-        """View W; the views alias the parameters."""
-        return [s.of(p.detach()) for s, p in self._pairs()]
+        """View W; a whole parameter is its own view, to be changed without autograd alone."""
+        return [p if s.is_whole else s.of(p.detach()) for s, p in self._pairs()]
 
     def gradients(self) -> list[Tensor]:
         """View the gradients of W; missing ones are made, zero."""
@@ -215,7 +216,9 @@ W_STEPS: Mapping[str, Callable[[Constrained, Optimizer], PullForm]] = {
 def _pull_all_(
     held: Constrained, optimizer: Optimizer, shares: Sequence[Tensor] | None = None
 ) -> None:
-    """Pull the weights of every parameter group by the length of its own step."""
+    """Pull the weights of every parameter group by the length of its own step, if it was taken."""
+    if left_out_step(optimizer):
+        return
     views, targets = held.views(), held.targets()
     for group in optimizer.param_groups:
         members = {id(p) for p in group["params"]}

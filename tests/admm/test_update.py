@@ -165,11 +165,13 @@ def test_penalty_gradient_is_that_of_autograd():
     assert norm(gradients) > norm(task)
 
 
-def test_penalty_gradient_at_w_equal_to_z_is_zero_and_not_nan():
+def test_penalty_gradient_at_w_equal_to_z_is_zero_to_rounding_and_not_nan():
     W = tied_weights(1)
     gradients = [torch.zeros_like(w) for w in W]
     add_penalty_gradient_(gradients, W, [w.clone() for w in W], 1e3)
-    assert all(bool((g == 0).all()) for g in gradients)
+    # rho * W is rounded once, to half of the last of 24 bits
+    bounds = [1e3 * w.abs() * 2.0**-24 for w in W]
+    assert all(bool((g.abs() <= b).all()) for g, b in zip(gradients, bounds, strict=True))
 
 
 def test_large_penalty_gradients_are_the_same_piece_by_piece(monkeypatch):
@@ -198,7 +200,7 @@ def test_the_penalty_is_two_operations_whatever_the_number_of_weights():
     W = [torch.randn(4, 3) for _ in range(50)]
     with CountOperations() as counted:
         add_penalty_gradient_(W, W, W, 0.7)
-    assert counted.names == ["_foreach_sub.List", "_foreach_add_.List"]
+    assert counted.names == ["_foreach_add_.List", "_foreach_add_.List"]
 
 
 def test_a_frozen_update_keeps_the_support_that_a_free_one_would_change():
