@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app.best_figures import draw_best
 from admm_exp.app.reuse import changes_since_report
-from admm_exp.app.sweep_folder import claim_folder, give_back, next_number
+from admm_exp.app.sweep_folder import claim_folder, give_back, next_number, set_aside
 from admm_exp.app.wording import sentence
 from admm_exp.config.check import check_config
 from admm_exp.config.hashes import config_hash
@@ -189,7 +189,9 @@ def open_sweep(
     folder = claim_folder(master)
     tags = {"kind": "sweep", "grid": title, "sweep_hash": identity, "command": shown_command()}
     shown = config.name or title
-    tracker = _open_parent(config, shown, folder, tags, None if config.force else earlier)
+    run_id = None if config.force else earlier
+    set_aside(folder, run_id)
+    tracker = _open_parent(config, shown, folder, tags, run_id)
     stored = without_password(OmegaConf.to_yaml(master))
     (folder / "multirun.yaml").write_text(stored, encoding="utf-8")
     terminal = SweepTerminal(total)

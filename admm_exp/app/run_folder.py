@@ -14,13 +14,14 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from admm_exp.app.wording import explain
 from admm_exp.errors import ConfigError, StorageError
-from admm_exp.results import CHECKPOINTS, REPORT
+from admm_exp.results import CHECKPOINTS, JOURNAL, REPORT
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 NO_ROOM = {ENOSPC, EDQUOT}
 LOCK = Path(".hydra", "lock")
+FINISHED, OR_FORCE = "a finished run", "folder, or overwrite it with force=true"
 PATHS = ("layers", "pretrained", "from_run")
 
 _held: "dict[Path, BaseFileLock]" = {}
@@ -33,13 +34,13 @@ class FolderGuard(Callback):
         """Hold the run's folder, or the next of its name while another process has it.
 
         Raises:
-            SystemExit: If the folder holds a finished run, unless force=true.
+            SystemExit: If the folder holds a run, unless force=true.
         """
         if config.hydra.output_subdir is None:  # a command that leaves no run behind
             return
         try:
             wanted = Path(os.path.abspath(config.hydra.run.dir))
-            folder = hold(wanted, may_hold_result=config.get("force") is True)
+            folder = hold(wanted, may_hold_run=config.get("force") is True)
         except Exception as error:  # Hydra would only warn
             sys.exit(explain(error))
         if folder != wanted:
@@ -47,31 +48,42 @@ class FolderGuard(Callback):
                 config.hydra.run.dir = str(folder)
 
 
-def hold(wanted: Path, *, may_hold_result: bool) -> Path:
+def hold(wanted: Path, *, may_hold_run: bool) -> Path:
     """Keep other processes out of a run's folder until `alone_in` is over.
 
     Args:
         wanted: The folder, made if missing; if another process has it, one beside it is taken.
-        may_hold_result: Take it although it holds the result of a run.
+        may_hold_run: Take it although it holds a run, which is lost.
 
     Raises:
-        ConfigError: If it holds the result of a run.
+        ConfigError: If it holds a run that no process works on.
     """
     folder = wanted
     for number in count(2):
-        is_finished = (folder / REPORT).exists()
-        if is_finished and not may_hold_result and folder == wanted:
-            raise ConfigError(
-                f"hydra.run.dir={wanted} holds a finished run: choose another folder, or overwrite "
-                f"it with force=true"
-            )
-        if not is_finished or may_hold_result:
-            lock = lock_of(folder / LOCK)
-            if lock is not None:
-                _held[folder] = lock
-                return folder
+        left = None if may_hold_run else _left_in(folder)
+        if left == FINISHED and folder == wanted:
+            raise ConfigError(f"hydra.run.dir={wanted} holds {left}: choose another {OR_FORCE}")
+        lock = None if left == FINISHED else lock_of(folder / LOCK)
+        if lock is not None and left is None:
+            _held[folder] = lock
+            return folder
+        if lock is not None:
+            lock.release()
+            if folder == wanted:
+                raise ConfigError(
+                    f"hydra.run.dir={wanted} holds {left}: go on with it by resume={wanted}, "
+                    f"choose another {OR_FORCE}"
+                )
         folder = wanted.with_name(f"{wanted.name}-{number}")
     raise AssertionError("count() has no end")
+
+
+def _left_in(folder: Path) -> str | None:
+    """Say what an earlier run has left in a folder that a new one would overwrite."""
+    if (folder / REPORT).exists():
+        return FINISHED
+    has_begun = (folder / JOURNAL).exists() or any(folder.glob(f"{CHECKPOINTS}/*"))
+    return "an unfinished run" if has_begun else None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The folder of a sweep: held while it goes on, and no job in it is overwritten."""
 
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,12 +9,16 @@ from omegaconf import DictConfig, open_dict
 
 from admm_exp.app.command_line import quoted_value
 from admm_exp.app.run_folder import lock_of
+from admm_exp.errors import TrackingError
+from admm_exp.results import FIGURES, JOURNAL
 from admm_exp.sweep.job import job_path
+from admm_exp.tracking.journal import read_entries, recorded_run
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 LOCK = "lock"
+SUMMARY = ("sweep.md", "sweep.json", "sweep.csv", "multirun.yaml", FIGURES, JOURNAL)
 _held: "list[BaseFileLock]" = []
 
 
@@ -25,10 +30,10 @@ def claim_folder(master: DictConfig) -> Path:
     """
     wanted = Path(master.hydra.sweep.dir).absolute()
     is_fixed = any(o.startswith("hydra.sweep.dir=") for o in master.hydra.overrides.hydra)
-    folder, count = wanted, 1
+    folder, number = wanted, 1
     while (folder.exists() and not is_fixed) or not _is_held(folder):
-        count += 1
-        folder = wanted.with_name(f"{wanted.name}-{count}")
+        number += 1
+        folder = wanted.with_name(f"{wanted.name}-{number}")
     with open_dict(master):
         master.hydra.sweep.dir = str(folder)
         master.hydra.overrides.hydra.append(f"hydra.sweep.dir={quoted_value(str(folder))}")
@@ -42,6 +47,28 @@ def _is_held(folder: Path) -> bool:
         return False
     _held.append(lock)
     return True
+
+
+def set_aside(folder: Path, run_id: str | None) -> None:
+    """Move what an earlier sweep of another parent run has summed up in a folder into one in it.
+
+    Args:
+        folder: Of the sweep.
+        run_id: MLflow run that the sweep goes on under; None if it is a new one.
+    """
+    try:
+        origin = recorded_run(read_entries(folder / JOURNAL))
+    except TrackingError:
+        origin = None
+    if run_id is not None and origin is not None and origin.run_id == run_id:
+        return
+    left = [folder / name for name in SUMMARY if (folder / name).exists()]
+    if not left:
+        return
+    place = next(p for n in count(1) if not (p := folder / f"earlier-{n}").exists())
+    place.mkdir()
+    for path in left:
+        path.rename(place / path.name)
 
 
 def next_number(folder: Path) -> int:

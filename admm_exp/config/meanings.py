@@ -76,7 +76,7 @@ MEANINGS = {
     "name": "of the run; null: rho=...,sparsity=...",
     "experiment_name": "of the experiment in MLflow",
     "tracking_uri": "MLflow's store; MLFLOW_TRACKING_URI wins over the default, this over both",
-    "force": "finished jobs run again; hydra.run.dir may be a finished run, which is overwritten",
+    "force": "finished jobs run again; hydra.run.dir may hold a run, which is overwritten",
     "export": "onnx: the small network as model.onnx too; needs the extra [export]",
     "figures": "auto: all runs but the jobs of a sweep, which draws those of its best; all; none",
     "inference": "all: times both networks also channels last, compiled and in ONNX Runtime",

@@ -15,8 +15,9 @@ from omegaconf import OmegaConf
 
 from admm_exp.app import run_folder, sweep_folder
 from admm_exp.app.run_folder import alone_in, hold, with_absolute_paths
-from admm_exp.app.sweep_folder import claim_folder, next_number
+from admm_exp.app.sweep_folder import claim_folder, next_number, set_aside
 from admm_exp.errors import ConfigError
+from admm_exp.tracking.journal import origin_entry
 
 RUN = ("tracking=none", "hydra.run.dir=same", "model=small_cnn", *SHORT)
 
@@ -50,7 +51,7 @@ def test_a_second_run_in_the_folder_of_a_finished_one_is_refused_unless_forced(
 
 
 def _hold(folder: str, answers: Any, done: Any) -> None:
-    with alone_in(held := hold(Path(folder), may_hold_result=False)):
+    with alone_in(held := hold(Path(folder), may_hold_run=False)):
         answers.put(held.name)
         done.wait()
 
@@ -71,7 +72,7 @@ def test_runs_that_start_in_one_folder_at_once_get_one_each(tmp_path: Path) -> N
 
 def test_a_folder_is_free_again_when_its_run_is_over(tmp_path: Path) -> None:
     for _ in range(2):
-        with alone_in(hold(tmp_path / "run", may_hold_result=False)):
+        with alone_in(hold(tmp_path / "run", may_hold_run=False)):
             pass
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -106,6 +107,45 @@ def test_sweeps_that_start_in_one_folder_at_once_get_one_each(
     for one, folder in zip(claimed, folders, strict=True):
         override = OverridesParser.create().parse_override(one.hydra.overrides.hydra[-1])
         assert override.value() == str(folder)
+
+
+@pytest.mark.parametrize("left", ["metrics.jsonl", "checkpoints/000001-00000000.safetensors"])
+def test_the_folder_of_an_unfinished_run_is_refused_unless_forced(
+    tmp_path: Path, left: str
+) -> None:
+    run = tmp_path / "run"
+    (run / left).parent.mkdir(parents=True)
+    (run / left).write_text("x")
+    for _ in range(2):  # the refusal holds nothing
+        with pytest.raises(ConfigError, match=f"an unfinished run: go on with it by resume={run}"):
+            hold(run, may_hold_run=False)
+    # while a process works on it, a new one goes beside it
+    with alone_in(run), alone_in(beside := hold(run, may_hold_run=False)):
+        assert beside == tmp_path / "run-2"
+    with alone_in(forced := hold(run, may_hold_run=True)):
+        assert forced == run
+
+
+def test_what_an_earlier_sweep_summed_up_is_set_aside(tmp_path: Path) -> None:
+    for n in (1, 2):
+        (tmp_path / "sweep.md").write_text(f"sweep {n}")
+        (tmp_path / "figures").mkdir()
+        set_aside(tmp_path, None)
+    set_aside(tmp_path, None)  # nothing is left to move
+    told = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.md"))
+    assert told == [Path("earlier-1", "sweep.md"), Path("earlier-2", "sweep.md")]
+    assert (tmp_path / "earlier-2" / "figures").is_dir()
+    assert next_number(tmp_path) == 0
+
+
+def test_a_sweep_that_goes_on_under_its_run_keeps_its_files_in_place(tmp_path: Path) -> None:
+    (tmp_path / "sweep.md").write_text("so far")
+    entry = json.dumps(origin_entry("sqlite:///x.db", "abc"))
+    (tmp_path / "metrics.jsonl").write_text(f"{entry}\n")
+    set_aside(tmp_path, "abc")
+    assert (tmp_path / "sweep.md").exists()
+    set_aside(tmp_path, "another")
+    assert not (tmp_path / "sweep.md").exists()
 
 
 def test_a_sweep_in_the_folder_of_an_earlier_one_numbers_its_jobs_behind_it(
@@ -145,6 +185,8 @@ def test_another_sweep_in_one_folder_leaves_the_jobs_of_the_first(swept: Path) -
     second = run_command(swept, *SWEEP, "sparsity=0.5")
     assert second.returncode == 0, second.stderr
     assert contents(swept / "same" / "0") == before
+    assert "sparsity=0.3" in (swept / "same" / "earlier-1" / "sweep.md").read_text()
+    assert "sparsity=0.5" in (swept / "same" / "sweep.md").read_text()
     report = json.loads((swept / "same" / "1" / "report.json").read_text())
     assert report["config"]["sparsity"] == 0.5
 
@@ -218,5 +260,5 @@ def test_a_run_works_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
 
 
 def test_locks_are_not_left_held(tmp_path: Path) -> None:
-    with alone_in(hold(tmp_path / "run", may_hold_result=False)):
+    with alone_in(hold(tmp_path / "run", may_hold_run=False)):
         assert run_folder._held == {}
