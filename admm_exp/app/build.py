@@ -11,7 +11,13 @@ from admm_exp.config.settings import ExperimentConfig, Export, Inference, amount
 from admm_exp.experiment.allocation import planner_of
 from admm_exp.experiment.components import Components, example_input
 from admm_exp.experiment.functions import admm_course, momentum_in, starting_rho
-from admm_exp.experiment.preflight import check_latency, check_method, check_network, untrained
+from admm_exp.experiment.preflight import (
+    check_functions,
+    check_latency,
+    check_method,
+    check_network,
+    untrained,
+)
 from admm_exp.experiment.previous import PreviousRun, read_previous
 from admm_exp.export.onnx import require_onnx
 from admm_exp.pruning.cost.cost import count_cost
@@ -48,7 +54,9 @@ def build_components(config: ExperimentConfig, team: Team | None = None) -> Comp
     use_device(device)
     dataset = build("dataset", config.dataset).to(device).shard(team.rank, team.world)
     builder = {key: value for key, value in config.model.items() if key != "name"}
-    offered = {"num_classes": dataset.num_classes, "in_channels": dataset.shape[0]}
+    check_functions(config, dataset)
+    offered = {"num_classes": dataset.num_classes, "in_channels": (*dataset.shape, 1)[0]}
+    offered = {name: value for name, value in offered.items() if value}
     builder |= {name: value for name, value in offered.items() if name in taken_by(config.model)}
 
     def build_original() -> nn.Module:
@@ -84,6 +92,7 @@ def build_components(config: ExperimentConfig, team: Team | None = None) -> Comp
         previous=previous,
         train_fn=train_fn,
         evaluate_fn=evaluate_fn,
+        has_own_score=evaluate_fn is not evaluate,
     )
     check_network(config, components, model)
     if device.type == "cpu" and team.world == 1:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, Self
+from itertools import islice
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -36,6 +37,11 @@ class Batches(Protocol):
         ...
 
 
+def first_of_pair(batch: Any) -> Any:
+    """Take the inputs of a batch of (inputs, targets)."""
+    return batch[0]
+
+
 @dataclass
 class Dataset:
     """One data set, split, batched and preprocessed.
@@ -49,10 +55,15 @@ class Dataset:
     val: Batches
     test: Batches
     num_classes: int
+    """Outputs of a network; 0 where that is no number of classes."""
     shape: tuple[int, ...]
     """(C, H, W) of one image as the network sees it, or the shape of another input."""
     fingerprint: str
     """Hex digest that changes when the images, labels, split or preprocessing change."""
+    inputs_of: Callable[[Any], Any] = first_of_pair
+    """Batch -> what a network takes of it."""
+    example: Any = None
+    """Inputs of a batch where they are no single tensor of `shape`, or batches are no pairs."""
 
     def __post_init__(self) -> None:
         for part in ("train", "val", "test"):
@@ -87,6 +98,10 @@ class Dataset:
             val=self.val.shard(rank, world),
             test=self.test.shard(rank, world),
         )
+
+    def pairs(self, n_batches: int) -> Iterator[tuple[Any, None]]:
+        """Pass through the first training batches as pairs of inputs and nothing."""
+        return ((self.inputs_of(batch), None) for batch in islice(self.train, n_batches))
 
     def set_epoch(self, epoch: int) -> None:
         """Fix order and augmentation of the next training pass, so that a resumed run repeats it.

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from admm_exp.admm.metrics import GradientMetric, Metric
 from admm_exp.config.hashes import digest
@@ -35,6 +35,8 @@ from admm_exp.pruning.budget.planner import Planner
 from admm_exp.pruning.budget.sensitivity import Curve, measure_curves, sensitivity_counts
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.cost.latency import LatencyRatio
+from admm_exp.pruning.dependency.inputs import to_device
+from admm_exp.pruning.dependency.structures import tensors_in
 from admm_exp.pruning.surgery.sparsities import LayerSettings
 from admm_exp.results import PhaseResult
 from admm_exp.training.distribution import from_first
@@ -46,13 +48,13 @@ PLANNERS = 4
 _planners: dict[tuple[object, ...], Planner] = {}
 
 
-def planner_of(config: ExperimentConfig, model: nn.Module, example_input: Tensor) -> Planner:
+def planner_of(config: ExperimentConfig, model: nn.Module, example_input: Any) -> Planner:
     """Find the channel groups of an architecture, without what the user excludes.
 
     Args:
         config: The settings.
         model: The network; its weights do not matter.
-        example_input: (B, ...) input that the network accepts, on any device.
+        example_input: Inputs that the network accepts, on any device.
 
     Raises:
         ModelError: If nothing can be pruned or the example input does not fit.
@@ -68,7 +70,7 @@ def planner_of(config: ExperimentConfig, model: nn.Module, example_input: Tensor
 
 
 def _architecture(
-    config: ExperimentConfig, model: nn.Module, example_input: Tensor, exclude: Sequence[str]
+    config: ExperimentConfig, model: nn.Module, example_input: Any, exclude: Sequence[str]
 ) -> tuple[object, ...]:
     """Name what a planner depends on: what builds the network and what it is made of.
 
@@ -76,7 +78,7 @@ def _architecture(
     """
     modules = tuple((name, type(m), m.extra_repr()) for name, m in model.named_modules())
     tensors = tuple((name, tuple(t.shape)) for name, t in model.state_dict().items())
-    example = (tuple(example_input.shape), example_input.dtype, example_input.device)
+    example = tuple((tuple(t.shape), t.dtype, t.device) for t in tensors_in(example_input))
     return (repr(config.model), config.from_run, tuple(exclude), example, modules, tensors)
 
 
@@ -161,7 +163,7 @@ def constrain(
     device = next(model.parameters()).device
     return ConstrainedModel(
         model,
-        components.example_input().to(device),
+        to_device(components.example_input(), device),
         sparsity=layers.default,
         granularity=components.granularity,
         metric=components.metric,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from admm_exp.admm.metrics import Metric
 from admm_exp.admm.partition import Partition
@@ -15,6 +15,7 @@ from admm_exp.data.dataset import Dataset
 from admm_exp.experiment.previous import PreviousRun
 from admm_exp.methods.method import Method
 from admm_exp.pruning.budget.planner import Planner
+from admm_exp.pruning.dependency.inputs import first_sample, to_device
 from admm_exp.training.loop import EvaluateFn, TrainFn
 
 
@@ -35,7 +36,8 @@ class Components:
         device: Where training takes place.
         previous: The run that this one starts from, if it starts from one.
         train_fn: The user's (model, optimizer, epoch) -> loss or None, in place of ours.
-        evaluate_fn: (model, batches) -> accuracy in [0, 1] or Evaluation.
+        evaluate_fn: (model, batches) -> score in [0, 1] or Evaluation.
+        has_own_score: Whether that is the user's, who may read anything off the outputs.
     """
 
     dataset: Dataset
@@ -50,12 +52,19 @@ class Components:
     previous: PreviousRun | None
     train_fn: TrainFn | None
     evaluate_fn: EvaluateFn
+    has_own_score: bool = False
 
-    def example_input(self) -> Tensor:
-        """Make one blank sample, (1, C, H, W) on the device."""
+    def example_input(self) -> Any:
+        """Make one blank sample, (1, C, H, W) on the device, or take one of another structure."""
         return example_input(self.dataset, self.device)
 
 
-def example_input(dataset: Dataset, device: torch.device) -> Tensor:
-    """Make one blank sample of a data set, (1, C, H, W) on a device."""
+def example_input(dataset: Dataset, device: torch.device) -> Any:
+    """Make one sample of a data set, on a device.
+
+    Returns:
+        Zeros, (1, C, H, W); the first sample of the data where inputs are no single tensor.
+    """
+    if dataset.example is not None:
+        return to_device(first_sample(dataset.example), device)
     return torch.zeros(1, *dataset.shape, device=device)

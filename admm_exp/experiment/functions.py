@@ -1,7 +1,6 @@
 """The functions that all phases of a run train, validate and optimize with."""
 
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import torch
@@ -49,7 +48,7 @@ def functions_of(
 
     def recalibrate(model: nn.Module) -> None:
         dataset.set_epoch(0)  # the same batches, whatever this process has trained on before
-        recalibrate_(model, islice(dataset.train, n_batches))
+        recalibrate_(model, dataset.pairs(n_batches))
 
     return TrainingFunctions(
         train_fn=_own_train_fn(components) or _train_fn(dataset, cross_entropy, config.trainer),

@@ -18,6 +18,7 @@ from admm_exp.export.onnx import save_onnx
 from admm_exp.export.saved_model import save_model
 from admm_exp.pruning.budget.sensitivity import Curve
 from admm_exp.pruning.cost.latency import LatencyRatio
+from admm_exp.pruning.dependency.inputs import to_device
 from admm_exp.pruning.surgery.groups import KeptGroup
 from admm_exp.report.figures.run import draw_all
 from admm_exp.report.inference import inference_metrics
@@ -133,15 +134,16 @@ def deliver(
         is_drawn: Draw figures too.
     """
     on_cpu = copy.deepcopy(made.small.network).cpu()
+    example = to_device(components.example_input(), "cpu")
     files = save_model(
         on_cpu,
         components.previous.build_original() if components.previous else made.dense.network,
         components.builder,
-        components.example_input().cpu(),
+        example,
         run_dir,
     )
     if export == Export.onnx:
-        files += save_onnx(on_cpu, components.example_input().cpu(), run_dir)
+        files += save_onnx(on_cpu, example, run_dir)
     report["files"] = sorted(path.name for path in files)
     figures = draw_all(report, run_dir / FIGURES) if is_drawn else []
     tracker.log_metrics(

@@ -8,13 +8,15 @@ from torch import nn
 from admm_exp.admm.partition import Partition
 from admm_exp.admm.partitions.channel import Channel
 from admm_exp.config.settings import ExperimentConfig
+from admm_exp.data.dataset import Dataset
 from admm_exp.errors import ConfigError, ModelError
 from admm_exp.experiment.allocation import constrain, latency_budget, settle_layers
-from admm_exp.experiment.components import Components
+from admm_exp.experiment.components import Components, example_input
 from admm_exp.methods.method import Method
 from admm_exp.pruning.budget.budget import Counts
 from admm_exp.pruning.budget.latency_budget import LatencyChoice
 from admm_exp.pruning.budget.planner import Plan
+from admm_exp.pruning.dependency.inputs import to_device
 from admm_exp.pruning.granularity import granularity_of
 from admm_exp.pruning.surgery.sparsities import LayerSettings
 from admm_exp.training.memory_format import laid_out
@@ -33,6 +35,21 @@ def untrained(config: ExperimentConfig, build_model: Callable[[], nn.Module]) ->
     if config.pretrained is not None:
         load_pretrained(model, config.pretrained)
     return model
+
+
+def check_functions(config: ExperimentConfig, dataset: Dataset) -> None:
+    """Check that there are functions for batches that are no images with their classes.
+
+    Raises:
+        ConfigError: If there are none.
+    """
+    if dataset.example is not None or not dataset.num_classes:
+        for name in ("train_fn", "validate_fn"):
+            if not getattr(config, name) and not (name == "train_fn" and dataset.example is None):
+                raise ConfigError(
+                    f"{name} must name a function of yours: {dataset.name} is no set of single "
+                    f"tensors with their classes"
+                )
 
 
 def check_method(
@@ -76,8 +93,13 @@ def check_network(config: ExperimentConfig, components: Components, model: nn.Mo
     dataset = components.dataset
     layers = settle_layers(config, components.planner, model, components.metric)
     constrained = constrain(config, components, model, layers)
+    if dataset.example is not None:
+        constrained.removal().finish(to_device(example_input(dataset, components.device), "cpu"))
+        return
     inputs = torch.randn(2, *dataset.shape)
     small, _ = constrained.removal().finish(inputs)
+    if components.has_own_score:
+        return
     with torch.no_grad():
         logits = small.eval()(inputs)
     expected = (2, dataset.num_classes)
@@ -85,7 +107,7 @@ def check_network(config: ExperimentConfig, components: Components, model: nn.Mo
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise ModelError(
             f"the model must return class scores of shape {expected} for 2 images of {dataset.name}"
-            f", got {got}"
+            f", got {got}; where validate_fn scores it, it may return anything"
         )
 
 

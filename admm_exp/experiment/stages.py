@@ -7,7 +7,6 @@ given and nothing else.
 import copy
 from collections.abc import Mapping
 from dataclasses import asdict, replace
-from itertools import islice
 from typing import Any
 
 import torch
@@ -110,7 +109,7 @@ def make_small(
 ) -> Small:
     """Remove the channels and measure what is left before any finetuning."""
     dataset, method, device = components.dataset, components.method, components.device
-    cut = prune(constrained, next(iter(dataset.val))[0], functions.observer)
+    cut = prune(constrained, dataset.inputs_of(next(iter(dataset.val))), functions.observer)
     network = laid_out(cut.model, device)
     columns = {"pruned": measured(network, components)}
     if method.starts_fresh:
@@ -118,7 +117,7 @@ def make_small(
         return Small(fresh, cut, True, columns)
     if n_batches := config.schedule.recalibration_batches:
         dataset.set_epoch(last_training(config, method, course).offset)
-        recalibrate_(network, islice(dataset.train, n_batches))
+        recalibrate_(network, dataset.pairs(n_batches))
         columns["recalibrated"] = columns["pruned"] | accuracies(network, components)
     return Small(network, cut, False, columns)
 

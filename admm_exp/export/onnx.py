@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,12 +44,12 @@ def require_onnx(setting: str, instead: str) -> None:
         )
 
 
-def save_onnx(network: nn.Module, example: Tensor, folder: Path) -> list[Path]:
+def save_onnx(network: nn.Module, example: Any, folder: Path) -> list[Path]:
     """Write model.onnx, with a free batch size, once ONNX Runtime agrees with the network.
 
     Args:
         network: On the CPU; left as it is.
-        example: (B, C, H, W) input that the network accepts.
+        example: (B, C, H, W) input that the network accepts; another one cannot be exported.
         folder: Where the file goes.
 
     Returns:
@@ -57,6 +58,8 @@ def save_onnx(network: nn.Module, example: Tensor, folder: Path) -> list[Path]:
     """
     evaluated = copy.deepcopy(network).eval().to(memory_format=torch.contiguous_format)
     try:
+        if not isinstance(example, Tensor):
+            raise ModelError(f"it takes a {type(example).__name__}, not a single tensor")
         with TemporaryDirectory(dir=folder) as work:
             written = Path(work) / ONNX
             _export(evaluated, example, written)

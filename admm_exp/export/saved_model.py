@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from admm_exp.errors import CheckpointError, ModelError
 from admm_exp.pruning.dependency.attention import fit_attention_, fit_encoders_
+from admm_exp.pruning.dependency.inputs import accepted_form, arguments
 from admm_exp.pruning.dependency.norms import COUNTED, count_channels_, counted_channels
+from admm_exp.pruning.dependency.structures import tensors_in
 from admm_exp.results import LAYERS, PROGRAM, STRUCTURE, WEIGHTS, read_json
 from admm_exp.training.checkpoint import (
     checksum_of,
@@ -30,7 +32,7 @@ UNTRAINED = {"weights": None, "pretrained": False}
 
 
 def save_model(
-    small: nn.Module, dense: nn.Module, builder: Mapping[str, Any], example: Tensor, folder: Path
+    small: nn.Module, dense: nn.Module, builder: Mapping[str, Any], example: Any, folder: Path
 ) -> list[Path]:
     """Write the cut network as a program and as structure plus weights, neither with pickle.
 
@@ -38,7 +40,7 @@ def save_model(
         small: The cut network, on the CPU.
         dense: The network it was cut from.
         builder: What built the dense network: `_target_` and its arguments.
-        example: (B, C, H, W) input that the network accepts.
+        example: (B, C, H, W), or other inputs that the network accepts.
         folder: Where the files go; the layers.yaml that is there gets a checksum too.
 
     Returns:
@@ -49,7 +51,7 @@ def save_model(
         "builder": dict(builder),
         "attributes": _changed_attributes(_rebuilt(builder, dense), small),
         "counted_channels": counted_channels(small),
-        "input_shape": list(example.shape[1:]),
+        "input_shape": _shape_of(example),
     }
     save_tensors(folder / WEIGHTS, small.state_dict())
     present = [name for name in (WEIGHTS, LAYERS) if (folder / name).exists()]
@@ -145,6 +147,13 @@ def _rebuilt(builder: Mapping[str, Any], dense: nn.Module) -> nn.Module:
     return _build(dict(builder)) if is_own and is_pretrained else dense
 
 
+def _shape_of(example: Any) -> list[Any]:
+    """Shape of one sample; those of all tensors of inputs that are none."""
+    if isinstance(example, Tensor):
+        return list(example.shape[1:])
+    return [list(tensor.shape) for tensor in tensors_in(example)]
+
+
 def _changed_attributes(dense: nn.Module, small: nn.Module) -> dict[str, dict[str, Any]]:
     before = dict(dense.named_modules())
     changed = {}
@@ -219,11 +228,15 @@ def _count_(network: nn.Module, counted: Mapping[str, Mapping[str, int]]) -> Non
     fit_encoders_(network)
 
 
-def _exported(small: nn.Module, example: Tensor) -> bytes:
+def _exported(small: nn.Module, example: Any) -> bytes:
     network = copy.deepcopy(small).eval().to(memory_format=torch.contiguous_format)
-    batch = example[:1].expand(2, *example.shape[1:]).contiguous()
-    dynamic = {0: torch.export.Dim.AUTO}
-    program = torch.export.export(network, (batch,), dynamic_shapes=(dynamic,))
+    if isinstance(example, Tensor):
+        batch = example[:1].expand(2, *example.shape[1:]).contiguous()
+        dynamic = {0: torch.export.Dim.AUTO}
+        program = torch.export.export(network, (batch,), dynamic_shapes=(dynamic,))
+    else:  # nobody knows which of the sizes may change
+        args, kwargs = arguments(example, accepted_form(network, example))
+        program = torch.export.export(network, args, kwargs)
     program._example_inputs = None  # would be pickled into the archive
     archive = BytesIO()
     torch.export.save(program, archive)

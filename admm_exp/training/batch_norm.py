@@ -1,6 +1,7 @@
 """Running statistics of norm layers, estimated anew after the weights have changed under them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +23,8 @@ def recalibrate_(model: nn.Module, batches: Iterable[Batch]) -> None:
 
     Args:
         model: The network.
-        batches: (images, labels) on the network's device.
+        batches: (inputs, targets) on the network's device; a tuple of inputs is positional
+            arguments, a mapping keyword arguments, anything else one argument.
 
     References:
         Li et al. 2020, EagleEye, arXiv 2007.02491, section 3.3 (adaptive batch normalization).
@@ -43,12 +45,12 @@ def recalibrate_(model: nn.Module, batches: Iterable[Batch]) -> None:
             layer.reset_running_stats()
             layer.train()
             layer.momentum = None  # the cumulative average
-        for n_batches, (images, _) in enumerate(batches, start=1):
+        for n_batches, (inputs, _) in enumerate(batches, start=1):
             for layer in layers:
                 if isinstance(layer, _InstanceNorm):  # reads None as 0
                     layer.momentum = 1.0 / n_batches
             with shared_batch_norm():
-                model(images)
+                _run(model, inputs)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
@@ -57,3 +59,12 @@ def recalibrate_(model: nn.Module, batches: Iterable[Batch]) -> None:
         restore_rng_state(generators)
     if n_batches == 0:
         raise ValueError("the statistics of norm layers need at least one batch")
+
+
+def _run(model: nn.Module, inputs: Any) -> None:
+    if isinstance(inputs, tuple):
+        model(*inputs)
+    elif isinstance(inputs, Mapping):
+        model(**inputs)
+    else:
+        model(inputs)

@@ -18,7 +18,7 @@ from admm_exp.training.precision import PLAIN, Stepping
 from admm_exp.training.shared_batch_norm import shared_batch_norm
 from admm_exp.training.step_rates import EpochRates, watched_steps
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Any, Any]
 TrainFn = Callable[[nn.Module, Optimizer, int], Any]
 ValidateFn = Callable[[nn.Module], Any]
 EvaluateFn = Callable[[nn.Module, Iterable[Any]], Any]

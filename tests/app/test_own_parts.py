@@ -34,6 +34,14 @@ def test_a_loss_and_a_metric_of_ones_own_decide(tmp_path: Path) -> None:
     assert {row["name"]: row["kept"] for row in report["layers"]} == {"0": 8, "3": 8}
 
 
+def test_a_segmentation_is_scored_by_its_own_function(tmp_path: Path) -> None:
+    report = report_of(tmp_path, next(c for c in COMMANDS if "cells" in c))
+    models = report["models"]
+    assert models["finetuned"]["val_accuracy"] > 0.3  # a constant guess overlaps by 0.2
+    assert models["finetuned"]["macs"] < 0.4 * models["dense"]["macs"]
+    assert {row["name"] for row in report["layers"]} >= {"down.0.0", "bottom.0", "rise.0", "up.1.3"}
+
+
 @pytest.mark.slow
 def test_signals_of_a_stream_are_learned_by_an_lstm(tmp_path: Path) -> None:
     report = report_of(tmp_path, next(c for c in COMMANDS if "signals" in c))

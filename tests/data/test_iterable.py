@@ -50,9 +50,12 @@ def test_mappings_are_read_by_their_keys():
     [
         (iter(pairs()), r"must start anew at every pass, got a list_iterator"),
         ([], r"must yield batches, got an empty list"),
-        ([torch.zeros(3)], r"pairs of tensors, or mappings with 'inputs' and 'labels', got Tensor"),
-        ([{"x": 1}], r"mappings with 'inputs' and 'labels', got dict"),
-        ([(1, 2)], r"pairs of tensors, .*, got tuple"),
+        ([torch.zeros(3)], r"pairs of inputs and targets, or mappings with .*; got Tensor"),
+        (
+            [{"x": 1}],
+            r"mappings with 'inputs' and 'labels', or be given with inputs_of, .*; got dict",
+        ),
+        ([(1, 2)], r"pairs of inputs and targets, .*; got tuple"),
     ],
 )
 def test_what_is_no_loader_is_refused(loader, sentence):
@@ -83,3 +86,39 @@ def test_a_label_outside_the_classes_is_refused():
             test=pairs(),
             num_classes=3,
         )
+
+
+def detections():
+    """Batches as torchvision's detectors take them: images of any size, and boxes in mappings."""
+    images = [torch.rand(3, 8, 9), torch.rand(3, 7, 8)]
+    targets = [{"boxes": torch.rand(2, 4), "labels": torch.ones(2, dtype=torch.int64)}] * 2
+    return [(images, targets), (images[:1], targets[:1])]
+
+
+def test_inputs_and_targets_may_have_any_structure():
+    parts = dict.fromkeys(("train", "val", "test"), detections())
+    dataset = iterable_dataset(name="boxes", **parts).to("cpu")
+    assert (dataset.train.n_samples, dataset.shape, dataset.num_classes) == (3, (3, 8, 9), 0)
+    images, targets = next(iter(dataset.train))
+    assert [image.shape for image in images] == [(3, 8, 9), (3, 7, 8)]
+    assert set(targets[0]) == {"boxes", "labels"}
+    assert torch.equal(dataset.example[0], images[0])
+
+
+def test_a_batch_of_a_structure_of_its_own_is_passed_on_as_it_is():
+    batches = [{"ids": torch.arange(6).view(2, 3), "mask": torch.ones(2, 3), "score": 0.5}]
+    parts = dict.fromkeys(("train", "val", "test"), batches)
+
+    def inputs_of(batch):
+        return {"ids": batch["ids"], "mask": batch["mask"]}
+
+    dataset = iterable_dataset(name="texts", **parts, inputs_of=inputs_of)
+    assert set(next(iter(dataset.val))) == {"ids", "mask", "score"}
+    assert set(dataset.example) == {"ids", "mask"}
+    assert set(next(dataset.pairs(1))[0]) == {"ids", "mask"}
+    assert dataset.train.n_samples == 2
+
+
+def test_inputs_without_a_tensor_are_refused():
+    with pytest.raises(DataError, match="must be given a tensor, or something that holds one"):
+        IterableBatches([("text", torch.zeros(1))], KEYS, inputs_of=lambda batch: batch[0])

@@ -101,7 +101,10 @@ class Random(nn.Module):
                         and _without_width(pool[i]) == _without_width(pool[first])
                     ]
                 use.append(self.draw.choice(alike))
-            out = made(*(pool[i] for i in use))
+            try:
+                out = made(*(pool[i] for i in use))
+            except RuntimeError:  # some views need other strides
+                continue
             if out.shape[_channel_dim(out)] <= 64 and out.isfinite().all():
                 self._take(made, use, pool)
                 return

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from admm_exp.errors import ConfigError
 from admm_exp.pruning.budget.budget import BISECTIONS, TOLERANCE, Counts, between
 from admm_exp.pruning.budget.planner import Planner
 from admm_exp.pruning.cost.latency import PRECISION, LatencyRatio, compare_latency
+from admm_exp.pruning.dependency.inputs import device_of
 from admm_exp.training.memory_format import laid_out
 
 CONFIRMATIONS = 3
@@ -34,19 +36,20 @@ class LatencyBudget:
 
     Args:
         fraction: Of the dense network's, in (0, 1).
-        sample: (1, C, H, W) on the device that is measured, repeated to fill a batch.
+        sample: (1, C, H, W) on the device that is measured, or other inputs of one sample,
+            repeated to fill a batch.
         batch_size: At least 1.
         clock: Seconds since some moment; None for that which is disturbed least.
     """
 
     fraction: float
-    sample: Tensor
+    sample: Any
     batch_size: int
     clock: Callable[[], float] | None = None
 
     def __str__(self) -> str:
         """Name the setting and where it is measured."""
-        where = f"at batch {self.batch_size} on {self.sample.device.type}"
+        where = f"at batch {self.batch_size} on {device_of(self.sample).type}"
         return f"budget.latency={self.fraction:g} {where}"
 
     def measure(self, small: nn.Module, dense: nn.Module) -> LatencyRatio:

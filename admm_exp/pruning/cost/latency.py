@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from functools import partial
 from math import ceil, comb
 from statistics import median
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from admm_exp.pruning.cost.cost import evaluating
 from admm_exp.pruning.cost.timing import take_turns
+from admm_exp.pruning.dependency.inputs import accepted_form, arguments, device_of
+from admm_exp.pruning.dependency.structures import map_tensors
 
 LATENCY_ROUNDS = 15
 """Turns that each model gets at the clock, per batch size."""
@@ -43,7 +46,7 @@ class LatencyRatio:
 
 def measure_latency_ms(
     models: Mapping[str, nn.Module],
-    sample: Tensor,
+    sample: Any,
     batch_sizes: Sequence[int],
     min_seconds: float,
     clock: Callable[[], float] | None = None,
@@ -56,7 +59,8 @@ def measure_latency_ms(
 
     Args:
         models: Name -> network, all on one device; left as they are.
-        sample: (1, C, H, W) on that device, repeated to fill a batch.
+        sample: (1, C, H, W) on that device, or other inputs of one sample, repeated to fill a
+            batch.
         batch_sizes: Each at least 1.
         min_seconds: Time spent on every model and batch size, > 0.
         clock: Seconds since some moment; None for that of `undisturbed_clock`.
@@ -72,12 +76,11 @@ def measure_latency_ms(
     if not min_seconds > 0:
         raise ValueError(f"min_seconds must be > 0, got {min_seconds}")
     _keep_freed_memory()
-    clock = clock or undisturbed_clock(sample.device)
+    clock = clock or undisturbed_clock(device_of(sample))
     latency_ms: dict[str, dict[str, list[float]]] = {name: {} for name in models}
     with evaluating(*models.values()), torch.inference_mode():
         for batch_size in batch_sizes:
-            batch = _batch_of(sample, batch_size)
-            passes = {name: partial(model, batch) for name, model in models.items()}
+            passes = {name: _pass_of(model, sample, batch_size) for name, model in models.items()}
             seconds = take_turns(passes, LATENCY_ROUNDS, min_seconds / LATENCY_ROUNDS, clock)
             for name, times in seconds.items():
                 latency_ms[name][str(batch_size)] = [1000 * t for t in times]
@@ -98,7 +101,7 @@ def ratio_of_turns(small: Sequence[float], dense: Sequence[float]) -> LatencyRat
 def compare_latency(
     small: nn.Module,
     dense: nn.Module,
-    sample: Tensor,
+    sample: Any,
     batch_size: int,
     clock: Callable[[], float] | None = None,
 ) -> LatencyRatio:
@@ -112,12 +115,14 @@ def compare_latency(
     Args:
         small: The network; left as it is.
         dense: The other, on the same device; left as it is.
-        sample: (1, C, H, W) on that device, repeated to fill the batch.
+        sample: (1, C, H, W) on that device, or other inputs of one sample, repeated to fill the
+            batch.
         batch_size: At least 1.
         clock: Seconds since some moment; None for that of `undisturbed_clock`.
     """
-    batch, clock = _batch_of(sample, batch_size), clock or undisturbed_clock(sample.device)
-    passes = {"small": partial(small, batch), "dense": partial(dense, batch)}
+    clock = clock or undisturbed_clock(device_of(sample))
+    both = {"small": small, "dense": dense}
+    passes = {name: _pass_of(model, sample, batch_size) for name, model in both.items()}
     rounds: dict[str, list[float]] = {"small": [], "dense": []}
     spent = 0.0
     _keep_freed_memory()
@@ -179,5 +184,11 @@ def _keep_freed_memory() -> None:
     torch.empty(LARGEST_THRESHOLD_BYTES - 2**20, dtype=torch.uint8)
 
 
-def _batch_of(sample: Tensor, batch_size: int) -> Tensor:
-    return sample[:1].repeat(batch_size, *(1 for _ in sample.shape[1:]))
+def _pass_of(model: nn.Module, sample: Any, batch_size: int) -> Callable[[], object]:
+    """Fill a batch with a sample and prepare a forward pass of it."""
+    if isinstance(sample, list):
+        args: tuple[Any, ...] = ([*sample[:1]] * batch_size,)
+        return partial(model, *args)
+    batch = map_tensors(sample, lambda t: t[:1].repeat(batch_size, *(1 for _ in t.shape[1:])))
+    args, options = arguments(batch, accepted_form(model, batch))
+    return partial(model, *args, **options)

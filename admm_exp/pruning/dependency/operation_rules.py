@@ -11,6 +11,7 @@ from admm_exp.pruning.dependency.labels import compact, is_shifted, shifted, zer
 from admm_exp.pruning.dependency.norm_rules import moment
 from admm_exp.pruning.dependency.norms import MOMENTS
 from admm_exp.pruning.dependency.pointwise_rules import pointwise
+from admm_exp.pruning.dependency.region_rules import folded, put, sampled, unfolded
 from admm_exp.pruning.dependency.shape_rules import join, move, rectangular, tied_parts
 from admm_exp.pruning.dependency.structures import tensors_in
 from admm_exp.pruning.dependency.weight_rules import note_view, product
@@ -156,8 +157,10 @@ def _rule_of(name: str, func: Any) -> Callable[..., Any] | None:
         (name == "as_strided_", _restride),
         (name in ("mm", "bmm", "addmm", "baddbmm"), _matrix_product),
         (name == "glu", _glu),
-        (name == "im2col", _unfolded),
-        (name == "col2im", _folded),
+        (name == "im2col", unfolded),
+        (name == "col2im", folded),
+        (name in ("roi_align", "roi_pool"), sampled),
+        (name in ("index_put", "index_put_"), put),
     )
     return next((rule for applies, rule in rules if applies), None)
 
@@ -256,18 +259,3 @@ def _glu(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
         return codes
     half = args[0].shape[dim] // 2
     return tied_parts(flow, codes, dim % codes.dim(), half).narrow(dim, 0, half)
-
-
-def _unfolded(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
-    """Windows laid side by side: every channel has one row for every pixel of a window."""
-    codes, n = flow.along(args[0], -3), args[0].shape[-3]
-    assert codes is not None
-    rows = codes.repeat_interleave(outputs.shape[-2] // n)
-    return rows.view([1] * (outputs.dim() - 2) + [-1, 1])
-
-
-def _folded(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
-    codes = flow.along(args[0], -2)
-    assert codes is not None
-    channels = flow.tie_but(compact(codes.reshape(outputs.shape[-3], -1)), 0).flatten()
-    return channels.view([1] * (outputs.dim() - 3) + [-1, 1, 1])
