@@ -37,7 +37,7 @@ class ClusterJob:
         self, hydra_context: HydraContext, config: DictConfig, task_function: TaskFunction
     ) -> None:
         self._hydra_context, self._config = hydra_context, config
-        self._task_function = task_function
+        self._task_function, self._start = task_function, os.getcwd()
         self._state = Singleton.get_state()
 
     def __call__(self, overrides: Sequence[str], number: int) -> bool:
@@ -50,6 +50,7 @@ class ClusterJob:
         Returns:
             Whether it has a result; what it ended with stands in its file.
         """
+        os.chdir(self._start)  # composing takes a job's paths to start where the process is
         os.environ[MAY_COME_BACK] = "1"
         _stop_in_order()
         Singleton.set_state(self._state)

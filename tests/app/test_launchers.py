@@ -83,6 +83,11 @@ def test_a_job_whose_ray_worker_is_killed_goes_on_in_its_run(
     runs = runs_at(store_of(tmp_path), "tags.kind = 'run'")
     assert [run.info.status for run in runs] == ["FINISHED"] * 4
     assert journal.read_text().count('"run":') == 1
+    (job,) = tmp_path.glob("outputs/sweeps/*/0/model.safetensors")
+    settings = (*FOUR_JOBS[3:-1], f"{FOUR_JOBS[-1][:-1]}{epochs}", "rho=0.1", "sparsity=0.3")
+    plain = run_command(tmp_path, *settings, "tracking=none", "hydra.run.dir=plain")
+    assert plain.returncode == 0, plain.stderr
+    assert job.read_bytes() == (tmp_path / "plain/model.safetensors").read_bytes()
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:

@@ -75,6 +75,7 @@ def slurm(cpus: int = 2) -> Iterator[Mapping[str, str]]:
         _wait_until(lambda: _idle_nodes(environment) == 2, folder)
         yield environment
     finally:
+        _end_jobs(environment)
         for daemon in reversed(daemons):
             os.killpg(daemon.pid, signal.SIGTERM)
             try:
@@ -136,6 +137,20 @@ def _idle_nodes(environment: Mapping[str, str]) -> int:
         check=False,
     )
     return done.stdout.split().count("idle")
+
+
+def _end_jobs(environment: Mapping[str, str]) -> None:
+    """Cancel what still runs: jobs outlive the daemons otherwise."""
+
+    def said(*command: str) -> str:
+        return subprocess.run(
+            command, env=os.environ | environment, capture_output=True, text=True, check=False
+        ).stdout
+
+    said("scancel", "--user=root")
+    deadline = time.monotonic() + PATIENCE_SECONDS / 2
+    while said("squeue", "-h") and time.monotonic() < deadline:
+        time.sleep(0.5)
 
 
 def _wait_until(condition: Callable[[], object], folder: Path) -> None:
