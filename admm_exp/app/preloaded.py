@@ -11,6 +11,7 @@ PARTS = (
     "matplotlib.figure",
     "sklearn.datasets",
     "torch._dynamo",  # what torch.export loads at its first call
+    "torch.export._trace",
 )
 TRACKING = ("mlflow", "mlflow.store.tracking.sqlalchemy_store")
 

@@ -5,7 +5,6 @@ import importlib
 import json
 import logging
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from admm_exp.errors import CheckpointError, ModelError
+from admm_exp.export.program import exported
 from admm_exp.pruning.dependency.attention import fit_attention_, fit_encoders_
-from admm_exp.pruning.dependency.inputs import accepted_form, arguments
 from admm_exp.pruning.dependency.norms import COUNTED, count_channels_, counted_channels
 from admm_exp.pruning.dependency.structures import tensors_in
 from admm_exp.results import LAYERS, PROGRAM, STRUCTURE, WEIGHTS, read_json
@@ -61,7 +60,7 @@ def save_model(
     write_atomically(folder / STRUCTURE, json.dumps(structure, indent=2).encode())
     written = [folder / STRUCTURE, folder / WEIGHTS]
     try:
-        program = _exported(small, example)
+        program = exported(small, builder, example)
     except Exception as error:  # a run of days is not lost because a network cannot be exported
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         logger.warning(
@@ -226,18 +225,3 @@ def _count_(network: nn.Module, counted: Mapping[str, Mapping[str, int]]) -> Non
                 raise AttributeError(f"{name} cannot count {key} = {n!r}")
         count_channels_(network.get_submodule(name), counts)
     fit_encoders_(network)
-
-
-def _exported(small: nn.Module, example: Any) -> bytes:
-    network = copy.deepcopy(small).eval().to(memory_format=torch.contiguous_format)
-    if isinstance(example, Tensor):
-        batch = example[:1].expand(2, *example.shape[1:]).contiguous()
-        dynamic = {0: torch.export.Dim.AUTO}
-        program = torch.export.export(network, (batch,), dynamic_shapes=(dynamic,))
-    else:  # nobody knows which of the sizes may change
-        args, kwargs = arguments(example, accepted_form(network, example))
-        program = torch.export.export(network, args, kwargs)
-    program._example_inputs = None  # would be pickled into the archive
-    archive = BytesIO()
-    torch.export.save(program, archive)
-    return archive.getvalue()

@@ -19,6 +19,9 @@ from admm_exp.pruning.surgery.sparsities import (
 )
 from admm_exp.pruning.surgery.surgery import cut
 
+PLANS = 16
+"""Plans that a planner keeps: the jobs of a sweep mostly differ in what changes no plan."""
+
 
 @dataclass(frozen=True)
 class GroupPlan:
@@ -85,6 +88,7 @@ class Planner:
         self.prunable: Prunable = without_excluded(found, model, exclude)
         self.model, self.example_input = _without_numbers(model, example_input)
         self.dense = count_cost(self.model, self.example_input)
+        self._plans: dict[str, Plan] = {}
 
     def cut(self, kept: Sequence[int], model: nn.Module | None = None) -> nn.Module:
         """Cut a copy of the network down to so many channels per group.
@@ -109,7 +113,7 @@ class Planner:
         return count_cost(self.cut(kept), self.example_input)
 
     def plan(self, layers: LayerSettings, channel_multiple: int = 1) -> Plan:
-        """Plan the cut that a user's sparsities ask for.
+        """Plan the cut that a user's sparsities ask for; one asked for again is not made again.
 
         Args:
             layers: Sparsities; what is excluded was left out when the groups were found.
@@ -118,6 +122,14 @@ class Planner:
         Raises:
             ConfigError: If the sparsities do not fit the network.
         """
+        key = repr((layers.default, dict(layers.by_layer), channel_multiple))
+        if key not in self._plans:
+            while len(self._plans) >= PLANS:
+                del self._plans[next(iter(self._plans))]
+            self._plans[key] = self._planned(layers, channel_multiple)
+        return self._plans[key]
+
+    def _planned(self, layers: LayerSettings, channel_multiple: int) -> Plan:
         groups = self.prunable.groups
         sparsities = group_sparsities(self.prunable, layers.default, layers.by_layer)
         kept = [

@@ -95,3 +95,11 @@ def test_rounded_counts_are_written_as_sparsities_that_give_them():
 def test_sparsity_of_a_count_gives_the_count_back(n_units):
     counts = range(1, n_units + 1, max(1, n_units // 50))
     assert [count_kept(n_units, sparsity_of(n_units, n)) for n in counts] == list(counts)
+
+
+def test_plan_that_is_asked_for_again_is_not_made_again():
+    planner = Planner(Shared(), torch.randn(2, 6))
+    first = planner.plan(LayerSettings(0.5, {}))
+    others = planner.plan(LayerSettings(0.25, {})), planner.plan(LayerSettings(0.5, {}), 8)
+    assert planner.plan(LayerSettings(0.5, {})) is first
+    assert all(other != first for other in others)

@@ -1,31 +1,28 @@
-"""Several jobs at once on one machine, a process each; a job that dies costs itself alone."""
+"""Several jobs at once on one machine, in processes; a job that dies costs itself alone."""
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
-from multiprocessing.process import BaseProcess
+from multiprocessing import connection
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+if TYPE_CHECKING:
+    from admm_exp.app.worker import Worker
+
 __all__ = ["ProcessLauncher"]
 
 GRACE_SECONDS = 10.0
-START = "forkserver" if sys.platform == "linux" else "spawn"
 
 
 class ProcessLauncher(Launcher):
-    """Run each job in a process of its own, so many at a time.
+    """Run so many jobs at a time, in processes that take one after the other.
 
     Args:
         n_jobs: Jobs at once.
@@ -36,9 +33,8 @@ class ProcessLauncher(Launcher):
     def __init__(self, n_jobs: int, gpus: Sequence[int | str] | None, threads: int) -> None:
         self._gpus = gpus
         self._threads_each = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-        self._context: Any = get_context(START)
-        self._free = list(range(n_jobs))
-        self._running: dict[int, _Running] = {}
+        self._n_jobs, self._free = n_jobs, list(range(n_jobs))
+        self._workers: dict[int, Worker] = {}
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -52,17 +48,18 @@ class ProcessLauncher(Launcher):
     ) -> Sequence[JobReturn]:
         """Run the jobs and return when all are over."""
         from admm_exp.app.preloaded import modules
+        from admm_exp.app.worker import context
 
         waiting = list(enumerate(job_overrides, start=initial_job_idx))
-        self._context.set_forkserver_preload(list(modules(self._config.tracking.name != "none")))
+        context.set_forkserver_preload(list(modules(self._config.tracking.name != "none")))
         # libraries read the number of threads when they are loaded, before a job begins
         os.environ |= self._threads_each
         returns: dict[int, JobReturn] = {}
         start = time.monotonic()
-        if advice := scarce_cpus(len(self._free), _cpus()):
+        if advice := scarce_cpus(self._n_jobs, _cpus()):
             print(advice)
         try:
-            while waiting or self._running:
+            while waiting or len(self._free) < self._n_jobs:
                 while waiting and self._free:
                     self._start(*waiting.pop(0))
                 returns |= self._wait()
@@ -82,19 +79,16 @@ class ProcessLauncher(Launcher):
         return lost_seconds([job.seconds for job in jobs], took_seconds)
 
     def _start(self, number: int, overrides: Sequence[str]) -> None:
-        import cloudpickle
+        from admm_exp.app.worker import started
 
         slot = self._free.pop(0)
         config = self._hydra_context.config_loader.load_sweep_config(self._config, list(overrides))
         with open_dict(config):
             config.hydra.job.id = f"{config.hydra.job.name}_{number}"
             config.hydra.job.num = number
-        needed = (self._hydra_context, config, self._task_function, Singleton.get_state())
-        process = self._context.Process(
-            target=_run, args=(cloudpickle.dumps(needed), self._environment(slot))
-        )
-        process.start()
-        self._running[number] = _Running(process, slot, list(overrides))
+        if slot not in self._workers or not self._workers[slot].process.is_alive():
+            self._workers[slot] = started(self._environment(slot))
+        self._workers[slot].give(self._hydra_context, config, self._task_function, overrides)
 
     def _environment(self, slot: int) -> dict[str, str]:
         if not self._gpus:
@@ -103,40 +97,50 @@ class ProcessLauncher(Launcher):
 
     def _wait(self) -> dict[int, JobReturn]:
         """Wait until at least one job is over; free its slot."""
-        connection.wait([job.process.sentinel for job in self._running.values()])
-        over = [number for number, job in self._running.items() if not job.process.is_alive()]
+        busy = {slot: w for slot, w in self._workers.items() if slot not in self._free}
+        ready = connection.wait([worker.calls for worker in busy.values()])
         returns = {}
-        for number in over:
-            job = self._running.pop(number)
-            job.process.join()
-            self._free.append(job.slot)
-            returns[number] = self._returned(number, job)
+        for slot, worker in busy.items():
+            if worker.calls not in ready:
+                continue
+            is_well = worker.has_done_well()
+            if not is_well:  # a process whose job failed takes no other
+                worker.process.join()
+                worker.calls.close()
+                del self._workers[slot]
+            self._free.append(slot)
+            returns[worker.number] = self._returned(worker, is_well)
         return returns
 
-    def _returned(self, number: int, job: "_Running") -> JobReturn:
+    def _returned(self, worker: "Worker", is_well: bool | None) -> JobReturn:
         from admm_exp.sweep.job import end_job, job_path
 
-        code = job.process.exitcode
-        if code == 0:
-            return JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
+        overrides, code = list(worker.overrides), worker.process.exitcode
+        if is_well is not None:
+            status = JobStatus.COMPLETED if is_well else JobStatus.FAILED
+            returned = JobReturn(overrides=overrides, status=status)
+            returned.return_value = None if is_well else RuntimeError("its file says why")
+            return returned
         error = f"its process died with exit code {code}"
         if code == -signal.SIGKILL:
             error = "its process was killed (SIGKILL): out of memory?"
-        end_job(job_path(Path(self._config.hydra.sweep.dir), number), "failed", error)
-        lost = JobReturn(overrides=job.overrides, status=JobStatus.FAILED)
+        path = job_path(Path(self._config.hydra.sweep.dir), worker.number)
+        end_job(path, "failed", error)
+        lost = JobReturn(overrides=overrides, status=JobStatus.FAILED)
         lost.return_value = RuntimeError(error)
         return lost
 
     def _stop(self) -> None:
-        """End what still runs: ask first, so that runs are marked as killed."""
-        left = [job.process for job in self._running.values()]
-        for process in left:
-            process.terminate()
-        for process in left:
-            process.join(GRACE_SECONDS)
-            process.kill()
-            process.join()
-        self._running.clear()
+        """End all processes: ask those that work, so that runs are marked as killed."""
+        for slot, worker in self._workers.items():
+            worker.calls.close()
+            if slot not in self._free:
+                worker.process.terminate()
+        for worker in self._workers.values():
+            worker.process.join(GRACE_SECONDS)
+            worker.process.kill()
+            worker.process.join()
+        self._workers.clear()
 
 
 def scarce_cpus(n_jobs: int, cpus: int) -> str | None:
@@ -172,40 +176,3 @@ def lost_seconds(job_seconds: Sequence[float], took_seconds: float) -> str | Non
 def _cpus() -> int:
     has_affinity = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-
-
-@dataclass(frozen=True)
-class _Running:
-    process: BaseProcess
-    slot: int
-    overrides: list[str]
-
-
-def _run(pickled: bytes, environment: dict[str, str]) -> None:
-    """Run one job, in its own process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher answers Ctrl-C for all
-    os.environ.update(environment)
-    Thread(target=_die_with_parent, daemon=True).start()
-    import cloudpickle
-
-    hydra_context, config, task_function, state = cloudpickle.loads(pickled)
-    setup_globals()
-    Singleton.set_state(state)
-    try:
-        done = run_job(
-            hydra_context=hydra_context,
-            task_function=task_function,
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGTERM)
-    sys.exit(0 if done.status == JobStatus.COMPLETED else 1)
-
-
-def _die_with_parent() -> None:
-    """Ask this process to end when the launcher is gone; nobody else would."""
-    parent: Any = parent_process()
-    connection.wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
