@@ -23,11 +23,14 @@ TESTS: dict[type, Callable[[Any, Any], bool]] = {Ge: ge, Gt: gt, Le: le, Lt: lt}
 class AdmmDecay(StrEnum):
     """How the learning rate falls during ADMM training.
 
-    `thirds` starts every iteration at admm_lr and multiplies by 0.1 after each third of it.
+    `joint` is one cosine over ADMM training and finetuning, whose warm-up is then admm_warmup, a
+    fraction of both; finetuning with another decay than cosine goes its own way. `thirds` starts
+    every iteration at admm_lr and multiplies by 0.1 after each third of it.
     """
 
     constant = "constant"
     cosine = "cosine"
+    joint = "joint"
     thirds = "thirds"
 
 
@@ -73,7 +76,8 @@ class AdmmSettings:
         admm_epoch: Epochs between two updates of Z and U.
         admm_lr: Highest learning rate.
         admm_decay: How the learning rate falls.
-        admm_warmup: Fraction of the training over which the learning rate rises.
+        admm_warmup: Fraction of the training over which the learning rate rises, finetuning
+            included for `joint`.
         lr_per: What has a learning rate of its own.
         w_step: How W is pulled towards Z - U.
         relaxation: Over-relaxation; 1 is none.
@@ -104,6 +108,10 @@ class AdmmSettings:
         hints = get_type_hints(type(self), include_extras=True)
         for setting in fields(AdmmSettings):
             _check(setting.name, getattr(self, setting.name), hints[setting.name])
+
+    def is_joint_with(self, finetune_decay: str) -> bool:
+        """Tell whether finetuning goes on with the cosine of this training."""
+        return self.admm_decay == AdmmDecay.joint and finetune_decay == "cosine"
 
     @property
     def epochs(self) -> int:

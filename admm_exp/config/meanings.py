@@ -32,8 +32,10 @@ MEANINGS = {
     "schedule.admm_iterations": "W/Z/U rounds",
     "schedule.admm_lr": "highest learning rate of ADMM training",
     "schedule.admm_epoch": "epochs between two updates of Z and U",
-    "schedule.admm_decay": "how it falls; thirds: x0.1 after each third of every iteration",
-    "schedule.admm_warmup": "fraction of ADMM training over which the learning rate rises",
+    "schedule.admm_decay": "how it falls; joint: one cosine with finetuning, which has no warm-up "
+    "of its own then; thirds: x0.1 after each third of every iteration",
+    "schedule.admm_warmup": "fraction of ADMM training over which the learning rate rises; joint: "
+    "finetuning included",
     "schedule.lr_per": "learning rates follow every step, or all steps of an epoch share one",
     "schedule.w_step": "how W is pulled: gradient, folded: by gradients; proximal: after the step, "
     "any optimizer; reduced: only what is to be removed",

@@ -116,7 +116,10 @@ def _own_train_fn(components: Components) -> TrainFn | None:
 
 def admm_course(config: ExperimentConfig, rho_policy: RhoPolicy) -> AdmmCourse:
     """Plan the epochs between the dense network and the cut."""
-    return admm_course_of(config.schedule.admm(), rho_policy, is_auto=config.rho == "auto")
+    settings, finetune = config.schedule.admm(), config.schedule.finetune
+    shared = finetune.epochs if settings.is_joint_with(finetune.decay) else 0
+    is_auto = config.rho == "auto"
+    return admm_course_of(settings, rho_policy, is_auto=is_auto, finetune_epochs=shared)
 
 
 def momentum_in(settings: OptimizerSettings) -> Momentum | None:

@@ -152,6 +152,7 @@ def finetune(
         warmup=last.training.warmup,
         lr_per=config.schedule.lr_per,
         offset=last.offset,
+        before=last.training.before,
         around_epoch=lambda optimizer, _: removal.finished_training(optimizer, small.network),
     )
     return measured(small.network, components)

@@ -1,6 +1,6 @@
 """What a method decides: how a network gets sparse, and how the small one is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from admm_exp.admm.rho import Momentum
@@ -18,13 +18,16 @@ class Training:
         epochs: How many.
         lr: Highest learning rate.
         decay: "constant", "cosine" or "step".
-        warmup: Fraction of the epochs over which the learning rate rises, in [0, 1).
+        warmup: Fraction of the epochs over which the learning rate rises, in [0, 1); of those
+            before them too.
+        before: Epochs of the same curve that came before these.
     """
 
     epochs: int
     lr: float
     decay: str
     warmup: float
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,5 +117,8 @@ class Finetuned:
     def last_training(
         self, dense: Training, course: AdmmCourse, finetune: Training
     ) -> LastTraining:
-        """Finetune for F epochs."""
-        return LastTraining("finetune", finetune, dense.epochs + course.settings.epochs)
+        """Finetune for F epochs; `admm_decay=joint` goes on with the cosine of the A epochs."""
+        settings = course.settings
+        if settings.is_joint_with(finetune.decay):
+            finetune = replace(finetune, before=settings.epochs, warmup=settings.admm_warmup)
+        return LastTraining("finetune", finetune, dense.epochs + settings.epochs)

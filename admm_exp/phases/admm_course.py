@@ -167,13 +167,17 @@ class AdmmCourse:
         return past[count_ramped(self.settings.admm_iterations, self.settings.sparsity_ramp) :]
 
 
-def admm_course_of(settings: AdmmSettings, rho_policy: RhoPolicy, *, is_auto: bool) -> AdmmCourse:
+def admm_course_of(
+    settings: AdmmSettings, rho_policy: RhoPolicy, *, is_auto: bool, finetune_epochs: int = 0
+) -> AdmmCourse:
     """Plan an ADMM phase with the learning rates that its settings ask for.
 
     Args:
         settings: Length and rules of the phase.
         rho_policy: Chooses rho of every iteration from its start value.
         is_auto: Whether the start value is chosen by `auto_rho`.
+        finetune_epochs: Of the cosine after the cut that `admm_decay=joint` is one with; 0 if
+            finetuning decays in another way.
     """
     lrs = admm_lrs(
         settings.admm_decay,
@@ -182,5 +186,6 @@ def admm_course_of(settings: AdmmSettings, rho_policy: RhoPolicy, *, is_auto: bo
         settings.admm_epoch,
         warmup=settings.admm_warmup,
         per=settings.lr_per,
+        finetune_epochs=finetune_epochs,
     )
     return AdmmCourse(settings, rho_policy, lrs, is_auto)

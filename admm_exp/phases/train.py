@@ -34,6 +34,7 @@ def train_plain(
     warmup: float,
     lr_per: str,
     offset: int,
+    before: int = 0,
     around_epoch: AroundEpoch = anything,
 ) -> PhaseResult:
     """Train a network in place for a number of epochs.
@@ -48,9 +49,10 @@ def train_plain(
         warmup: Fraction of the phase that rises to the highest learning rate, in [0, 1).
         lr_per: "step" (every optimizer step has its own learning rate) or "epoch".
         offset: Epochs of the run before this phase.
+        before: Epochs of the same curve of learning rates, warm-up included, that came before.
         around_epoch: Called with the optimizer and the epoch, see `train_at`.
     """
-    lrs = training_lrs(decay, lr, epochs, warmup=warmup, per=lr_per)
+    lrs = training_lrs(decay, lr, epochs, warmup=warmup, per=lr_per, before=before)
     return train_at(model, phase, functions, lrs, offset, around_epoch=around_epoch)
 
 

@@ -194,7 +194,7 @@ class ADMMPruner:
             admm_iterations: Number of W/Z/U rounds.
             admm_epoch: Epochs between two updates of Z and U.
             admm_lr: Learning rate of ADMM training.
-            admm_decay: "constant", "cosine" or "thirds" (x0.1 in every third of an iteration).
+            admm_decay: "constant", "cosine", "joint" or "thirds", see `admm.settings.AdmmDecay`.
             admm_warmup: Fraction of ADMM training over which the learning rate rises, in [0, 1).
             lr_per: Learning rates follow every "step", or all steps of an "epoch" share one.
             rho_policy: Chooses rho of every iteration, of `admm.rho_policy`; Constant if None.
@@ -239,7 +239,9 @@ class ADMMPruner:
             stable_iterations=stable_iterations,
             freeze_support=freeze_support,
         )
-        course = admm_course_of(settings, rho_policy or Constant(), is_auto=self._is_auto)
+        is_joint, policy = settings.is_joint_with(finetune_decay), rho_policy or Constant()
+        shared = finetune_epochs if is_joint else 0
+        course = admm_course_of(settings, policy, is_auto=self._is_auto, finetune_epochs=shared)
         momentum = momentum_of(optimizer)
         if course.is_auto:
             self._constrained.rho = chosen_rho(course, steps_per_epoch, momentum)
@@ -260,7 +262,8 @@ class ADMMPruner:
             epochs=finetune_epochs,
             lr=finetune_lr,
             decay=finetune_decay,
-            warmup=finetune_warmup,
+            warmup=admm_warmup if is_joint else finetune_warmup,
+            before=settings.epochs if is_joint else 0,
             lr_per=lr_per,
             offset=settings.epochs,
             around_epoch=lambda optimizer, _: self.finished_training(optimizer, cut.model),
@@ -284,15 +287,11 @@ class ADMMPruner:
     def _cut(self, observer: Observer) -> Cut:
         return prune(self._constrained, self._constrained.example_input, observer)
 
-    def _functions(self, observer: Observer, steps_per_epoch: int | None) -> TrainingFunctions:
+    def _functions(self, observer: Observer, n_steps: int | None) -> TrainingFunctions:
         if self._train_fn is None or self._validate_fn is None:
             raise ConfigError("prune() needs train_fn and validate_fn: give them to ADMMPruner")
         return TrainingFunctions(
-            self._train_fn,
-            self._validate_fn,
-            self._optimizer_fn,
-            observer,
-            steps_per_epoch=steps_per_epoch,
+            self._train_fn, self._validate_fn, self._optimizer_fn, observer, steps_per_epoch=n_steps
         )
 
 

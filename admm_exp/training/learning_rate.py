@@ -90,16 +90,27 @@ class LearningRates:
         return max(max(self.of_epoch(epoch, PEAK_SAMPLES)) for epoch in range(first, last))
 
 
-def training_lrs(decay: str, base: float, epochs: int, *, warmup: float, per: str) -> LearningRates:
-    """Describe the learning rates of a phase of plain training.
+def training_lrs(
+    decay: str,
+    base: float,
+    epochs: int,
+    *,
+    warmup: float,
+    per: str,
+    before: int = 0,
+    after: int = 0,
+) -> LearningRates:
+    """Describe the learning rates of a phase of plain training, or of a part of one.
 
     Args:
         decay: "constant", "cosine" (from base to 0 at the end of the phase) or "step" (x0.1 at 1/2
             and 3/4).
         base: Highest learning rate.
         epochs: Length of the phase.
-        warmup: Fraction of the phase that rises in equal steps to base, in [0, 1).
+        warmup: Fraction of the whole curve that rises in equal steps to base, in [0, 1).
         per: "step" or "epoch".
+        before: Epochs of the same curve, its warm-up among them, that came before these.
+        after: Epochs of the same curve that come after them.
 
     Raises:
         ValueError: If the decay is unknown or the warm-up out of range.
@@ -109,7 +120,9 @@ def training_lrs(decay: str, base: float, epochs: int, *, warmup: float, per: st
         raise ValueError(f"warmup must be in [0, 1), got {warmup}")
 
     def curve(place: int, length: int) -> float:
-        return decayed(decay, base, place, length, round(warmup * length))
+        size = length // max(1, epochs)  # of an epoch: its steps, or 1
+        whole = length + size * (before + after)
+        return decayed(decay, base, size * before + place, whole, round(warmup * whole))
 
     return LearningRates(curve, base, epochs, per)
 
@@ -122,24 +135,30 @@ def admm_lrs(
     *,
     warmup: float,
     per: str,
+    finetune_epochs: int = 0,
 ) -> LearningRates:
     """Describe the learning rates of the ADMM phase.
 
     Args:
-        decay: "constant", "cosine" (over the whole phase) or "thirds" (inside every iteration,
+        decay: "constant", "cosine" (over the whole phase), "joint" (one cosine over this phase and
+            finetuning, which goes on where this one stops) or "thirds" (inside every iteration,
             x0.1 after each third of it).
         base: Highest learning rate, admm_lr.
         iterations: Number of ADMM iterations.
         epochs_per_iteration: Epochs of an iteration, admm_epoch.
-        warmup: Fraction of the phase that rises in equal steps to base, in [0, 1).
+        warmup: Fraction of the phase that rises in equal steps to base, in [0, 1); of both phases
+            for "joint".
         per: "step" or "epoch".
+        finetune_epochs: Of the finetuning that "joint" goes on in.
 
     Raises:
         ValueError: If the decay is unknown or the warm-up out of range.
     """
-    if decay not in {"constant", "cosine", "thirds"}:
-        raise ValueError(f"admm_decay must be constant, cosine or thirds, got {decay!r}")
+    if decay not in {"constant", "cosine", "joint", "thirds"}:
+        raise ValueError(f"admm_decay must be constant, cosine, joint or thirds, got {decay!r}")
     epochs = iterations * epochs_per_iteration
+    if decay == "joint":
+        return training_lrs("cosine", base, epochs, warmup=warmup, per=per, after=finetune_epochs)
     if decay != "thirds":
         return training_lrs(decay, base, epochs, warmup=warmup, per=per)
     rising = training_lrs("constant", base, epochs, warmup=warmup, per=per)

@@ -15,7 +15,7 @@ from admm_exp.config.settings import Schedule
         ({"admm_iterations": 0}, "at least 1, got 0"),
         ({"admm_epoch": 0}, "at least 1, got 0"),
         ({"admm_lr": 0.0}, "greater than 0, got 0.0"),
-        ({"admm_decay": "step"}, "one of constant, cosine, thirds, got 'step'"),
+        ({"admm_decay": "step"}, "one of constant, cosine, joint, thirds, got 'step'"),
         ({"admm_warmup": 1.0}, r"in \[0, 1\), got 1.0"),
         ({"lr_per": "batch"}, "one of step, epoch, got 'batch'"),
         ({"w_step": "none"}, "one of gradient, folded, proximal, reduced, got 'none'"),

@@ -39,6 +39,28 @@ def test_all_epochs_together_are_dense_admm_and_finetune(method):
     assert len(trained) in {0, A}
 
 
+@pytest.mark.parametrize("method", [ADMM(), Gradual(ramp=0.75), GroupLasso(strength=1.0)])
+def test_joint_finetuning_is_the_rest_of_the_cosine_before_the_cut(method):
+    config = config_of("schedule.admm_decay=joint", "schedule.admm_warmup=0.3")
+    last = last_training(config, method, admm_course(config, Constant())).training
+    assert (last.before, last.epochs, last.warmup) == (A, F, 0.3)
+    other = last_of(method, "schedule.admm_decay=joint", "schedule.finetune.decay=step").training
+    assert other.before == 0
+
+
+@pytest.mark.parametrize("decay", ["cosine", "step"])
+def test_joint_stretches_the_learning_rates_of_admm_over_a_cosine_alone(decay):
+    config = config_of("schedule.admm_decay=joint", f"schedule.finetune.decay={decay}")
+    last = admm_course(config, Constant()).lrs.of_epoch(A - 1, 50)[-1]
+    assert (last > 0.1 * config.schedule.admm_lr) == (decay == "cosine")
+
+
+@pytest.mark.parametrize("method", [OneShot(lr=None), Scratch()])
+def test_joint_changes_nothing_where_nothing_is_trained_before_the_cut(method):
+    joint = last_of(method, "schedule.admm_decay=joint")
+    assert joint == last_of(method, "schedule.admm_decay=cosine")
+
+
 def test_oneshot_finetunes_with_the_schedules_learning_rate_or_its_own():
     assert last_of(OneShot(lr=None)).training.lr == 0.02
     assert last_of(OneShot(lr=0.1)).training.lr == 0.1

@@ -348,6 +348,22 @@ def test_a_number_for_rho_pulls_as_far_with_rescaling_optimizers(optimizer_fn, w
     assert strong < 0.1 < weak.iterations[-1].dead_energy
 
 
+def test_joint_learning_rates_fall_once_over_admm_and_finetuning():
+    result = pruner_of().prune(
+        2,
+        1,
+        0.1,
+        admm_decay="joint",
+        lr_per="epoch",
+        finetune_epochs=4,
+        finetune_lr=0.1,
+        steps_per_epoch=3,
+        admm_warmup=0.0,
+    )
+    whole = [0.1 * 0.5 * (1 + math.cos(math.pi * k / 6)) for k in range(6)]
+    assert [epoch.lr for epoch in result.epochs] == pytest.approx(whole)
+
+
 def test_auto_rho_suits_adam_like_optimizers():
     pruner = pruner_of(rho="auto", optimizer_fn=torch.optim.AdamW)
     result = pruner.prune(3, 2, 0.01, admm_decay="constant", admm_warmup=0.0, steps_per_epoch=3)
@@ -528,7 +544,7 @@ def test_prune_without_its_functions_says_which_it_needs(missing):
         ({"admm_lr": 0.0}, "admm_lr must be greater than 0, got 0.0"),
         (
             {"admm_decay": "none"},
-            "admm_decay must be one of constant, cosine, thirds, got 'none'",
+            "admm_decay must be one of constant, cosine, joint, thirds, got 'none'",
         ),
         ({"admm_warmup": 1.0}, r"admm_warmup must be in \[0, 1\), got 1.0"),
         ({"lr_per": "batch"}, "lr_per must be one of step, epoch, got 'batch'"),

@@ -112,6 +112,15 @@ def test_warmup_is_a_fraction_of_the_phase():
     assert all_of(of_admm, 1) == pytest.approx([0.1 / 3, 0.2 / 3, 0.01, 0.001])
 
 
+@pytest.mark.parametrize(("per", "steps"), [("step", 7), ("epoch", 1)])
+@pytest.mark.parametrize("finetune_epochs", [0, 3, 9])
+def test_joint_is_one_cosine_that_finetuning_goes_on_with(per, steps, finetune_epochs):
+    of_admm = admm_lrs("joint", 0.1, 2, 3, warmup=0.2, per=per, finetune_epochs=finetune_epochs)
+    rest = training_lrs("cosine", 0.1, finetune_epochs, warmup=0.2, per=per, before=6)
+    whole = training_lrs("cosine", 0.1, 6 + finetune_epochs, warmup=0.2, per=per)
+    assert all_of(of_admm, steps) + all_of(rest, steps) == all_of(whole, steps)
+
+
 def test_all_steps_of_an_epoch_share_a_learning_rate_if_asked_to():
     lrs = training_lrs("cosine", 0.1, 4, warmup=0.0, per="epoch")
     assert lrs.of_epoch(1, 3) == [lrs.at(1, 0, None)] * 3
@@ -146,7 +155,7 @@ def test_listed_learning_rates_are_one_an_epoch():
 def test_unknown_decay_is_refused_with_those_that_are_known():
     with pytest.raises(ValueError, match="decay must be constant, cosine or step, got 'linear'"):
         training_lrs("linear", 0.1, 5, warmup=0.0, per="step")
-    with pytest.raises(ValueError, match="must be constant, cosine or thirds, got 'step'"):
+    with pytest.raises(ValueError, match="must be constant, cosine, joint or thirds, got 'step'"):
         admm_lrs("step", 0.1, 2, 5, warmup=0.0, per="step")
     with pytest.raises(ValueError, match="lr_per must be step or epoch, got 'batch'"):
         training_lrs("cosine", 0.1, 5, warmup=0.0, per="batch")
