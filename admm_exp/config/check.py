@@ -235,6 +235,8 @@ def _check_counting(config: ExperimentConfig) -> Iterator[str]:
     asked = [f"budget.{name}={value}" for name, value in given.items()]
     if config.channel_multiple > 1:
         asked.append(f"channel_multiple={config.channel_multiple}")
+    if config.keep_streams:
+        asked.append("keep_streams=true")
     if asked and granularity != "channel":
         yield f"{asked[0]} counts whole channels: granularity must be channel, got {granularity}"
     for name, value in given.items():

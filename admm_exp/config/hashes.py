@@ -52,6 +52,8 @@ def _decisive(config: ExperimentConfig) -> dict[str, Any]:
     settings["pretrained"] = content_hash(config.pretrained)
     if config.from_run:
         settings["from_run"] = content_hash(Path(config.from_run) / WEIGHTS)
+    if not config.keep_streams:  # younger than the runs whose hashes are known
+        del settings["keep_streams"]
     trainer = {k: v for k, v in settings["trainer"].items() if k not in INCIDENTAL_TO_TRAINER}
     return settings | {"dataset": dataset_settings(config), "trainer": trainer}
 

@@ -67,6 +67,7 @@ MEANINGS = {
     "pretrained": "a file with the weights of the dense network, which is then not trained",
     "from_run": "the folder of a finished run whose small network is pruned further",
     "channel_multiple": "the kept channels of a group are rounded to a multiple of this, as 8",
+    "keep_streams": "keep residual streams whole: widths across which a norm or mean counts",
     "budget": "chooses the sparsity of every group, in place of sparsity; give one",
     "budget.macs": "fraction of the dense network's MACs that remains, in (0, 1)",
     "budget.params": "fraction of its parameters, in (0, 1)",

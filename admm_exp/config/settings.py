@@ -225,6 +225,7 @@ class ExperimentConfig:
     pretrained: str | None
     from_run: str | None
     channel_multiple: Annotated[int, Ge(1)]
+    keep_streams: bool
     budget: BudgetSettings
     seed: Annotated[int, Ge(0), Lt(2**32)]
     device: str

@@ -61,11 +61,11 @@ def planner_of(config: ExperimentConfig, model: nn.Module, example_input: Any) -
         ConfigError: If the layers file cannot be used.
     """
     exclude = _asked_of_layers(config).exclude
-    key = _architecture(config, model, example_input, exclude)
+    key = (config.keep_streams, *_architecture(config, model, example_input, exclude))
     if key not in _planners:
         while len(_planners) >= PLANNERS:
             del _planners[next(iter(_planners))]
-        _planners[key] = Planner(model, example_input, exclude)
+        _planners[key] = Planner(*(model, example_input, exclude), keep_streams=config.keep_streams)
     return _planners[key]
 
 
@@ -171,6 +171,7 @@ def constrain(
         by_layer=layers.by_layer,
         exclude=layers.exclude,
         channel_multiple=config.channel_multiple,
+        keep_streams=config.keep_streams,
         prunable=None if components.planner is None else components.planner.prunable,
     )
 

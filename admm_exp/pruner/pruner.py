@@ -59,8 +59,7 @@ class ADMMPruner:
             optimizer it is given. Needed by `prune` only.
         validate_fn: (model) -> accuracy in [0, 1]. Needed by `prune` only.
         optimizer_fn: (parameters, lr) -> optimizer; SGD with momentum 0.9 if None.
-        sparsity: Fraction of units that every group loses, in [0, 1); or a mapping of layer
-            name to sparsity, with `default` for the others.
+        sparsity: Fraction of units that a group loses, in [0, 1); or one by layer and `default`.
         rho: Penalty parameter > 0, or "auto": leaves 1 % of an unheld weight, in `prune` only.
         metric: Score of the units, an object of `admm_exp.admm.metrics`; L2Norm if None. `Taylor`
             reads gradients, which `prune` shows to it.
@@ -68,11 +67,11 @@ class ADMMPruner:
             if None. Finer units stay in the network as zeros, which finetuning holds.
         exclude: Layers to keep whole: names, wildcards or types, as `Linear`.
         channel_multiple: The kept channels of a group are rounded to a multiple of this.
+        keep_streams: Keep widths whole that a norm across channels counts.
 
     Raises:
         ModelError: If nothing can be pruned or the example input does not fit.
-        ConfigError: If sparsity, rho or channel_multiple is out of range, or a layer name is
-            unknown.
+        ConfigError: If sparsity, rho or channel_multiple is out of range, or a name is unknown.
     """
 
     def __init__(
@@ -89,6 +88,7 @@ class ADMMPruner:
         granularity: Channel | Partition | None = None,
         exclude: Sequence[str] = (),
         channel_multiple: int = 1,
+        keep_streams: bool = False,
     ) -> None:
         require("channel_multiple", channel_multiple, channel_multiple >= 1, "at least 1")
         self._train_fn = train_fn
@@ -109,6 +109,7 @@ class ADMMPruner:
             granularity=granularity,
             exclude=exclude,
             channel_multiple=channel_multiple,
+            keep_streams=keep_streams,
         )
         self._loop = OwnLoop(self._constrained)
 

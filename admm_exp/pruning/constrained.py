@@ -40,8 +40,9 @@ class ConstrainedModel:
         granularity: What the units are; whole channels if None.
         exclude: Layers to keep whole: names, wildcards or types.
         channel_multiple: The kept channels of a group are rounded to a multiple of this.
-        prunable: What was found in a network of this architecture; found anew, without `exclude`,
-            if None.
+        keep_streams: Keep widths whole that a norm across channels counts: residual streams.
+        prunable: What was found in a network of this architecture; found anew, without what
+            stays whole, if None.
 
     Raises:
         ModelError: If nothing can be pruned or the example input does not fit.
@@ -61,12 +62,15 @@ class ConstrainedModel:
         granularity: Channel | Partition | None = None,
         exclude: Sequence[str] = (),
         channel_multiple: int = 1,
+        keep_streams: bool = False,
         prunable: Prunable | None = None,
     ) -> None:
         self.model = model
         self.example_input = example_input
         self.granularity = granularity_of(granularity)
-        self.prunable = prunable or find_units(model, example_input, self.granularity, exclude)
+        self.prunable = prunable or find_units(
+            *(model, example_input, self.granularity, exclude), keep_streams=keep_streams
+        )
         self.slices = slices_of(model, self.groups)
         self.sparsities = group_sparsities(self.prunable, sparsity, by_layer or {})
         kept = [

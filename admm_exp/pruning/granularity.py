@@ -15,7 +15,7 @@ from admm_exp.pruning.dependency.copying import copied
 from admm_exp.pruning.surgery.find import find_groups
 from admm_exp.pruning.surgery.groups import Prunable, PrunableGroup, Slice, scale_columns
 from admm_exp.pruning.surgery.layers import find_layers
-from admm_exp.pruning.surgery.sparsities import without_excluded
+from admm_exp.pruning.surgery.sparsities import without_excluded, without_streams
 from admm_exp.pruning.surgery.surgery import cut, mask_
 
 Constraint = ChannelConstraint | PartitionConstraint
@@ -209,7 +209,12 @@ def granularity_of(kind: Channel | Partition | None) -> Granularity:
 
 
 def find_units(
-    model: nn.Module, example_input: Any, granularity: Granularity, exclude: Sequence[str] = ()
+    model: nn.Module,
+    example_input: Any,
+    granularity: Granularity,
+    exclude: Sequence[str] = (),
+    *,
+    keep_streams: bool = False,
 ) -> Prunable:
     """Find what can be pruned, without what the user excludes.
 
@@ -218,12 +223,14 @@ def find_units(
         example_input: Inputs that the network accepts.
         granularity: What the units are.
         exclude: Layers to keep whole: names, wildcards or types.
+        keep_streams: Keep widths whole that a norm across channels counts.
 
     Raises:
         ModelError: If nothing can be pruned or the example input does not fit.
         ConfigError: If `exclude` names unknown layers.
     """
-    return without_excluded(granularity.find(model, example_input), model, exclude)
+    found = without_excluded(granularity.find(model, example_input), model, exclude)
+    return without_streams(found) if keep_streams else found
 
 
 def _rows(part: Slice) -> range:

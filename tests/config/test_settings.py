@@ -74,7 +74,13 @@ def test_a_group_is_what_differs_by_seed_alone() -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["budget.macs=0.5", "budget.params=0.3", "budget.latency=0.6", "channel_multiple=8"],
+    [
+        "budget.macs=0.5",
+        "budget.params=0.3",
+        "budget.latency=0.6",
+        "channel_multiple=8",
+        "keep_streams=true",
+    ],
 )
 def test_what_counts_channels_is_refused_below_them(override: str) -> None:
     config_of(override)

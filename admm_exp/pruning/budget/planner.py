@@ -16,6 +16,7 @@ from admm_exp.pruning.surgery.sparsities import (
     LayerSettings,
     group_sparsities,
     without_excluded,
+    without_streams,
 )
 from admm_exp.pruning.surgery.surgery import cut
 
@@ -76,16 +77,25 @@ class Planner:
         model: The network; left as it is.
         example_input: Inputs that the network accepts, on any device.
         exclude: Layers to keep whole: names, wildcards or types.
+        keep_streams: Keep widths whole that a norm across channels counts.
 
     Raises:
         ModelError: If nothing can be pruned or the example input does not fit.
         ConfigError: If `exclude` names unknown layers.
     """
 
-    def __init__(self, model: nn.Module, example_input: Any, exclude: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        example_input: Any,
+        exclude: Sequence[str] = (),
+        *,
+        keep_streams: bool = False,
+    ) -> None:
         example_input = to_device(example_input, next(model.parameters()).device)
         found = find_groups(model, example_input)
-        self.prunable: Prunable = without_excluded(found, model, exclude)
+        found = without_excluded(found, model, exclude)
+        self.prunable: Prunable = without_streams(found) if keep_streams else found
         self.model, self.example_input = _without_numbers(model, example_input)
         self.dense = count_cost(self.model, self.example_input)
         self._plans: dict[str, Plan] = {}

@@ -65,6 +65,38 @@ def without_excluded(prunable: Prunable, model: nn.Module, exclude: Sequence[str
     return Prunable(tuple(groups), tuple(kept))
 
 
+def without_streams(prunable: Prunable) -> Prunable:
+    """Keep the groups whole that a norm or mean across channels counts: residual streams.
+
+    Args:
+        prunable: Groups of a network.
+
+    Raises:
+        ModelError: If nothing is left to prune.
+    """
+    counting = {group.name: _counting(group) for group in prunable.groups}
+    groups = tuple(group for group in prunable.groups if counting[group.name] is None)
+    kept = tuple(
+        KeptGroup(
+            group.name,
+            group.producers,
+            group.n_units,
+            f"{EXCLUDED} keep_streams: {counting[group.name]} counts its channels",
+        )
+        for group in prunable.groups
+        if counting[group.name] is not None
+    )
+    if not groups:
+        raise ModelError("keep_streams leaves nothing to prune: norms count all channels")
+    return Prunable(groups, prunable.kept + kept)
+
+
+def _counting(group: PrunableGroup) -> str | None:
+    """Name the first layer that counts the channels of a group in a norm or mean, or None."""
+    layers = (site.layer or "the network itself" for site in group.sites if site.is_count)
+    return next(layers, None)
+
+
 def group_sparsities(
     prunable: Prunable, default: float, by_layer: Mapping[str, float]
 ) -> tuple[float, ...]:

@@ -103,3 +103,9 @@ def test_plan_that_is_asked_for_again_is_not_made_again():
     others = planner.plan(LayerSettings(0.25, {})), planner.plan(LayerSettings(0.5, {}), 8)
     assert planner.plan(LayerSettings(0.5, {})) is first
     assert all(other != first for other in others)
+
+
+def test_residual_streams_stay_whole_where_that_is_asked_for() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 6), nn.Linear(6, 3))
+    planner = Planner(model, torch.randn(2, 4), keep_streams=True)
+    assert [group.name for group in planner.prunable.groups] == ["2"]

@@ -7,12 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from admm_exp import ADMMPruner
 from admm_exp.admm.metrics import L2Norm
+from admm_exp.errors import ModelError
+from admm_exp.export.onnx import missing_packages, onnx_forward, save_onnx
 from admm_exp.export.saved_model import load, save_model
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.surgery.find import find_groups
 from admm_exp.pruning.surgery.proof import randomise_
 
+needs_onnx = pytest.mark.skipif(bool(missing_packages()), reason="onnx is not installed")
 STEPS = torch.randn(3, 7, 6)
 IMAGES = torch.randn(2, 3, 8, 8)
 WORDS = torch.arange(21).view(3, 7) % 11
@@ -201,3 +205,35 @@ def test_norm_without_gamma_and_beta_keeps_the_width():
     found = find_groups(model, STEPS)
     assert {group.name for group in found.groups} == {"2"}
     assert found.kept[0].reason == "its channels are not zero behind 1 (LayerNorm) once removed"
+
+
+def test_streams_stay_whole_where_that_is_asked_for():
+    model, inputs = randomise_(Stream()), STEPS
+    options = {"metric": L2Norm(), "rho": 1e-3, "keep_streams": True}
+    found = ConstrainedModel(model, inputs, sparsity=0.5, **options)
+    assert [group.name for group in found.groups] == ["up"]
+    reasons = {group.name: group.reason for group in found.prunable.kept}
+    assert reasons["embed"] == "excluded by keep_streams: norm counts its channels"
+    small, _ = found.removal().finish(inputs)
+    assert (small.embed.out_features, small.up.out_features) == (16, 16)
+    assert type(small.norm) is nn.LayerNorm
+
+
+def test_a_network_that_is_all_stream_has_nothing_to_prune_without_it():
+    model = randomise_(nn.Sequential(nn.Linear(6, 16), nn.LayerNorm(16), nn.Linear(16, 5)))
+    with pytest.raises(ModelError, match="keep_streams leaves nothing to prune"):
+        ADMMPruner(model, STEPS, sparsity=0.5, rho=0.1, keep_streams=True)
+
+
+@needs_onnx
+@pytest.mark.filterwarnings("ignore")  # the exporter's own use of what is deprecated
+@pytest.mark.parametrize("name", NETWORKS)
+def test_stream_that_was_cut_computes_the_same_in_onnx_runtime(name, tmp_path):
+    found, inputs = constrained(name)
+    small, _ = found.removal().finish(inputs)
+    if not inputs.is_floating_point():
+        pytest.skip("model.onnx is written for numbers alone")
+    (path,) = save_onnx(small, inputs[:1], tmp_path)
+    with torch.no_grad():
+        expected = small.eval()(inputs)
+    torch.testing.assert_close(onnx_forward(path)(inputs), expected, rtol=1e-3, atol=1e-4)
