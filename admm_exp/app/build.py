@@ -10,7 +10,12 @@ from admm_exp.config.hashes import config_hash, group_hash
 from admm_exp.config.settings import ExperimentConfig, Export, Inference, amounts
 from admm_exp.experiment.allocation import planner_of
 from admm_exp.experiment.components import Components, example_input
-from admm_exp.experiment.functions import admm_course, momentum_in, starting_rho
+from admm_exp.experiment.functions import (
+    admm_course,
+    momentum_in,
+    starting_rho,
+    steps_per_epoch,
+)
 from admm_exp.experiment.preflight import (
     check_functions,
     check_latency,
@@ -74,7 +79,7 @@ def build_components(config: ExperimentConfig, team: Team | None = None) -> Comp
     metric, method = build("metric", config.metric), build("method", config.method)
     rho_policy = build("rho_policy", config.rho_policy)
     course = admm_course(config, rho_policy)
-    rho = starting_rho(config, course, len(dataset.train))
+    rho = starting_rho(config, course, steps_per_epoch(config, dataset))
     method.check(course, rho, momentum_in(config.schedule.optimizer))
     check_method(config, method, granularity)
     model, example = untrained(config, build_model), example_input(dataset, device)

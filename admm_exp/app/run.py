@@ -134,6 +134,7 @@ def _prepare(request: RunRequest, others: ExitStack) -> Prepared:
 
 def _execute(request: RunRequest, made: Prepared, others: ExitStack) -> float:
     from admm_exp.experiment.artifacts import Folders
+    from admm_exp.experiment.functions import steps_per_epoch
     from admm_exp.experiment.run import run_experiment
     from admm_exp.tracking.run_status import tracked
     from admm_exp.training.step_rates import all_steps
@@ -152,7 +153,7 @@ def _execute(request: RunRequest, made: Prepared, others: ExitStack) -> float:
             chdir(folders.run_dir if request.is_inside else "."),
         ):
             if is_alone:
-                terminal.started(config, len(components.dataset.train))
+                terminal.started(config, steps_per_epoch(config, components.dataset))
                 others.enter_context(all_steps(terminal.stepped))
             report = run_experiment(
                 *(config, components, folders, made.observer, made.tracker),

@@ -226,6 +226,8 @@ def _check_together(config: ExperimentConfig) -> Iterator[str]:
     taught = [f"{name}.weight={weight}" for name, weight in teachers.items() if weight]
     if config.train_fn and taught:
         yield f"train_fn has a loss of its own, which {taught[0]} cannot teach: set it to 0"
+    if config.train_fn and schedule.accumulation > 1:
+        yield f"train_fn steps by itself: set schedule.accumulation={schedule.accumulation} to 1"
     yield from _check_counting(config)
 
 

@@ -18,6 +18,8 @@ INCIDENTAL = {
 
 
 INCIDENTAL_TO_TRAINER = {"devices", "patience_seconds"}
+NEUTRAL = {"accumulation": 1, "clip_norm": None}
+"""Settings of a schedule that came later; with these values they change nothing, no hash either."""
 
 
 def digest(value: Any) -> str:
@@ -46,6 +48,12 @@ def dataset_settings(config: ExperimentConfig) -> dict[str, Any]:
     return {k: v for k, v in config.dataset.items() if k not in {"root", "download", "workers"}}
 
 
+def step_settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Read what makes a step of several batches or limits its gradient; empty by default."""
+    values = {name: getattr(config.schedule, name) for name in NEUTRAL}
+    return {name: value for name, value in values.items() if value != NEUTRAL[name]}
+
+
 def _decisive(config: ExperimentConfig) -> dict[str, Any]:
     settings = {key: value for key, value in asdict(config).items() if key not in INCIDENTAL}
     settings["layers"] = Path(config.layers).read_text() if config.layers else None
@@ -55,7 +63,13 @@ def _decisive(config: ExperimentConfig) -> dict[str, Any]:
     if not config.keep_streams:  # younger than the runs whose hashes are known
         del settings["keep_streams"]
     trainer = {k: v for k, v in settings["trainer"].items() if k not in INCIDENTAL_TO_TRAINER}
-    return settings | {"dataset": dataset_settings(config), "trainer": trainer}
+    schedule = {k: v for k, v in settings["schedule"].items() if k not in NEUTRAL}
+    schedule |= step_settings(config)
+    return settings | {
+        "dataset": dataset_settings(config),
+        "trainer": trainer,
+        "schedule": schedule,
+    }
 
 
 def _without_seed(value: Any) -> Any:

@@ -49,6 +49,8 @@ MEANINGS = {
     "schedule.admm_distillation.weight": "share of the teacher in the loss; 0: no teacher",
     "schedule.admm_distillation.temperature": "by which both outputs are softened",
     "schedule.recalibration_batches": "training batches that batch norms see again after the cut",
+    "schedule.accumulation": "batches whose gradients are averaged into one step",
+    "schedule.clip_norm": "largest norm of a step's gradient, before ADMM's pull; null: no limit",
     "schedule.optimizer": "the optimizer of all phases",
     "schedule.optimizer.name": "of torch.optim",
     "schedule.optimizer.momentum": "of SGD",

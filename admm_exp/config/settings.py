@@ -106,6 +106,8 @@ class Schedule:
     freeze_support: bool = AdmmSettings.freeze_support
     admm_distillation: DistillationSettings = field(default_factory=DistillationSettings)
     recalibration_batches: Annotated[int, Ge(0)] = 0
+    accumulation: Count = 1
+    clip_norm: Annotated[float, Gt(0.0)] | None = None
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
     def admm(self) -> AdmmSettings:

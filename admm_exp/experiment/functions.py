@@ -1,6 +1,8 @@
 """The functions that all phases of a run train, validate and optimize with."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from math import ceil
 from typing import Any
 
 import torch
@@ -13,7 +15,6 @@ from admm_exp.config.settings import (
     ExperimentConfig,
     OptimizerName,
     OptimizerSettings,
-    TrainerSettings,
     TrainingSettings,
 )
 from admm_exp.data.dataset import Dataset
@@ -26,7 +27,7 @@ from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.distillation import Distillation
 from admm_exp.training.distribution import average_gradients
 from admm_exp.training.loop import LossFn, TrainFn, cross_entropy, train_epoch
-from admm_exp.training.optimizer import build_optimizer
+from admm_exp.training.optimizer import build_optimizer, clip_gradients
 from admm_exp.training.precision import Stepping
 
 CALIBRATION_BATCHES = 4
@@ -50,24 +51,38 @@ def functions_of(
         dataset.set_epoch(0)  # the same batches, whatever this process has trained on before
         recalibrate_(model, dataset.pairs(n_batches))
 
+    def optimizer_fn(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        optimizer = build_optimizer(
+            settings.name,
+            parameters,
+            lr,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=settings.nesterov,
+        )
+        return clip_gradients(average_gradients(optimizer), config.schedule.clip_norm)
+
+    stepping = stepping_of(config)
     return TrainingFunctions(
-        train_fn=_own_train_fn(components) or _train_fn(dataset, cross_entropy, config.trainer),
+        train_fn=_own_train_fn(components) or _train_fn(dataset, cross_entropy, stepping),
         validate_fn=lambda model: components.evaluate_fn(model, dataset.val),
-        optimizer_fn=lambda parameters, lr: average_gradients(
-            build_optimizer(
-                settings.name,
-                parameters,
-                lr,
-                momentum=settings.momentum,
-                weight_decay=settings.weight_decay,
-                nesterov=settings.nesterov,
-            )
-        ),
+        optimizer_fn=optimizer_fn,
         observer=checkpoints,
         progress=checkpoints,
         recalibrate_fn=recalibrate if n_batches else None,
-        steps_per_epoch=len(dataset.train),
+        steps_per_epoch=steps_per_epoch(config, dataset),
     )
+
+
+def stepping_of(config: ExperimentConfig) -> Stepping:
+    """Read how a training step computes."""
+    trainer = config.trainer
+    return Stepping(trainer.precision, trainer.compile, config.schedule.accumulation)
+
+
+def steps_per_epoch(config: ExperimentConfig, dataset: Dataset) -> int:
+    """Count the optimizer steps of an epoch of the package's own training."""
+    return ceil(len(dataset.train) / config.schedule.accumulation)
 
 
 def taught(
@@ -75,7 +90,7 @@ def taught(
     teacher: nn.Module,
     settings: DistillationSettings,
     dataset: Dataset,
-    trainer: TrainerSettings,
+    stepping: Stepping,
 ) -> TrainingFunctions:
     """Let the dense network teach, if it is asked to.
 
@@ -84,17 +99,15 @@ def taught(
         teacher: The dense network.
         settings: Its share of the loss, 0 for none.
         dataset: What is trained on.
-        trainer: How a step computes.
+        stepping: How a step computes.
     """
     if settings.weight == 0.0:
         return functions
     loss_fn = Distillation(teacher, settings.weight, settings.temperature)
-    return replace(functions, train_fn=_train_fn(dataset, loss_fn, trainer))
+    return replace(functions, train_fn=_train_fn(dataset, loss_fn, stepping))
 
 
-def _train_fn(dataset: Dataset, loss_fn: LossFn, trainer: TrainerSettings) -> TrainFn:
-    stepping = Stepping(trainer.precision, trainer.compile)
-
+def _train_fn(dataset: Dataset, loss_fn: LossFn, stepping: Stepping) -> TrainFn:
     def train_fn(model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int) -> float:
         dataset.set_epoch(epoch)
         return train_epoch(model, optimizer, dataset.train, loss_fn, stepping)

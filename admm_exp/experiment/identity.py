@@ -11,7 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from admm_exp.config.hashes import config_hash, content_hash, dataset_settings, digest
+from admm_exp.config.hashes import (
+    config_hash,
+    content_hash,
+    dataset_settings,
+    digest,
+    step_settings,
+)
 from admm_exp.config.parts import FUNCTIONS, PARTS
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.experiment.components import Components
@@ -53,6 +59,7 @@ def dense_key(config: ExperimentConfig, components: Components, model: nn.Module
             "device": components.device.type,
             "processes": world_size(),
         }
+        | step_settings(config)
         | ({"own_code": own} if own else {})
     )
 

@@ -8,7 +8,12 @@ from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import CheckpointError
 from admm_exp.experiment.artifacts import Artifacts, Folders
 from admm_exp.experiment.components import Components
-from admm_exp.experiment.functions import admm_course, functions_of, starting_rho
+from admm_exp.experiment.functions import (
+    admm_course,
+    functions_of,
+    starting_rho,
+    steps_per_epoch,
+)
 from admm_exp.experiment.identity import CODE_OF, origin_of
 from admm_exp.experiment.measure import measure_latencies, time_engines
 from admm_exp.experiment.outputs import (
@@ -66,7 +71,7 @@ def run_experiment(
     checkpoints = Checkpoints(folders.run_dir / CHECKPOINTS, origin, observers, earlier)
     functions = functions_of(config, components, checkpoints)
     course = admm_course(config, components.rho_policy)
-    rho = starting_rho(config, course, len(components.dataset.train))
+    rho = starting_rho(config, course, steps_per_epoch(config, components.dataset))
     log_settings(config, components.dataset, tracker, rho)
 
     dense = make_dense(config, components, functions, folders)

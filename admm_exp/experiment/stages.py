@@ -24,7 +24,7 @@ from admm_exp.experiment.allocation import (
 )
 from admm_exp.experiment.artifacts import Dense, Folders, Small, Sparse
 from admm_exp.experiment.components import Components
-from admm_exp.experiment.functions import last_training, taught
+from admm_exp.experiment.functions import last_training, stepping_of, taught
 from admm_exp.experiment.identity import dense_key
 from admm_exp.experiment.measure import accuracies, measured
 from admm_exp.phases.admm_course import AdmmCourse
@@ -89,7 +89,7 @@ def make_sparse(
         dense.network,
         config.schedule.admm_distillation,
         components.dataset,
-        config.trainer,
+        stepping_of(config),
     )
     offset = config.schedule.dense.epochs
     learn_gradients(constrained, functions, offset)
@@ -140,7 +140,7 @@ def finetune(
         teacher,
         config.schedule.finetune.distillation,
         components.dataset,
-        config.trainer,
+        stepping_of(config),
     )
     train_plain(
         small.network,

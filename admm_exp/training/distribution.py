@@ -24,6 +24,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.optim import Optimizer
 
 from admm_exp.errors import ProcessError
+from admm_exp.training.optimizer import gradients_of
 
 POLL_SECONDS = 0.1
 
@@ -178,8 +179,7 @@ def average_gradients(optimizer: Optimizer) -> Optimizer:
 
 
 def _average(optimizer: Optimizer, *_: Any) -> None:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    gradients = [p.grad for p in parameters if p.grad is not None]
+    gradients = gradients_of(optimizer)
     flat = averaged(torch.cat([gradient.reshape(-1) for gradient in gradients]))
     sizes = [gradient.numel() for gradient in gradients]
     for gradient, mean in zip(gradients, flat.split(sizes), strict=True):

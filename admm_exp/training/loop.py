@@ -55,7 +55,8 @@ def train_epoch(
 ) -> float:
     """Train one epoch, together with other processes where there are any.
 
-    Losses stay on the device until the epoch is over.
+    Losses stay on the device until the epoch is over. Batches left over at its end make a step of
+    their own, along their mean gradient.
 
     Args:
         model: The network; trained in place.
@@ -71,14 +72,21 @@ def train_epoch(
         DivergedError: If a loss was NaN or infinite, with the first such step.
     """
     model.train()
-    forward, losses = stepping.forward_of(model), []
+    forward, losses, n_waiting = stepping.forward_of(model), [], 0
     with shared_batch_norm():
         for images, labels in batches:
-            optimizer.zero_grad(set_to_none=True)
+            if n_waiting == 0:
+                optimizer.zero_grad(set_to_none=True)
             with stepping.autocast(images.device):
                 loss = loss_fn(forward(images), labels, images)
-            stepping.step(loss, optimizer)
+            stepping.backward(loss, optimizer)
             losses.append(loss.detach())
+            n_waiting += 1
+            if n_waiting == stepping.accumulation:
+                stepping.step(optimizer, n_waiting)
+                n_waiting = 0
+        if n_waiting:
+            stepping.step(optimizer, n_waiting)
     values = averaged(torch.stack(losses))
     copy_from_first_(model)  # machines may round differently
     if not bool(values.isfinite().all()):

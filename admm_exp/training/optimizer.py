@@ -1,9 +1,11 @@
 """Optimizers by name."""
 
 from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from admm_exp.admm.rho import Momentum
@@ -47,6 +49,34 @@ def build_optimizer(
     if name == "adamw":
         return torch.optim.AdamW(parameters, lr, weight_decay=weight_decay, fused=fused)
     raise ValueError(f"optimizer must be sgd or adamw, got {name!r}")
+
+
+def gradients_of(optimizer: Optimizer) -> list[Tensor]:
+    """List the gradients that an optimizer's step would take."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return [p.grad for p in parameters if p.grad is not None]
+
+
+def clip_gradients(optimizer: Optimizer, max_norm: float | None) -> Optimizer:
+    """Let no step of an optimizer follow a gradient longer than a limit; None: no limit.
+
+    Hooks run in the order in which they were added: gradients that were averaged before are
+    clipped, and the pull of ADMM, added after, is not.
+
+    Args:
+        optimizer: The optimizer.
+        max_norm: Largest l2 norm of all gradients together.
+
+    References:
+        Pascanu et al. 2013, arXiv 1211.5063, algorithm 1.
+    """
+    if max_norm is not None:
+        optimizer.register_step_pre_hook(partial(_clip, max_norm))
+    return optimizer
+
+
+def _clip(max_norm: float, optimizer: Optimizer, *_: Any) -> None:
+    nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], max_norm)
 
 
 def momentum_of(optimizer: Optimizer) -> Momentum | None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from admm_exp.errors import ConfigError
+from admm_exp.training.optimizer import gradients_of
 
 Forward = Callable[[Tensor], Any]
 SCALING = ("scale", "_growth_tracker")
@@ -31,9 +32,13 @@ class Stepping:
         precision: "float32", "tf32" (as `use_precision` has set the device), "bf16" or "fp16".
         is_compiled: Compile the forward and backward pass of every network at its first step. The
             network itself is left as it is: what is saved, cut or loaded knows nothing of it.
+        accumulation: Batches whose gradients are averaged into one step, at least 1.
     """
 
-    def __init__(self, precision: str = "float32", is_compiled: bool = False) -> None:
+    def __init__(
+        self, precision: str = "float32", is_compiled: bool = False, accumulation: int = 1
+    ) -> None:
+        self.accumulation = accumulation
         self._half = HALVES.get(precision)
         self._is_scaled = precision == "fp16"
         self._is_compiled = is_compiled
@@ -53,15 +58,20 @@ class Stepping:
         """Compute in the number format, inside the `with` block."""
         return torch.autocast(device.type, self._half) if self._half else nullcontext()
 
-    def step(self, loss: Tensor, optimizer: Optimizer) -> None:
-        """Compute the gradients of a loss and step the optimizer."""
+    def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
+        """Add the gradients of a loss to those that wait for the optimizer's step."""
+        (_scaler_of(optimizer).scale(loss) if self._is_scaled else loss).backward()
+
+    def step(self, optimizer: Optimizer, n_batches: int = 1) -> None:
+        """Step an optimizer along the mean of the gradients of some batches."""
+        if self._is_scaled:  # a fused optimizer would do it after its hooks
+            _scaler_of(optimizer).unscale_(optimizer)
+        if n_batches > 1:
+            torch._foreach_div_(gradients_of(optimizer), n_batches)
         if not self._is_scaled:
-            loss.backward()
             optimizer.step()
             return
         scaler = _scaler_of(optimizer)
-        scaler.scale(loss).backward()
-        scaler.unscale_(optimizer)  # a fused optimizer would do it after its hooks
         scaler.step(optimizer)
         scaler.update()
 

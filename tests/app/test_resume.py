@@ -30,8 +30,15 @@ def test_a_run_that_is_killed_at_every_turn_ends_like_one_that_never_was() -> No
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_compiled_run_that_is_killed_at_every_turn_ends_like_one_that_never_was() -> None:
-    verdict = json.loads(kill("chain", "trainer.compile=true")[-1])
+@pytest.mark.parametrize(
+    "overrides",
+    [["trainer.compile=true"], ["schedule.accumulation=3", "schedule.clip_norm=0.5"]],
+    ids=["compiled", "accumulated"],
+)
+def test_another_kind_of_step_that_is_killed_at_every_turn_changes_nothing(
+    overrides: list[str],
+) -> None:
+    verdict = json.loads(kill("chain", *overrides)[-1])
     assert verdict == {"kills": 7, "differing": []}
 
 

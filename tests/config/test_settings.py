@@ -49,6 +49,31 @@ def test_where_a_run_is_kept_leaves_the_hash(override: str) -> None:
     assert config_hash(config_of(override)) == config_hash(config_of())
 
 
+@pytest.mark.parametrize("override", ["schedule.accumulation=2", "schedule.clip_norm=1.0"])
+def test_settings_that_came_later_change_the_hash_where_they_change_anything(override: str) -> None:
+    assert config_hash(config_of(override)) != config_hash(config_of())
+    neutral = config_of("schedule.accumulation=1", "schedule.clip_norm=null")
+    schedule = config_of().schedule
+    assert (schedule.accumulation, schedule.clip_norm) == (1, None)
+    assert config_hash(neutral) == config_hash(config_of())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["schedule.accumulation=0"], "schedule.accumulation must be at least 1, got 0"),
+        (["schedule.clip_norm=0"], "schedule.clip_norm must be greater than 0.0, got 0.0"),
+        (
+            ["schedule.accumulation=2", "+train_fn._target_=mine.train"],
+            "train_fn steps by itself: set schedule.accumulation=2 to 1",
+        ),
+    ],
+)
+def test_steps_that_cannot_be_are_refused(overrides: list[str], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        config_of(*overrides)
+
+
 def test_where_the_data_lie_leaves_the_hash() -> None:
     near, far = (config_of("dataset=cifar10", f"dataset.root={r}") for r in ("a", "b"))
     assert config_hash(near) == config_hash(far)

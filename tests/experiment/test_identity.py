@@ -56,6 +56,8 @@ def key_of(
         "+validate_fn._target_=a.b",
         "schedule.optimizer.weight_decay=0.1",
         "schedule.optimizer.nesterov=false",
+        "schedule.accumulation=2",
+        "schedule.clip_norm=1",
     ],
 )
 def test_a_setting_of_the_dense_network_changes_the_key(override: str) -> None:

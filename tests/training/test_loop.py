@@ -16,6 +16,7 @@ from admm_exp.training.loop import (
     run_epochs,
     train_epoch,
 )
+from admm_exp.training.precision import Stepping
 
 
 def batches_of(*sizes, seed=0):
@@ -340,3 +341,25 @@ def test_epoch_that_ends_broken_is_no_epoch(broken, told):
             on_epoch=records.append,
         )
     assert records == []
+
+
+def trained(batches, accumulation=1):
+    model = linear()
+    loss = train_epoch(model, sgd(model), batches, stepping=Stepping(accumulation=accumulation))
+    return model.weight.detach(), loss
+
+
+def test_two_batches_in_a_step_are_one_batch_of_both():
+    halves = batches_of(4, 4, 4, 4)
+    whole = [tuple(map(torch.cat, zip(*halves[i : i + 2], strict=True))) for i in (0, 2)]
+    (weight, loss), (expected, expected_loss) = trained(halves, 2), trained(whole)
+    assert torch.allclose(weight, expected, atol=1e-7)
+    assert loss == pytest.approx(expected_loss)
+
+
+def test_batches_left_over_make_a_step_along_their_own_mean():
+    batches, model = batches_of(4, 4, 4), linear()
+    optimizer, stepping = sgd(model), Stepping(accumulation=2)
+    train_epoch(model, optimizer, batches[:2], stepping=stepping)
+    train_epoch(model, optimizer, batches[2:])
+    assert torch.equal(trained(batches, 2)[0], model.weight)

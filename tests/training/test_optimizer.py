@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from admm_exp.training.optimizer import build_optimizer, momentum_of
+from admm_exp.training.optimizer import build_optimizer, clip_gradients, momentum_of
 
 SETTINGS = {"momentum": 0.9, "weight_decay": 0.01, "nesterov": False}
 
@@ -75,3 +75,30 @@ def test_a_gpu_steps_in_one_kernel_and_gets_the_same_numbers(name):
             optimizer.step()
         weights.append(parameter.detach().cpu())
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("max_norm", "expected"), [(2.5, [1.5, 2.0]), (10.0, [3.0, 4.0])])
+def test_no_gradient_is_longer_than_its_limit(max_norm, expected):
+    weight = nn.Parameter(torch.zeros(2))
+    optimizer = clip_gradients(torch.optim.SGD([weight], 1.0), max_norm)
+    weight.grad = torch.tensor([3.0, 4.0])
+    optimizer.step()
+    assert weight.tolist() == pytest.approx([-value for value in expected], rel=1e-5)
+
+
+def test_what_is_added_behind_the_limit_is_not_clipped():
+    weight = nn.Parameter(torch.zeros(2))
+    optimizer = clip_gradients(torch.optim.SGD([weight], 1.0), 1.0)
+
+    def pull(*_):
+        weight.grad.add_(100.0)
+
+    optimizer.register_step_pre_hook(pull)
+    weight.grad = torch.tensor([30.0, 40.0])
+    optimizer.step()
+    assert weight.tolist() == pytest.approx([-100.6, -100.8], rel=1e-5)
+
+
+def test_without_a_limit_nothing_hangs_on_the_optimizer():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(2))], 1.0)
+    assert not clip_gradients(optimizer, None)._optimizer_step_pre_hooks
