@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,26 @@ class IterationRecord(Residuals):
 
     They are that of W and that of its projection, both after the iteration. Batch norms of the
     projection are recalibrated if those of the cut network will be; the difference is then what
-    a cut would cost now.
+    a cut would cost now. `support` says which units of every group Z kept: hexadecimal digits,
+    four units each, the first unit first; empty in networks with more than a picture could show.
     """
 
     iteration: int
     val_accuracy: float
     projected_val_accuracy: float
+    support: tuple[str, ...] = ()
+
+
+def hex_digits(kept: Sequence[bool]) -> str:
+    """Write which units are kept, four a digit, the first unit first."""
+    bits = "".join("1" if is_kept else "0" for is_kept in kept)
+    digits = -(-len(bits) // 4)
+    return f"{int(bits.ljust(4 * digits, '0'), 2):0{digits}x}"
+
+
+def kept_units(digits: str, n_units: int) -> list[bool]:
+    """Read what `hex_digits` wrote."""
+    return [bit == "1" for bit in f"{int(digits, 16):0{4 * len(digits)}b}"[:n_units]]
 
 
 @dataclass(frozen=True)
@@ -87,7 +101,8 @@ class LayerResult:
 
     With a finer granularity it is one layer, `unit` says what `channels` and `kept` count, and
     `unit_size` how many weights such a unit has. Of channels it says how many a unit holds: 1, or
-    the width of an attention head.
+    the width of an attention head. `macs` are those of its layers for one sample, `kept_macs` what
+    the cut left of them; None if they were not counted.
     """
 
     name: str
@@ -97,6 +112,8 @@ class LayerResult:
     tied: tuple[str, ...]
     unit: str = "channels"
     unit_size: int = 1
+    macs: int | None = None
+    kept_macs: int | None = None
 
 
 @dataclass

@@ -12,11 +12,18 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_are_kept_without_outputs(path: Path) -> None:
+def test_notebooks_can_be_read_without_running_them(path: Path) -> None:
     nbformat = pytest.importorskip("nbformat")
     cells = [c for c in nbformat.read(path, 4).cells if c.cell_type == "code"]
-    assert cells
-    assert all(cell.outputs == [] and cell.execution_count is None for cell in cells)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    kept = {output.output_type for output in outputs}
+    assert kept <= {"stream", "display_data", "execute_result"}
+    texts = "".join(str(output.get("text", "")) for output in outputs)
+    assert "\x1b[" not in texts
+    assert "Warning" not in texts
+    assert path.stat().st_size < 500_000
 
 
 def executed(name: str, folder: Path) -> str:
@@ -52,6 +59,6 @@ def test_runs_of_a_fresh_sweep_are_compared(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("default")  # of jupyter's own packages
 def test_an_own_model_is_pruned(tmp_path: Path) -> None:
     told = executed("your_own_model.ipynb", tmp_path)
-    for channels in (16, 32, 64):
-        assert f"{channels // 2:>3} of {channels} channels" in told
+    assert told.startswith("1 pictures")
+    assert "56 of 112 channels" in told
     assert "test: dense" in told

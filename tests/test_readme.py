@@ -43,11 +43,13 @@ def test_an_own_model_runs(tmp_path: Path, line: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_python_examples_run() -> None:
+def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     scope: dict[str, object] = {}
     exec(PYTHON, scope)
     small = scope["small"]
     assert small[0].out_channels == 8  # type: ignore[index]
+    assert (tmp_path / "pruning.png").stat().st_size > 10_000
 
 
 def test_the_front_door_is_short() -> None:

@@ -51,3 +51,17 @@ class Residuals:
     def is_converged(self) -> bool:
         """Whether both residuals are within their tolerances."""
         return self.primal_residual <= self.eps_primal and self.dual_residual <= self.eps_dual
+
+    def __str__(self) -> str:
+        """Write the residuals beside their tolerances, and what else moves, as a small table."""
+        primal = self.primal_residual, self.eps_primal, self.relative_primal_residual
+        dual = self.dual_residual, self.eps_dual, self.relative_dual_residual
+        verdict = "converged" if self.is_converged else "not converged"
+        lines = [f"{f'rho {self.rho:.3g}':<15}  residual  tolerance  relative   {verdict}"]
+        for name, (residual, eps, relative) in (("primal", primal), ("dual", dual)):
+            lines.append(f"{name:<15}  {residual:8.2g}  {eps:9.2g}  {relative:8.2g}")
+        moved, dead = f"{self.support_change:.1%}", f"{self.dead_energy:.2%}"
+        lines.append(
+            f"support changed  {moved}, energy to be cut {dead}, |U|/|W| {self.dual_ratio:.2g}"
+        )
+        return "\n".join(lines)

@@ -44,6 +44,20 @@ def update(
 
     Raises:
         ValueError: If relaxation is outside (0, 2) or a weight holds NaN.
+
+    Examples:
+        >>> from admm_exp.admm.groups import ChannelGroup, Member
+        >>> from admm_exp.admm.metrics import L2Norm
+        >>> from admm_exp.admm.projection import ChannelConstraint
+        >>> from admm_exp.admm.state import initial_state
+        >>> W = [torch.tensor([[3.0], [1.0], [2.0]])]  # one layer of three channels, one is to go
+        >>> group = ChannelGroup("layer", 3, 2, (Member(0, 0),))
+        >>> constraint = ChannelConstraint((group,), L2Norm())
+        >>> state, residuals = update(W, initial_state(W, constraint, rho=0.1), constraint)
+        >>> state.support[0].tolist()
+        [True, False, True]
+        >>> residuals.primal_residual  # |W - Z|
+        1.0
     """
     if not 0.0 < relaxation < 2.0:
         raise ValueError(f"relaxation must be in (0, 2), got {relaxation}")

@@ -89,6 +89,12 @@ def load(run_dir: str | Path, model: nn.Module | None = None) -> nn.Module:
     Raises:
         CheckpointError: If the files are missing or damaged.
         ModelError: If the network is not this package's own and no model was given.
+
+    Examples:
+        >>> import admm_exp
+        >>> network = admm_exp.load(run_dir).eval()
+        >>> network(torch.zeros(1, 1, 8, 8)).shape
+        torch.Size([1, 10])
     """
     folder = Path(run_dir)
     try:

@@ -11,10 +11,12 @@ from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.phases.observers import Observers
 from admm_exp.phases.progress import LivePhase
 from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.results import History, IterationRecord, PhaseResult, Stopped
+from admm_exp.results import History, IterationRecord, PhaseResult, Stopped, hex_digits
 from admm_exp.training.loop import as_evaluation, run_epochs
 from admm_exp.training.optimizer import momentum_of
 from admm_exp.training.seeding import restore_rng_state, rng_state
+
+MAX_UNITS_TOLD = 65_536
 
 
 def train_admm(
@@ -77,6 +79,7 @@ def train_admm(
                 iteration=len(past),
                 val_accuracy=seen.epochs[-1].val_accuracy,
                 projected_val_accuracy=_projected_accuracy(constrained, functions),
+                support=_support(constrained),
             )
         )
         complaint = complaint or course.complaint(past, n_steps or 1, momentum)
@@ -114,6 +117,13 @@ def _projected_accuracy(constrained: ConstrainedModel, functions: TrainingFuncti
     accuracy = as_evaluation(functions.validate_fn(projected)).accuracy
     restore_rng_state(generators)
     return accuracy
+
+
+def _support(constrained: ConstrainedModel) -> tuple[str, ...]:
+    """Write which units of every group are kept, where a picture could show it."""
+    support = [kept.flatten() for kept in constrained.state.support]
+    is_small = sum(kept.numel() for kept in support) <= MAX_UNITS_TOLD
+    return tuple(hex_digits(kept.tolist()) for kept in support) if is_small else ()
 
 
 def _first(messages: Iterable[str | None]) -> str | None:

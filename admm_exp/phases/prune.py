@@ -1,5 +1,6 @@
 """The cut: from the support of Z to a smaller network."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -8,6 +9,7 @@ from torch import nn
 
 from admm_exp.phases.observers import Observer
 from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.pruning.cost.cost import macs_by_layer
 from admm_exp.results import LayerResult, PhaseResult
 
 
@@ -43,11 +45,19 @@ def prune(constrained: ConstrainedModel, inputs: Any, observer: Observer) -> Cut
     observer.phase_started("prune", 0)
     small, difference = constrained.removal().finish(inputs)
     observer.phase_finished(PhaseResult("prune", perf_counter() - start, 0))
-    return Cut(small, difference, layer_results(constrained), constrained.granularity.is_cut)
+    layers = layer_results(constrained, small)
+    return Cut(small, difference, layers, constrained.granularity.is_cut)
 
 
-def layer_results(constrained: ConstrainedModel) -> tuple[LayerResult, ...]:
-    """List units and kept units of every prunable group."""
+def layer_results(constrained: ConstrainedModel, small: nn.Module) -> tuple[LayerResult, ...]:
+    """List units, kept units and work of every prunable group, before and after the cut.
+
+    Args:
+        constrained: The network after ADMM.
+        small: The network after the cut.
+    """
+    inputs = constrained.example_input
+    before, after = _work(constrained.model, inputs), _work(small, inputs)
     return tuple(
         LayerResult(
             name=group.name,
@@ -57,6 +67,20 @@ def layer_results(constrained: ConstrainedModel) -> tuple[LayerResult, ...]:
             tied=group.producers,
             unit=constrained.granularity.unit,
             unit_size=constrained.granularity.unit_size(constrained.model, group),
+            macs=_sum_of(before, group.producers),
+            kept_macs=_sum_of(after, group.producers),
         )
         for group, kept in zip(constrained.groups, constrained.state.support, strict=True)
     )
+
+
+def _work(model: nn.Module, inputs: Any) -> dict[str, int] | None:
+    """Count the multiply-accumulates of every layer; None where a network cannot be counted."""
+    try:
+        return macs_by_layer(model, inputs)
+    except Exception:  # what a model raises on one sample; a finished cut is not lost for it
+        return None
+
+
+def _sum_of(work: dict[str, int] | None, names: Iterable[str]) -> int | None:
+    return None if work is None else sum(work.get(name, 0) for name in names)

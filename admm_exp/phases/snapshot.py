@@ -117,4 +117,5 @@ def _log(value: Mapping[str, Any]) -> PhaseLog:
 
 def _iteration(record: Mapping[str, Any]) -> IterationRecord:
     groups = tuple(GroupResiduals(**group) for group in record["groups"])
-    return IterationRecord(**{**record, "groups": groups})
+    support = tuple(record.get("support", ()))
+    return IterationRecord(**{**record, "groups": groups, "support": support})

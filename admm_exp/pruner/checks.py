@@ -1,5 +1,6 @@
 """What ADMMPruner accepts."""
 
+from collections.abc import Mapping
 from math import inf
 from typing import Any
 
@@ -7,13 +8,15 @@ from torch.optim import SGD, Optimizer
 
 from admm_exp.admm.metrics import GradientMetric, Metric
 from admm_exp.admm.rho import Momentum
+from admm_exp.admm.rho_policy import Constant, RhoPolicy
 from admm_exp.admm.settings import AdmmSettings
 from admm_exp.errors import ConfigError, require
 from admm_exp.phases.admm_course import AdmmCourse
-from admm_exp.pruning.w_step import W_STEPS
 from admm_exp.training.learning_rate import training_lrs
 from admm_exp.training.step_length import follows_gradients
 
+PRUNE_ONLY = ("sparsity_ramp", "stopping", "stable_iterations", "freeze_support")
+"""Settings that a training loop of one's own has no use for."""
 UNKNOWN_RHO = 1.0
 """Stands in for rho="auto" until the learning rates are known; T does not depend on it then."""
 
@@ -29,6 +32,16 @@ def checked_rho(rho: float | str) -> float:
     if not isinstance(rho, int | float) or isinstance(rho, bool) or not 0 < rho < inf:
         raise ConfigError(f"rho must be a number greater than 0 or 'auto', got {rho!r}")
     return float(rho)
+
+
+def default_and_layers(
+    sparsity: float | Mapping[str, float],
+) -> tuple[float, dict[str, float]]:
+    """Part a sparsity into that of most layers and those of named ones."""
+    if isinstance(sparsity, int | float):
+        return float(sparsity), {}
+    by_layer = dict(sparsity)
+    return by_layer.pop("default", 0.0), by_layer
 
 
 def chosen_rho(course: AdmmCourse, steps_per_epoch: int | None, momentum: Momentum | None) -> float:
@@ -47,19 +60,16 @@ def chosen_rho(course: AdmmCourse, steps_per_epoch: int | None, momentum: Moment
     return course.auto_rho(steps_per_epoch, momentum)
 
 
-def chosen_w_step(w_step: str | None, optimizer: Optimizer) -> str:
-    """Choose a form of the W-step that suits an optimizer.
+def fitting_w_step(w_step: str, optimizer: Optimizer) -> str:
+    """Return a form of the W-step if it suits an optimizer.
 
     Args:
-        w_step: As asked for; None for "reduced".
+        w_step: The form.
         optimizer: Optimizer of the ADMM phase.
 
     Raises:
-        ConfigError: If there is no such form, or it does not suit the optimizer.
+        ConfigError: If the form does nothing with this optimizer.
     """
-    if w_step is None:
-        return "reduced"
-    require("w_step", w_step, w_step in W_STEPS, f"one of {', '.join(W_STEPS)}")
     kind = type(optimizer).__name__
     if w_step == "gradient" and follows_gradients(optimizer) is False:
         raise ConfigError(
@@ -95,6 +105,32 @@ def checked_settings(**settings: Any) -> AdmmSettings:
         return AdmmSettings(**settings)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def changed_settings(settings: AdmmSettings, **changes: Any) -> AdmmSettings:
+    """Replace some settings of the ADMM phase.
+
+    Raises:
+        ConfigError: If one is out of its range.
+    """
+    return checked_settings(**(vars(settings) | changes))
+
+
+def check_own_loop(settings: AdmmSettings, rho_policy: RhoPolicy) -> None:
+    """Refuse what a training loop of one's own would not obey.
+
+    Raises:
+        ConfigError: With the first such setting.
+    """
+    given = {name: getattr(settings, name) for name in PRUNE_ONLY}
+    others = [name for name in PRUNE_ONLY if given[name] != getattr(AdmmSettings, name)]
+    if type(rho_policy) is not Constant:
+        others.append("rho_policy")
+    if others:
+        raise ConfigError(
+            f"{others[0]} is obeyed by prune() alone: leave it out for a loop of your own, and "
+            f"decide there when rho changes and when ADMM ends"
+        )
 
 
 def check_finetuning(epochs: int, lr: float, decay: str, warmup: float) -> None:

@@ -139,7 +139,7 @@ def markdown(report: Mapping[str, Any], *, has_figures: bool = True) -> str:
         "![loss and accuracy](figures/training.png)",
         *(["![residuals](figures/residuals.png)"] if report["admm"]["iterations"] else []),
         *([budget_sentence(report["budget"])] if report.get("budget") else []),
-        "![channels](figures/layers.png)",
+        "![what pruning did](figures/pruning.png)",
         f"## {unit.capitalize()}",
         markdown_table(
             [("group", unit, "kept", "tied layers")]

@@ -27,6 +27,8 @@ from admm_exp.tracking.address import ui_command
 WIDE = 1000
 """Columns of a file or a pipe: lines there are not wrapped."""
 REFRESH_SECONDS = 0.1
+LINE_SECONDS = 30.0
+"""A log is told of a long phase so often."""
 BETWEEN = {
     "dense": "measuring the dense network",
     "admm": "measuring what a cut costs",
@@ -41,12 +43,24 @@ class Terminal:
 
     Args:
         console: Where to write; standard output if None.
+        between: What goes on after a phase, by its name.
+        steps_per_epoch: Optimizer steps that an epoch is expected to take; 0 if unknown.
+        shows_warnings: Whether a warning is shown; False where somebody else does.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        console: Console | None = None,
+        *,
+        between: Mapping[str, str] = BETWEEN,
+        steps_per_epoch: int = 0,
+        shows_warnings: bool = True,
+    ) -> None:
         self.console = console or _standard_output()
+        self._between, self._shows_warnings = between, shows_warnings
         self._progress: Progress | None = None
-        self._steps_per_epoch, self._steps, self._shown = 0, 0, 0.0
+        self._steps_per_epoch, self._steps, self._shown = steps_per_epoch, 0, 0.0
+        self._phase, self._epochs, self._told = "", 0, monotonic()
         self._epochs_over = 0
         self._last: EpochRecord | None = None
         self._iteration: IterationRecord | None = None
@@ -71,6 +85,7 @@ class Terminal:
         """Open the phase's bar."""
         self._last = self._iteration = None
         self._epochs_over = self._steps = 0
+        self._phase, self._epochs, self._told = name, epochs, monotonic()
         self.close()
         if self.console.is_terminal:
             self._progress = _bar(self.console) if epochs else _spinner(self.console)
@@ -105,6 +120,10 @@ class Terminal:
             task = self._progress.task_ids[0]
             status = self._status()
             self._progress.update(task, completed=record.epoch, over=record.epoch, status=status)
+        elif monotonic() - self._told >= LINE_SECONDS and record.epoch < self._epochs:
+            self._told = monotonic()
+            place = f"{record.epoch}/{self._epochs} epochs"
+            self.console.print(f"{self._phase:<11}  {place}  {self._status()}")
 
     def iteration_finished(self, record: IterationRecord) -> None:
         """Show the residuals of an ADMM iteration."""
@@ -120,12 +139,13 @@ class Terminal:
             epochs = "reused from the cache"
         parts = [f"[bold]{result.name:<11}[/]", f"{result.seconds:6.1f} s", epochs, self._status()]
         self.console.print("  ".join(part for part in parts if part))
-        if what := BETWEEN.get(result.name):
+        if what := self._between.get(result.name):
             self.working(what)
 
     def warned(self, message: str) -> None:
         """Say it above the bar."""
-        self.console.print(f"warning: {message}", style="yellow", markup=False)
+        if self._shows_warnings:
+            self.console.print(f"warning: {message}", style="yellow", markup=False)
 
     def close(self) -> None:
         """Take the bar away, also when a run ends early."""
@@ -206,14 +226,20 @@ class Terminal:
             parts.append(f"val {self._last.val_accuracy:.2%}")
         if self._iteration is not None:
             parts.append(f"residual {self._iteration.relative_primal_residual:.1e}")
-            parts.append(f"a cut costs {_points(self._iteration)}")
+            parts.append(f"if cut now {self._iteration.projected_val_accuracy:.2%}")
         return "  ".join(parts)
 
 
 def _standard_output() -> Console:
-    """Open standard output; a terminal is as wide as it is, a file or a pipe never wraps."""
+    """Open standard output; a terminal is as wide as it is, a file or a pipe never wraps.
+
+    A notebook, which says that it is a terminal, is taken for a file: it then keeps plain lines.
+    """
     console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=WIDE)
+    if console.is_terminal and not console.is_jupyter:
+        return console
+    plain: Any = {"force_jupyter": False, "force_terminal": False}
+    return Console(highlight=False, soft_wrap=True, width=WIDE, **plain)
 
 
 def _bar(console: Console) -> Progress:
@@ -244,12 +270,6 @@ def _spinner(console: Console) -> Progress:
         console=console,
         transient=True,
     )
-
-
-def _points(iteration: IterationRecord) -> str:
-    """Write what a cut would cost now, in percentage points of validation accuracy."""
-    lost = 100 * (iteration.val_accuracy - iteration.projected_val_accuracy)
-    return f"{lost:.1f} points"
 
 
 def _network_file(report: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
 from admm_exp.tracking.tracker import Tracker
 
-ELSEWHERE = {"iteration", "groups", "val_accuracy"}
+ELSEWHERE = {"iteration", "groups", "support", "val_accuracy"}
 
 
 class Curves:
@@ -28,7 +28,7 @@ class Curves:
     def iteration_finished(self, record: IterationRecord) -> None:
         """Log residuals and diagnostics of an ADMM iteration at its number.
 
-        Groups stay out, and so does what its last epoch has logged already.
+        Groups and support stay out, and so does what its last epoch has logged already.
         """
         numbers = {f"admm/{k}": v for k, v in asdict(record).items() if k not in ELSEWHERE}
         self._tracker.log_metrics(numbers, step=record.iteration)

@@ -80,6 +80,12 @@ def read_runs(
     Raises:
         TrackingError: The store, the experiment, the parent or the filter is wrong, or nothing has
             finished.
+
+    Examples:
+        >>> import admm_exp
+        >>> runs = admm_exp.read_runs("sqlite:///outputs/mlflow.db", "job").rows
+        >>> sorted({(run["rho"], run["sparsity"]) for run in runs})
+        [(0.5, 0.4)]
     """
     uri = absolute_uri(tracking_uri)
     client = open_store(uri)

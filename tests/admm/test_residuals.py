@@ -162,3 +162,16 @@ def test_squares_of_the_groups_add_up_to_those_of_all(seed):
         total = sum(getattr(group, name) ** 2 for group in residuals.groups)
         assert total == pytest.approx(getattr(residuals, name) ** 2, rel=1e-4)
     assert sum(group.energy for group in residuals.groups) == pytest.approx(1.0)
+
+
+def test_residuals_print_as_a_table_of_a_few_lines():
+    *_, (_, _, residuals) = two_updates(0)
+    head, primal, dual, rest = str(residuals).splitlines()
+    assert head.split() == ["rho", "0.3", "residual", "tolerance", "relative", "not", "converged"]
+    assert [float(word) for word in primal.split()[1:]] == pytest.approx(
+        [residuals.primal_residual, residuals.eps_primal, residuals.relative_primal_residual],
+        rel=0.05,
+    )
+    assert dual.split()[0] == "dual"
+    assert f"energy to be cut {residuals.dead_energy:.2%}" in rest
+    assert max(map(len, (head, primal, dual, rest))) <= 80

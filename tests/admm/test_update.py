@@ -1,5 +1,6 @@
 import pytest
 import torch
+from support.examples import run_examples
 from support.oracles import admm_iteration, norm, tied_groups, tied_weights, zeroed
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -217,3 +218,7 @@ def test_a_pull_never_reaches_its_target(rho, step):
     expected = (W + step * rho * T) / (1 + step * rho)
     pull_([W], [T], rho, step)
     assert torch.allclose(W, expected, rtol=1e-12)
+
+
+def test_the_example_runs():
+    assert run_examples(update) >= 6

@@ -46,7 +46,7 @@ def test_the_report_counts_weights_and_tells_the_truth_about_size(run):
     page = (run_dir / "report.md").read_text()
     assert "Removed weights stay in the network as zeros" in page
     assert "nonzero params" in page
-    assert (run_dir / "figures/layers.png").stat().st_size > 0
+    assert (run_dir / "figures/pruning.png").stat().st_size > 0
 
 
 def test_the_layers_file_it_writes_can_be_used_again(run):

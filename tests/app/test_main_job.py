@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import SHORT, Done, clean_environment, run_command
+from support.examples import run_examples
 from support.stores import client_at, runs_at, store_of
 
 import admm_exp
@@ -63,6 +64,15 @@ def test_the_job_ends_with_a_table_and_where_to_look_next(cold: Done) -> None:
     assert cold.stderr == ""
 
 
+@pytest.mark.parametrize("function", [admm_exp.load, admm_exp.read_runs])
+def test_the_example_of_a_public_function_runs(
+    work: Path, cold: Done, function: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(work)
+    names = {"run_dir": run_dirs(work)[0], "torch": torch}
+    assert run_examples(function, names) >= 3
+
+
 def test_the_second_run_reuses_the_dense_network_and_says_so(work: Path, warm: Done) -> None:
     assert "reused from the cache" in warm.stdout
     first, second = (report_of(folder) for folder in run_dirs(work)[:2])
@@ -86,7 +96,7 @@ def test_the_run_leaves_what_the_contract_names(work: Path, cold: Done) -> None:
     for name in (*expected, "model.safetensors", ".hydra/config.yaml"):
         assert (run_dir / name).stat().st_size > 0
     figures = {path.name for path in (run_dir / "figures").iterdir()}
-    assert figures == {"residuals.png", "layers.png", "training.png"}
+    assert figures == {"residuals.png", "pruning.png", "training.png"}
 
 
 def test_the_report_holds_the_numbers_of_the_contract(work: Path, cold: Done) -> None:

@@ -140,7 +140,7 @@ def test_figures_are_drawn_of_the_best_runs_alone_and_reach_mlflow(work: Path, g
         kept = work / "outputs" / "artifacts" / row["run_id"] / "artifacts"
         for folder in (run_dir, kept):
             names = {path.name for path in (folder / "figures").glob("*.png")}
-            assert names == ({"residuals.png", "layers.png", "training.png"} if is_best else set())
+            assert names == ({"residuals.png", "pruning.png", "training.png"} if is_best else set())
             assert ("![" in (folder / "report.md").read_text()) == is_best
 
 

@@ -12,7 +12,7 @@ from admm_exp.errors import TrainingError
 from admm_exp.phases.admm import train_admm
 from admm_exp.phases.admm_course import AdmmCourse
 from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.results import History
+from admm_exp.results import History, kept_units
 from admm_exp.training.learning_rate import listed
 from admm_exp.training.loop import train_epoch
 
@@ -124,6 +124,13 @@ def test_every_iteration_leaves_a_record_with_the_residuals_of_its_update():
         [(t * m).flatten() for t, m in zip(constrained.state.targets, masks, strict=True)]
     )
     assert history.iterations[-1].primal_residual == pytest.approx(float((W - Z).norm()), rel=1e-5)
+
+
+def test_a_record_tells_which_units_of_every_group_were_kept():
+    constrained, history, _ = run()
+    support = history.iterations[-1].support
+    for digits, kept in zip(support, constrained.state.support, strict=True):
+        assert kept_units(digits, len(kept)) == kept.tolist()
 
 
 def test_observer_sees_start_epochs_iterations_and_end_in_order():

@@ -105,20 +105,20 @@ def test_prune_returns_a_small_network_that_computes_what_the_masked_one_did():
 
 @pytest.mark.parametrize("relaxation", [1.0, 1.6])
 def test_own_loop_with_the_pruner_gives_bit_by_bit_what_prune_gives(relaxation):
-    expected = pruner_of().prune(**SHORT, relaxation=relaxation).model
+    expected = pruner_of(relaxation=relaxation).prune(**SHORT).model
     model = network()
-    pruner = ADMMPruner(model, EXAMPLE, sparsity=0.5, rho=0.3)
+    pruner = ADMMPruner(model, EXAMPLE, sparsity=0.5, rho=0.3, relaxation=relaxation)
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
     for iteration in range(3):
         with pruner.penalty(optimizer):
             for epoch in range(2):
                 train_fn(model, optimizer, 2 * iteration + epoch)
-        pruner.update(relaxation)
+        pruner.update()
     assert is_same(weights_of(pruner.finalize()), weights_of(expected))
 
 
 def test_rho_grows_from_one_iteration_to_the_next():
-    result = pruner_of(rho=0.1).prune(**SHORT, rho_policy=Geometric(2.0))
+    result = pruner_of(rho=0.1, rho_policy=Geometric(2.0)).prune(**SHORT)
     assert [record.rho for record in result.iterations] == pytest.approx([0.1, 0.2, 0.4])
 
 
@@ -149,7 +149,7 @@ def by_tensors(model):
 
 
 def test_tensors_alone_and_a_cut_by_hand_give_bit_by_bit_what_prune_gives():
-    expected = pruner_of().prune(**SHORT, w_step="gradient").model
+    expected = pruner_of(w_step="gradient").prune(**SHORT).model
     assert is_same(by_tensors(network()), weights_of(expected))
 
 
@@ -311,9 +311,10 @@ RESCALING = [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, torch.opt
 @pytest.mark.parametrize("rho", ["auto", 0.5])
 @pytest.mark.parametrize("optimizer_fn", RESCALING)
 def test_a_pull_through_rescaled_gradients_is_refused(optimizer_fn, rho):
-    pruner = pruner_of(rho=rho, optimizer_fn=optimizer_fn, train_fn=pytest.fail)
+    options = {"rho": rho, "optimizer_fn": optimizer_fn, "train_fn": pytest.fail}
+    pruner = pruner_of(**options, w_step="gradient")
     with pytest.raises(ConfigError, match=r"gradients, which \w+ rescales, .*w_step='proximal'"):
-        pruner.prune(3, 2, 0.01, steps_per_epoch=3, w_step="gradient")
+        pruner.prune(3, 2, 0.01, steps_per_epoch=3)
 
 
 class SignSteps(torch.optim.Optimizer):
@@ -329,9 +330,10 @@ class SignSteps(torch.optim.Optimizer):
 
 
 def test_an_optimizer_of_ones_own_that_rescales_is_refused_by_what_it_does():
-    pruner = pruner_of(rho=0.5, optimizer_fn=SignSteps, train_fn=pytest.fail)
+    options = {"rho": 0.5, "optimizer_fn": SignSteps, "train_fn": pytest.fail}
+    pruner = pruner_of(**options, w_step="gradient")
     with pytest.raises(ConfigError, match=r"gradients, which SignSteps rescales"):
-        pruner.prune(3, 2, 0.01, w_step="gradient")
+        pruner.prune(3, 2, 0.01)
 
 
 def test_an_optimizer_of_ones_own_is_pulled_by_default():
@@ -339,12 +341,12 @@ def test_an_optimizer_of_ones_own_is_pulled_by_default():
     assert result.iterations[-1].dead_energy < 0.1
 
 
-@pytest.mark.parametrize("w_step", [None, "proximal", "reduced"])
+@pytest.mark.parametrize("w_step", ["proximal", "reduced"])
 @pytest.mark.parametrize("optimizer_fn", RESCALING)
 def test_a_number_for_rho_pulls_as_far_with_rescaling_optimizers(optimizer_fn, w_step):
-    pruner = pruner_of(rho=20.0, optimizer_fn=optimizer_fn)
-    strong = pruner.prune(3, 2, 0.01, w_step=w_step).iterations[-1].dead_energy
-    weak = pruner_of(rho=1e-3, optimizer_fn=optimizer_fn).prune(3, 2, 0.01, w_step=w_step)
+    options = {"optimizer_fn": optimizer_fn, "w_step": w_step}
+    strong = pruner_of(rho=20.0, **options).prune(3, 2, 0.01).iterations[-1].dead_energy
+    weak = pruner_of(rho=1e-3, **options).prune(3, 2, 0.01)
     assert strong < 0.1 < weak.iterations[-1].dead_energy
 
 
@@ -375,15 +377,15 @@ def test_auto_rho_suits_adam_like_optimizers():
 
 def test_a_rho_that_is_too_small_is_a_warning():
     with pytest.warns(UserWarning, match=r"^rho is too small: .* try rho=1$"):
-        pruner_of().prune(**SHORT, relaxation=1.6)
+        pruner_of(relaxation=1.6).prune(**SHORT)
 
 
 def test_own_loop_takes_the_form_of_the_w_step():
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.0)
-    pruner, before = pruner_of(model), weights_of(model)
+    pruner, before = pruner_of(model, w_step="proximal"), weights_of(model)
     optimizer.param_groups[0]["lr"] = 1.0
-    with pruner.penalty(optimizer, w_step="proximal") as count:
+    with pruner.penalty(optimizer) as count:
         optimizer.step()  # no gradient: what moves W is the pull
     assert count.n == 1
     expected = (before["0.weight"] + 0.3 * pruner.state.targets[0]) / 1.3
@@ -398,7 +400,7 @@ def test_own_loop_in_the_reduced_form_lets_kept_units_go():
     for _ in range(2):
         with torch.no_grad():
             model[0].weight += 1.0  # what training might do
-        with pruner.penalty(optimizer, w_step="reduced"):
+        with pruner.penalty(optimizer):
             optimizer.step()
         residuals = pruner.update()
     assert torch.allclose(model[0].weight[kept], before["0.weight"][kept] + 2.0)
@@ -428,9 +430,9 @@ def test_own_loop_pulls_after_the_step_of_a_rescaling_optimizer():
 def test_own_loop_is_told_once_of_a_support_that_flips(rho, w_step, message):
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    pruner, told = pruner_of(model, rho=rho), []
+    pruner, told = pruner_of(model, rho=rho, w_step=w_step), []
     for iteration in range(5):
-        with pruner.penalty(optimizer, w_step=w_step):
+        with pruner.penalty(optimizer):
             for _ in range(10):
                 optimizer.step()
         with torch.no_grad():
@@ -465,15 +467,14 @@ def test_own_loop_whose_learning_rate_starts_at_0_is_not_told():
 
 
 def test_a_form_that_does_not_exist_is_refused():
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), 1.0)
     with pytest.raises(ConfigError, match=r"w_step must be one of gradient, .*, got 'adam'"):
-        pruner_of(model).penalty(optimizer, w_step="adam")
+        pruner_of(w_step="adam")
 
 
 def test_the_result_says_what_ended_admm():
-    pruner = pruner_of(rho=5.0, optimizer_fn=torch.optim.SGD)
-    result = pruner.prune(6, 1, 0.05, stopping="support", stable_iterations=2)
+    rule = {"stopping": "support", "stable_iterations": 2}
+    pruner = pruner_of(rho=5.0, optimizer_fn=torch.optim.SGD, **rule)
+    result = pruner.prune(6, 1, 0.05)
     stopped = result.stopped
     assert stopped.reason == "support"
     assert stopped.iteration == len(result.iterations) < 6
@@ -549,14 +550,6 @@ def test_prune_without_its_functions_says_which_it_needs(missing):
         ({"admm_warmup": 1.0}, r"admm_warmup must be in \[0, 1\), got 1.0"),
         ({"lr_per": "batch"}, "lr_per must be one of step, epoch, got 'batch'"),
         ({"finetune_warmup": -0.1}, r"finetune_warmup must be in \[0, 1\), got -0.1"),
-        ({"sparsity_ramp": 1.1}, r"sparsity_ramp must be in \[0, 1\], got 1.1"),
-        ({"stopping": "never"}, "stopping must be one of budget, residuals, support, got 'never'"),
-        ({"stable_iterations": 0}, "stable_iterations must be at least 1, got 0"),
-        (
-            {"w_step": "adam"},
-            "w_step must be one of gradient, folded, proximal, reduced, got 'adam'",
-        ),
-        ({"relaxation": 2.0}, r"relaxation must be in \(0, 2\), got 2.0"),
         ({"finetune_epochs": -1}, "finetune_epochs must be at least 0, got -1"),
         ({"finetune_lr": -0.1}, "finetune_lr must be greater than 0, got -0.1"),
         ({"finetune_decay": "thirds"}, "decay must be constant, cosine or step, got 'thirds'"),
@@ -566,6 +559,74 @@ def test_prune_without_its_functions_says_which_it_needs(missing):
 def test_bad_setting_is_refused_before_anything_is_trained(setting, message):
     with pytest.raises(ConfigError, match=f"^{message}$"):
         pruner_of(train_fn=pytest.fail).prune(**(SHORT | setting))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"sparsity_ramp": 1.1}, r"sparsity_ramp must be in \[0, 1\], got 1.1"),
+        ({"stopping": "never"}, "stopping must be one of budget, residuals, support, got 'never'"),
+        ({"stable_iterations": 0}, "stable_iterations must be at least 1, got 0"),
+        ({"relaxation": 2.0}, r"relaxation must be in \(0, 2\), got 2.0"),
+    ],
+)
+def test_bad_setting_of_the_pruner_is_refused(setting, message):
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        pruner_of(**setting)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("stopping", "support"),
+        ("sparsity_ramp", 0.5),
+        ("freeze_support", True),
+        ("rho_policy", Geometric(2.0)),
+    ],
+)
+def test_own_loop_refuses_what_prune_alone_obeys(name, value):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with pytest.raises(ConfigError, match=rf"^{name} is obeyed by prune\(\) alone"):
+        pruner_of(model, **{name: value}).penalty(optimizer)
+
+
+def test_prune_shows_a_line_a_phase_and_can_be_silent(capsys):
+    pruner_of().prune(**SHORT, finetune_epochs=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["admm", "prune", "finetune"]
+    assert "if cut now" in lines[0]
+    pruner_of().prune(**SHORT, show_progress=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_warning_is_told_once(capsys):
+    with pytest.warns(UserWarning, match="^rho is too small"):
+        pruner_of(relaxation=1.6).prune(**SHORT)
+    assert "rho is too small" not in capsys.readouterr().out
+
+
+def test_result_prints_in_four_lines():
+    lines = str(pruner_of().prune(**SHORT, recalibrate_on=batches())).splitlines()
+    assert len(lines) == 4
+    assert re.match(r"accuracy  before the cut [\d.]+%, after it [\d.]+%, recalib", lines[0])
+    assert lines[1] == "kept      7 of 14 channels in 2 groups"
+    assert lines[3] == "ADMM      3 iterations, ended by budget"
+
+
+def test_result_plots_accuracies_and_groups():
+    result = pruner_of().prune(**SHORT, finetune_epochs=1)
+    figure = result.plot()
+    texts = {text.get_text() for text in figure.findobj(lambda part: hasattr(part, "get_text"))}
+    assert "7 of 14 channels kept, 38% of their layers' multiply-adds" in texts
+    assert {"before the cut", "after the cut", "finetuned", " 3 / 6", " 4 / 8"} <= texts
+    assert f"{result.accuracy:.2%}" in texts
+
+
+def test_work_of_a_group_is_that_of_its_layers():
+    first, second = pruner_of().prune(**SHORT).layers
+    assert (first.macs, first.kept_macs) == (6 * 2 * 9 * 16, 3 * 2 * 9 * 16)
+    assert (second.macs, second.kept_macs) == (8 * 6 * 9 * 4, 4 * 3 * 9 * 4)
 
 
 def test_sparsity_may_differ_by_layer():
@@ -589,8 +650,8 @@ def test_one_channel_stays_at_any_sparsity():
 
 
 def test_update_returns_the_residuals_of_the_new_state():
-    pruner = pruner_of()
-    residuals = pruner.update(relaxation=1.6)
+    pruner = pruner_of(relaxation=1.6)
+    residuals = pruner.update()
     assert pruner.state.iteration == 1
     assert residuals.primal_residual > 0
     assert residuals.rho == pruner.state.rho == 0.3

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from admm_exp.report.run import latency_sentence, summary_rows
-from admm_exp.report.terminal import Terminal
+from admm_exp.report.terminal import LINE_SECONDS, Terminal
 from admm_exp.results import EpochRecord, PhaseResult
 
 
@@ -79,6 +79,16 @@ def test_a_pipe_gets_lines_that_are_not_wrapped(capsys: pytest.CaptureFixture[st
     terminal.phase_finished(PhaseResult("finetune", 1.0, 2))
     terminal.warned("word " * 60)
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_log_hears_of_a_long_phase_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal = Terminal()
+    terminal.phase_started("finetune", 32)
+    terminal.epoch_finished(epoch(1))
+    assert capsys.readouterr().out == ""
+    terminal._told -= LINE_SECONDS
+    terminal.epoch_finished(epoch(2))
+    assert capsys.readouterr().out == "finetune     2/32 epochs  loss 0.123  val 98.76%\n"
 
 
 def latency(value: float, spread: float) -> dict[str, dict[str, float]]:

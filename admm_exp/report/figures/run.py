@@ -6,6 +6,7 @@ from itertools import groupby, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from admm_exp.report.figures.pruning import has_moved, outcome_at, support_at
 from admm_exp.report.figures.style import (
     BLUE,
     GREEN,
@@ -45,7 +46,8 @@ def draw_all(report: Report, folder: Path) -> list[Path]:
     """
     drawings: dict[str, tuple[object, Callable[[Report, Path], None]]] = {
         "residuals.png": (_iterations(report), residuals),
-        "layers.png": (report.get("layers"), layers),
+        "pruning.png": (report.get("layers") and report.get("models"), outcome_at),
+        "support.png": (has_moved(report), support_at),
         "training.png": (report.get("history"), training),
         "sensitivity.png": ((report.get("budget") or {}).get("sensitivity"), sensitivity),
     }
@@ -129,33 +131,6 @@ def _rho_range(rows: Sequence[Mapping[str, Any]]) -> str:
     rhos = column(rows, "rho")
     path = f"{rhos[0]:.3g}" if rhos[0] == rhos[-1] else f"{rhos[0]:.3g} to {rhos[-1]:.3g}"
     return f"ADMM iteration (rho {path})"
-
-
-def layers(report: Report, path: Path) -> None:
-    """Draw the channels of every channel group before and after pruning.
-
-    Args:
-        report: Needs `layers`.
-        path: PNG to write.
-    """
-    rows = report["layers"]
-    before, kept = [row["channels"] for row in rows], [row["kept"] for row in rows]
-    places, unit = range(len(rows)), rows[0].get("unit", "channels")
-    with figure_at(path, 1.5 + 0.26 * len(rows)) as figure:
-        axes = figure.subplots()
-        axes.barh(places, before, color=LIGHT, height=0.74, label="before")
-        axes.barh(places, kept, color=BLUE, height=0.74, label="kept")
-        for place, row in enumerate(rows):
-            text = f" {row['kept']}/{row['channels']}"
-            axes.text(row["channels"], place, text, va="center", fontsize=9, color=GREY)
-        axes.set_yticks(places, [shortened(row["name"]) for row in rows], fontsize=9)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(0, 1.15 * max(before))
-        axes.grid(visible=False, axis="y")
-        removed = 1 - sum(kept) / sum(before)
-        axes.set_title(f"{sum(kept)} of {sum(before)} {unit} kept ({100 * removed:.3g} % removed)")
-        axes.set_xlabel(unit)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
 def training(report: Report, path: Path) -> None:

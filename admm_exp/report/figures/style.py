@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,26 +36,45 @@ MAX_NAME_LENGTH = 36
 
 @contextmanager
 def figure_at(path: Path, height_inches: float) -> Iterator["Figure"]:
-    """Yield an empty figure in the house style and save it; pyplot and its state stay out.
+    """Yield an empty figure in the house style and save it.
 
     Args:
         path: PNG to write; its folder is created if missing.
         height_inches: Height; the width is the same for all figures.
     """
+    with in_style(), new_figure(height_inches) as figure:
+        yield figure
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with in_style():
+        figure.savefig(path)
+
+
+def in_style() -> AbstractContextManager[None]:
+    """Draw in the house style inside the block."""
     import matplotlib
+
+    return matplotlib.rc_context(STYLE)
+
+
+@contextmanager
+def new_figure(height_inches: float, kind: type["Figure"] | None = None) -> Iterator["Figure"]:
+    """Yield an empty figure to draw on; pyplot and its state stay out.
+
+    Args:
+        height_inches: Height; the width is the same for all figures.
+        kind: Class of the figure; matplotlib's own if None.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI, layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure
-        for text in figure.findobj(Text):
-            if "$" in text.get_text() and "mathdefault" not in text.get_text():
-                text.set_parse_math(False)  # it is a name's own; ticks get theirs when drawn
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+    size = (WIDTH_INCHES, height_inches)
+    figure = (kind or Figure)(figsize=size, dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    yield figure
+    for text in figure.findobj(Text):
+        if "$" in text.get_text() and "mathdefault" not in text.get_text():
+            text.set_parse_math(False)  # it is a name's own; ticks get theirs when drawn
 
 
 def column(rows: Iterable[Mapping[str, Any]], name: str) -> list[float]:

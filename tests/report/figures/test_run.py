@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from admm_exp.report.figures import run as figures
-from admm_exp.report.figures.style import DPI, figure_at
+from admm_exp.report.figures.style import figure_at
 
 HEIGHT_PIXELS, WIDTH_PIXELS = 990, 1350
 
@@ -47,7 +47,9 @@ def report():
         "admm": {"iterations": [iteration(number, 4 / number) for number in range(1, 7)]},
         "history": epochs("dense", 3) + epochs("admm", 6) + epochs("finetune", 2),
         "layers": [{"name": f"conv{index}", "channels": 16, "kept": 8} for index in range(9)],
-        "models": {name: {"val_accuracy": value} for name, value in models.items()},
+        "models": {
+            name: {"val_accuracy": value, "test_accuracy": value} for name, value in models.items()
+        },
     }
 
 
@@ -66,7 +68,7 @@ def darkness(path):
 
 def test_draw_all_writes_three_figures(report, tmp_path):
     written = figures.draw_all(report, tmp_path / "figures")
-    assert [path.name for path in written] == ["residuals.png", "layers.png", "training.png"]
+    assert [path.name for path in written] == ["residuals.png", "pruning.png", "training.png"]
     assert all(darkness(path) > 0.02 for path in written)
 
 
@@ -76,20 +78,11 @@ def test_curves_have_one_size(report, tmp_path, draw):
     assert size_in_pixels(tmp_path / "figure.png") == (WIDTH_PIXELS, HEIGHT_PIXELS)
 
 
-@pytest.mark.parametrize("count", [1, 60])
-def test_layers_grow_with_their_number(report, tmp_path, count):
-    report["layers"] = [{"name": "x" * 90, "channels": 2048, "kept": 1024}] * count
-    figures.layers(report, tmp_path / "layers.png")
-    width, height = size_in_pixels(tmp_path / "layers.png")
-    assert width == WIDTH_PIXELS
-    assert height == pytest.approx((1.5 + 0.26 * count) * DPI, abs=1)
-
-
 @pytest.mark.parametrize("admm", [None, {}, {"iterations": []}])
 def test_no_admm_draws_no_residuals(report, tmp_path, admm):
     report["admm"] = admm
     written = figures.draw_all(report, tmp_path)
-    assert [path.name for path in written] == ["layers.png", "training.png"]
+    assert [path.name for path in written] == ["pruning.png", "training.png"]
     assert sorted(tmp_path.iterdir()) == sorted(written)
 
 
@@ -184,7 +177,7 @@ def test_drawing_leaves_matplotlib_as_it_was(report, tmp_path):
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    figures.layers(report, tmp_path / "layers.png")
+    figures.residuals(report, tmp_path / "pruning.png")
     assert dict(matplotlib.rcParams) == before
 
 
