@@ -139,6 +139,22 @@ def unit_matrix(weights: Sequence[Tensor], group: ChannelGroup) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
+def row_matrix(weight: Tensor, dim: int) -> Tensor:
+    """Lay the rows of a weight along a dimension out, each in the order of the memory.
+
+    Returns:
+        (n_rows, p); aliases a dense weight whose rows lie one by one.
+    """
+    others = [d for d in range(weight.dim()) if d != dim]
+    others.sort(key=weight.stride, reverse=True)
+    return weight.permute(dim, *others).reshape(weight.shape[dim], -1)
+
+
+def dims_of(groups: Sequence[ChannelGroup]) -> dict[int, int]:
+    """Find the channel dimension of every weight."""
+    return {member.weight: member.dim for group in groups for member in group.members}
+
+
 def unit_energies(weights: Iterable[Tensor], groups: Sequence[ChannelGroup]) -> tuple[Tensor, ...]:
     """Sum the squares of every unit, in one pass over the weights and without copies of them.
 
@@ -149,20 +165,52 @@ def unit_energies(weights: Iterable[Tensor], groups: Sequence[ChannelGroup]) -> 
     Returns:
         (n_units,) per group.
     """
-    dims = {member.weight: member.dim for group in groups for member in group.members}
-    rows = []
+    dims, rows = dims_of(groups), []
     for position, weight in enumerate(weights):
-        channels_first = weight.movedim(dims[position], 0).unsqueeze(-1)
-        others = tuple(range(1, channels_first.dim()))
-        rows.append(torch.linalg.vector_norm(channels_first, dim=others).square())
+        others = tuple(dim for dim in range(weight.dim()) if dim != dims[position])
+        norms = torch.linalg.vector_norm(weight, dim=others) if others else weight
+        rows.append(norms.square())
     return tuple(
-        torch.stack([_of_units(rows[member.weight], member) for member in group.members]).sum(dim=0)
+        torch.stack([of_units(rows[member.weight], member) for member in group.members]).sum(dim=0)
         for group in groups
     )
 
 
-def _of_units(rows: Tensor, member: Member) -> Tensor:
-    return rows if member.rows is None else rows[member.rows.to(rows.device)].sum(dim=1)
+def of_units(rows: Tensor, member: Member) -> Tensor:
+    """Add up what the rows of a weight hold for every unit: (.., n_rows) -> (.., n_units)."""
+    return rows if member.rows is None else rows[..., member.rows.to(rows.device)].sum(dim=-1)
+
+
+def spread(
+    weights: Sequence[Tensor], groups: Sequence[ChannelGroup], values: Sequence[Tensor]
+) -> list[Tensor]:
+    """Spread a value of every unit over the weights it owns.
+
+    Args:
+        weights: Constrained weights; only their shapes and devices are read.
+        groups: Groups that together cover every weight.
+        values: (n_units,) per group, of one type.
+
+    Returns:
+        Per weight a tensor shaped to broadcast against it, (1, .., n, .., 1); to be read only.
+    """
+    spread_out: list[Tensor | None] = [None] * len(weights)
+    for group, own in zip(groups, values, strict=True):
+        for member in group.members:
+            weight = weights[member.weight]
+            n_rows = weight.shape[member.dim]
+            shape = [1] * weight.dim()
+            shape[member.dim] = n_rows
+            if member.rows is None:  # the whole weight is this group's
+                spread_out[member.weight] = own.to(weight.device).view(shape)
+                continue
+            found = spread_out[member.weight]
+            if found is None:
+                found = weight.new_ones(shape, dtype=own.dtype)
+                spread_out[member.weight] = found
+            found.view(-1)[member.rows.to(found.device)] = own.to(found.device).unsqueeze(1)
+    assert all(found is not None for found in spread_out), "a weight belongs to no group"
+    return [found for found in spread_out if found is not None]
 
 
 def row_masks(
@@ -178,18 +226,4 @@ def row_masks(
     Returns:
         Per weight a bool mask, shaped to broadcast against it: (1, .., n, .., 1).
     """
-    masks: list[Tensor | None] = [None] * len(weights)
-    for group, kept in zip(groups, support, strict=True):
-        for member in group.members:
-            weight = weights[member.weight]
-            mask = masks[member.weight]
-            if mask is None:
-                shape = [1] * weight.dim()
-                shape[member.dim] = weight.shape[member.dim]
-                mask = masks[member.weight] = weight.new_ones(shape, dtype=torch.bool)
-            if member.rows is None:
-                mask.view(-1).copy_(kept)
-            else:
-                mask.view(-1)[member.rows.to(mask.device)] = kept.unsqueeze(1)
-    assert all(mask is not None for mask in masks), "a weight belongs to no group"
-    return [mask for mask in masks if mask is not None]
+    return spread(weights, groups, support)

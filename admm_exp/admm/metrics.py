@@ -8,6 +8,9 @@ from torch import Tensor
 
 from admm_exp.admm.groups import Units
 
+BLOCK = 256
+"""Units that are compared with so many others at once: 256 KB of distances."""
+
 
 class Metric(Protocol):
     """Scores units; the units with the highest scores are kept.
@@ -46,8 +49,20 @@ def compares_units(metric: Metric) -> bool:
     return bool(getattr(metric, "compares_units", False))
 
 
+def ranks_by_energy(metric: Metric) -> bool:
+    """Whether its scores are the sums of squares: its attribute `ranks_by_energy`, or False."""
+    return bool(getattr(metric, "ranks_by_energy", False))
+
+
+def adds_up(metric: Metric) -> bool:
+    """Whether a unit scores the sum of what its parts score: its attribute `adds_up`, or False."""
+    return bool(getattr(metric, "adds_up", False))
+
+
 class L2Norm:
     """Sum of squares over all members of a unit: the Euclidean projection."""
+
+    ranks_by_energy = True
 
     def __call__(self, theta: Tensor, group: Units) -> Tensor:
         """Score (n_units, p) -> (n_units,)."""
@@ -61,6 +76,8 @@ class L1Norm:
         Li et al. 2017, arXiv 1608.08710.
     """
 
+    adds_up = True
+
     def __call__(self, theta: Tensor, group: Units) -> Tensor:
         """Score (n_units, p) -> (n_units,)."""
         return theta.abs().sum(dim=1)
@@ -69,8 +86,9 @@ class L1Norm:
 class FPGM:
     """Sum of distances to all other units of the group: the most replaceable unit goes first.
 
-    Distances come from one matrix product, |a-b|^2 = |a|^2 + |b|^2 - 2ab, on the centred matrix
-    (distances do not change, cancellation does).
+    Distances come from matrix products, |a-b|^2 = |a|^2 + |b|^2 - 2ab, on the centred matrix
+    (distances do not change, cancellation does), block by block: each pair of units once, and what
+    is done to the distances stays in the cache.
 
     References:
         He et al. 2019, arXiv 1811.00250, equation 6.
@@ -81,9 +99,19 @@ class FPGM:
     def __call__(self, theta: Tensor, group: Units) -> Tensor:
         """Score (n_units, p) -> (n_units,)."""
         centred = theta - theta.mean(dim=0)
-        squares = centred.square().sum(dim=1)
-        distances = torch.addmm(squares.unsqueeze(0), centred, centred.T, alpha=-2.0)
-        return (distances + squares.unsqueeze(1)).clamp_(min=0.0).fill_diagonal_(0.0).sqrt_().sum(1)
+        squares = torch.linalg.vector_norm(centred, dim=1).square()
+        sums = torch.zeros_like(squares)
+        starts = range(0, len(theta), BLOCK)
+        blocks = [(slice(i, i + BLOCK), slice(j, j + BLOCK)) for i in starts for j in starts]
+        for one, other in ((i, j) for i, j in blocks if i.start <= j.start):
+            distances = torch.addmm(squares[other], centred[one], centred[other].T, alpha=-2.0)
+            distances.add_(squares[one].unsqueeze(1)).clamp_(min=0.0)
+            if one == other:
+                sums[one] += distances.fill_diagonal_(0.0).sqrt_().sum(dim=1)
+            else:
+                sums[one] += distances.sqrt_().sum(dim=1)
+                sums[other] += distances.sum(dim=0)
+        return sums
 
 
 class Random:

@@ -6,9 +6,10 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from admm_exp.admm.energies import Energies
 from admm_exp.admm.groups import check_counts
 from admm_exp.admm.metrics import Metric, compares_units
-from admm_exp.admm.projection import keep_best
+from admm_exp.admm.projection import best_units
 
 
 class Partition(Protocol):
@@ -99,14 +100,20 @@ class PartitionConstraint:
 
     def select(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Choose the support: (n_units,) bool per layer, True = kept."""
-        return tuple(
-            keep_best(self.metric(theta, layer), layer.n_kept, layer.n_blocks)
-            for theta, layer in zip(self.unit_matrices(weights), self.groups, strict=True)
-        )
+        pairs = zip(self.unit_matrices(weights), self.groups, strict=True)
+        return best_units((self.metric(theta, layer) for theta, layer in pairs), self.groups)
 
     def energies(self, weights: Iterable[Tensor]) -> tuple[Tensor, ...]:
         """Sum the squares of every unit: (n_units,) per layer."""
         return tuple(theta.square().sum(dim=1) for theta in self.unit_matrices(weights))
+
+    def energies_with(self, weights: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Energies]:
+        """Sum the squares of W, T and W - T of every unit, one record a layer."""
+        pairs = zip(self.unit_matrices(weights), self.unit_matrices(targets), strict=True)
+        return [
+            Energies(*(x.square().sum(dim=1) for x in (w, t, w - t)))
+            for w, t in ((w.float(), t) for w, t in pairs)
+        ]
 
     def unit_matrices(self, weights: Iterable[Tensor]) -> Iterator[Tensor]:
         """Lay the units out: (n_units, p) per layer, one row a unit; may alias the weights."""
@@ -117,7 +124,11 @@ class PartitionConstraint:
 
     def masks(self, weights: Sequence[Tensor], support: Sequence[Tensor]) -> list[Tensor]:
         """Spread a support over the weights: broadcastable bool masks, True = kept."""
+        return self.spread(weights, support)
+
+    def spread(self, weights: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
+        """Spread a value of every unit over the weights: broadcastable, to be read only."""
         return [
-            self.partition.spread(kept, weight.movedim(layer.dim, 0).shape).movedim(0, layer.dim)
-            for weight, layer, kept in zip(weights, self.groups, support, strict=True)
+            self.partition.spread(own, weight.movedim(layer.dim, 0).shape).movedim(0, layer.dim)
+            for weight, layer, own in zip(weights, self.groups, values, strict=True)
         ]

@@ -1,17 +1,18 @@
 """One ADMM iteration, scaled form: the Z- and U-step, and the penalty of the W-step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from admm_exp.admm.convergence import Residuals
-from admm_exp.admm.projection import Constraint
-from admm_exp.admm.residuals import measure
+from admm_exp.admm.metrics import ranks_by_energy
+from admm_exp.admm.mixture import Mixture
+from admm_exp.admm.pieces import pieces_of
+from admm_exp.admm.projection import Constraint, best_units
+from admm_exp.admm.residuals import Changes, measure
 from admm_exp.admm.state import State
-
-PIECE = 2**19
-"""Scalars that a CPU works on at once: 2 MB of float32, which its last-level cache keeps."""
 
 
 @torch.no_grad()
@@ -23,21 +24,43 @@ def update(
     *,
     is_frozen: bool = False,
 ) -> tuple[State, Residuals]:
-    """Do the Z-step and the U-step after a W-step.
+    """Do the Z-step and the U-step after a W-step; the old state stays as it is.
+
+    See `update_`, which spares the copy of T.
+    """
+    copied = replace(state, targets=tuple(target.clone() for target in state.targets))
+    return update_(weights, copied, constraint, relaxation, is_frozen=is_frozen)
+
+
+@torch.no_grad()
+def update_(
+    weights: Sequence[Tensor],
+    state: State,
+    constraint: Constraint,
+    relaxation: float = 1.0,
+    *,
+    is_frozen: bool = False,
+    follows: bool = False,
+) -> tuple[State, Residuals]:
+    """Do the Z-step and the U-step after a W-step, in the memory of the old state.
 
         X = a*W + (1-a)*Z_old + U,   Z = X on the kept units, 0 elsewhere,   U = X - Z
 
-    Everything is detached and float32; no tensor of the result aliases a weight.
+    Two passes over W and T: one for the sums of squares that choose the support and are the
+    residuals, one that turns T into the new one. No tensor is as large as the largest weight,
+    except where the metric wants to see a whole group.
 
     Args:
         weights: W, the constrained weights after the W-step.
-        state: T, support and rho of the iteration before.
+        state: T, support and rho of the iteration before; T is overwritten.
         constraint: Groups and metric.
         relaxation: A, over-relaxation in (0, 2); 1 is none.
         is_frozen: Keep the support instead of choosing it anew.
+        follows: Whether Z_old of the kept units followed W, see `admm_exp.admm.state.following`.
 
     Returns:
-        The new state and Boyd's residuals with the diagnostics of the iteration.
+        The new state and Boyd's residuals with the diagnostics of the iteration; its tensors are
+        float32 and alias no weight.
 
     References:
         Boyd et al. 2011, sections 3.1.1 and 3.4.3; Zhang et al. 2018, arXiv 1804.03294.
@@ -61,18 +84,54 @@ def update(
     """
     if not 0.0 < relaxation < 2.0:
         raise ValueError(f"relaxation must be in (0, 2), got {relaxation}")
-    W = [weight.detach().float() for weight in weights]
-    old_masks = constraint.masks(state.targets, state.support)
-    X = [  # on the units kept so far U is 0 and T is Z, on the others Z is 0 and T is -U
-        torch.addcmul(relaxation * w, torch.where(m, 1.0 - relaxation, -1.0).to(w.dtype), t)
-        for w, t, m in zip(W, state.targets, old_masks, strict=True)
+    W, T = [weight.detach() for weight in weights], state.targets
+    found = constraint.energies_with(W, T)
+    if follows:
+        pairs = zip(found, state.support, strict=True)
+        found = [energies.where_t_is_w(before) for energies, before in pairs]
+    shares = [_shares(before, relaxation, follows) for before in state.support]
+    x = [energies.of(a, b) for energies, (a, b) in zip(found, shares, strict=True)]
+    support = state.support
+    if not is_frozen and ranks_by_energy(constraint.metric):
+        support = best_units(x, constraint.groups)
+    elif not is_frozen:
+        a, b = (constraint.spread(W, own) for own in zip(*shares, strict=True))
+        support = constraint.select(Mixture(W, T, None if relaxation == 1.0 else a, b))
+    residuals = measure(
+        [Changes(*each) for each in zip(found, x, shares, state.support, support, strict=True)],
+        constraint,
+        state.rho,
+        sum(w.numel() for w in W),
+    )
+    signed = [
+        tuple(torch.where(kept, own, -own) for own in pair)
+        for kept, pair in zip(support, shares, strict=True)
     ]
-    support = state.support if is_frozen else constraint.select(X)
-    masks = constraint.masks(X, support)
-    # X becomes T where it stands: Z = X on the kept units, -U = -X on the others
-    targets = tuple(x.mul_(torch.where(m, 1.0, -1.0)) for x, m in zip(X, masks, strict=True))
-    new = State(targets, support, state.rho, state.iteration + 1)
-    return new, measure(W, state, new, constraint)
+    _mix_(T, W, *(constraint.spread(W, own) for own in zip(*signed, strict=True)))
+    targets = (*T,)  # another tuple: who keeps what depends on T sees that it changed
+    return State(targets, support, state.rho, state.iteration + 1), residuals
+
+
+def _shares(before: Tensor, relaxation: float, follows: bool) -> tuple[Tensor, Tensor]:
+    """Write X of every unit as a W + b T: T is Z on the units kept before, -U on the others.
+
+    Returns:
+        A and b, (n_units,) float32.
+    """
+    ones = torch.ones(before.shape, device=before.device)
+    if follows:
+        return torch.where(before, 1.0, relaxation * ones), before.float() - 1.0
+    return relaxation * ones, torch.where(before, (1.0 - relaxation) * ones, -1.0)
+
+
+def _mix_(
+    T: Sequence[Tensor], W: Sequence[Tensor], a: Sequence[Tensor], b: Sequence[Tensor]
+) -> None:
+    """Turn T into a W + b T, in place."""
+    a, b = ([x.expand_as(t) for x, t in zip(xs, T, strict=True)] for xs in (a, b))
+    for t, w, t_share, w_share in pieces_of(T, W, b, a):
+        torch._foreach_mul_(t, t_share)
+        torch._foreach_addcmul_(t, w, w_share)
 
 
 @torch.no_grad()
@@ -97,8 +156,7 @@ def add_penalty_gradient_(
     if not targets:  # foreach takes no empty lists
         return
     lists = [list(x) for x in (gradients, weights, targets, *([shares] if shares else []))]
-    # a GPU gets one kernel a list; the cache of a CPU holds the G of a piece for the second pass
-    for G, W, T, *rest in _pieces(*lists) if gradients[0].is_cpu else [lists]:
+    for G, W, T, *rest in pieces_of(*lists):  # the cache holds G for the second pass
         if rest:
             torch._foreach_addcmul_(G, W, rest[0], value=rho)
             torch._foreach_addcmul_(G, T, rest[0], value=-rho)
@@ -153,24 +211,3 @@ def pull_(
         torch._foreach_lerp_(list(weights), same_type, share)
     else:
         torch._foreach_lerp_(list(weights), same_type, torch._foreach_mul(list(shares), share))
-
-
-def _pieces(*lists: Sequence[Tensor]) -> Iterator[list[list[Tensor]]]:
-    """Cut lists of tensors of equal shapes into lists of views, each of at most PIECE scalars.
-
-    Where a single row is longer, it is a piece.
-    """
-    start = n = 0
-    for position, tensor in enumerate(lists[0]):
-        size = tensor.numel()
-        if n + size > PIECE and position > start:
-            yield [list(tensors[start:position]) for tensors in lists]
-            start, n = position, 0
-        n += size
-        if size > PIECE:
-            n_rows = max(1, PIECE * len(tensor) // size)
-            for views in zip(*(tensors[position].split(n_rows) for tensors in lists), strict=True):
-                yield [[view] for view in views]
-            start, n = position + 1, 0
-    if start < len(lists[0]):
-        yield [list(tensors[start:]) for tensors in lists]

@@ -5,7 +5,7 @@ from functools import partial
 
 from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Metric, Random
 from admm_exp.admm.projection import ChannelConstraint
-from admm_exp.admm.update import update
+from admm_exp.admm.update import update_
 from admm_exp.bench.measurement import Actions, Bench, Measurement, Target
 from admm_exp.bench.network import subject
 from admm_exp.pruning.surgery.surgery import cut
@@ -27,7 +27,7 @@ def updates(bench: Bench) -> Iterator[Measurement]:
     weights, state = made.constrained.weights(), made.constrained.state
     groups = made.constrained.channel_groups
     actions = {
-        name: partial(update, weights, state, ChannelConstraint(groups, metric))
+        name: partial(update_, weights, state, ChannelConstraint(groups, metric))
         for name, metric in METRICS.items()
         if name in QUICK_METRICS or not bench.is_quick
     }

@@ -15,8 +15,8 @@ from admm_exp.admm.partition import Partition
 from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.ramp import loosened
-from admm_exp.admm.state import State, following, initial_state, with_rho
-from admm_exp.admm.update import update
+from admm_exp.admm.state import State, initial_state, with_rho
+from admm_exp.admm.update import update_
 from admm_exp.errors import ConfigError
 from admm_exp.pruning.granularity import find_units, granularity_of
 from admm_exp.pruning.penalty import StepCount, penalty_hook
@@ -151,11 +151,14 @@ class ConstrainedModel:
             is_frozen: Keep the support instead of choosing it anew.
             w_step: The form of the W-step before it; "reduced" let Z of the kept units follow W.
         """
-        weights, state = self.weights(), self.state
-        if w_step == "reduced":
-            state = following(state, weights, self.constraint)
-        constraint = loosened(self.constraint, share)
-        self.state, residuals = update(weights, state, constraint, relaxation, is_frozen=is_frozen)
+        self.state, residuals = update_(
+            self.weights(),
+            self.state,
+            loosened(self.constraint, share),
+            relaxation,
+            is_frozen=is_frozen,
+            follows=w_step == "reduced",
+        )
         require_same("the set of kept units", list(self.state.support))
         return residuals
 

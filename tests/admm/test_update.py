@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from admm_exp.admm.groups import ChannelGroup, Member
 from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Random
 from admm_exp.admm.projection import ChannelConstraint
-from admm_exp.admm.state import State, initial_state, split, to_tensors, with_rho
-from admm_exp.admm.update import _pieces, add_penalty_gradient_, pull_, update
+from admm_exp.admm.state import State, following, initial_state, split, to_tensors, with_rho
+from admm_exp.admm.update import add_penalty_gradient_, pull_, update, update_
 
 GROUPS = tied_groups()
 CONSTRAINT = ChannelConstraint(GROUPS, L2Norm())
@@ -179,12 +179,76 @@ def test_large_penalty_gradients_are_the_same_piece_by_piece(monkeypatch):
     shapes = [(40, 9), (3,), (2, 500), (7, 30), (1,), (100, 3, 2)]
     G, W, T = ([torch.randn(shape) for shape in shapes] for _ in range(3))
     expected = [g + 0.7 * (w - t) for g, w, t in zip(G, W, T, strict=True)]
-    monkeypatch.setattr("admm_exp.admm.update.PIECE", 64)
-    pieces = list(_pieces(G, W, T))
-    assert sum(g.numel() for g_piece, _, _ in pieces for g in g_piece) == sum(g.numel() for g in G)
-    assert all(sum(w.numel() for w in w_piece) <= 500 for _, w_piece, _ in pieces)
+    monkeypatch.setattr("admm_exp.admm.pieces.PIECE", 64)
     add_penalty_gradient_(G, W, T, 0.7)
     assert is_close(G, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", [L2Norm(), L1Norm(), FPGM()])
+@pytest.mark.parametrize("relaxation", [1.0, 1.6])
+def test_updates_piece_by_piece_come_to_the_same(monkeypatch, metric, relaxation):
+    constraint = ChannelConstraint(GROUPS, metric)
+    states = []
+    for piece in (2**19, 2):
+        monkeypatch.setattr("admm_exp.admm.pieces.PIECE", piece)
+        state = initial_state(tied_weights(0), constraint, 0.5)
+        for seed in range(1, 4):
+            state, _ = update(tied_weights(seed), state, constraint, relaxation)
+        states.append(state)
+    assert all(map(torch.equal, states[0].support, states[1].support))
+    assert is_close(states[0].targets, states[1].targets, atol=1e-6)
+
+
+@pytest.mark.parametrize("relaxation", [1.0, 1.6])
+@pytest.mark.parametrize("metric", [L2Norm(), L1Norm()])
+def test_update_where_z_followed_is_one_from_the_state_that_followed(metric, relaxation):
+    constraint = ChannelConstraint(GROUPS, metric)
+    state, _ = update(tied_weights(1), initial_state(tied_weights(0), constraint, 0.5), constraint)
+    W = tied_weights(2)
+    expected, asked = update(W, following(state, W, constraint), constraint, relaxation)
+    got, residuals = update_(W, state, constraint, relaxation, follows=True)
+    assert all(map(torch.equal, got.support, expected.support))
+    assert is_close(got.targets, expected.targets, atol=1e-6)
+    assert residuals.primal_residual == pytest.approx(asked.primal_residual, rel=1e-5)
+    assert residuals.dual_residual == pytest.approx(asked.dual_residual, rel=1e-5)
+
+
+def test_update_in_place_needs_no_memory_of_the_size_of_t():
+    state = initial_state(tied_weights(0), CONSTRAINT, 0.5)
+    places = [t.data_ptr() for t in state.targets]
+    new, _ = update_(tied_weights(1), state, CONSTRAINT)
+    assert [t.data_ptr() for t in new.targets] == places
+    assert new.targets is not state.targets  # who keeps what depends on T sees that it changed
+
+
+class LargestResult(TorchDispatchMode):
+    """Watch what operations make that is no view of what was there."""
+
+    def __init__(self, known):
+        super().__init__()
+        self.known, self.n_scalars = {t.untyped_storage().data_ptr() for t in known}, 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        for tensor in made if isinstance(made, list | tuple) else [made]:
+            is_new = (
+                isinstance(tensor, torch.Tensor)
+                and tensor.untyped_storage().data_ptr() not in self.known
+            )
+            self.n_scalars = max(self.n_scalars, tensor.numel()) if is_new else self.n_scalars
+        return made
+
+
+@pytest.mark.parametrize("metric", [L2Norm(), L1Norm()])
+@pytest.mark.parametrize("relaxation", [1.0, 1.6])
+def test_no_temporary_of_an_update_is_larger_than_the_largest_weight(metric, relaxation):
+    members = tuple(Member(i, 0) for i in range(4))
+    constraint = ChannelConstraint((ChannelGroup("all", 8, 4, members),), metric)
+    W = [torch.randn(8, n) for n in (30, 200, 10, 200)]
+    state = initial_state(W, constraint, 0.5)
+    with LargestResult([*W, *state.targets]) as watched:
+        update_(W, state, constraint, relaxation)
+    assert 0 < watched.n_scalars <= 8 * 200
 
 
 class CountOperations(TorchDispatchMode):
