@@ -22,7 +22,8 @@ def config_of(allocation):
     budget = SimpleNamespace(given=lambda: {"macs": 0.5}, allocation=allocation)
     metric = {"name": "bn_scale"}
     others = {"model": {"name": "two_layers"}, "from_run": None, "layers": None, "sparsity": 0.5}
-    return SimpleNamespace(channel_multiple=1, budget=budget, metric=metric, **others)
+    given = {"channel_multiple": 1, "keep_streams": False}
+    return SimpleNamespace(budget=budget, metric=metric, **(given | others))
 
 
 @pytest.mark.parametrize("allocation", ["global", "sensitivity"])
