@@ -29,7 +29,8 @@ class Sums(NamedTuple):
         z: ||Z||^2.
         u: ||U||^2.
         dead: What of ||W||^2 a cut would remove.
-        u_nearest: ||U||^2 after the Euclidean projection.
+        cut: What of ||X||^2 the projection removed.
+        cut_nearest: The same of the Euclidean projection.
         x: ||X||^2.
         both: Units kept before and after.
         either: Units kept before or after.
@@ -41,7 +42,8 @@ class Sums(NamedTuple):
     z: float
     u: float
     dead: float
-    u_nearest: float
+    cut: float
+    cut_nearest: float
     x: float
     both: float
     either: float
@@ -54,6 +56,7 @@ class Changes:
     Args:
         energies: Of W and of T before it.
         x: ||X||^2 of every unit, (n_units,).
+        u: ||U||^2 of every unit that is not kept, (n_units,).
         shares: A and b of X = a W + b T, (n_units,) each.
         before: Which units were kept, (n_units,) bool.
         kept: Which are.
@@ -61,6 +64,7 @@ class Changes:
 
     energies: Energies
     x: Tensor
+    u: Tensor
     shares: tuple[Tensor, Tensor]
     before: Tensor
     kept: Tensor
@@ -98,16 +102,19 @@ def _batches(pairs: Sequence[tuple[Changes, Tensor]]) -> Iterator[list[tuple[Cha
 
 
 def _sums_of(batch: Sequence[tuple[Changes, Tensor]]) -> Tensor:
-    """Sum over the units of every group, in the order of `Sums`: (n_groups, 10).
+    """Sum over the units of every group, in the order of `Sums`: (n_groups, 11).
 
-    Z is X on the kept units and T on those kept before, U is X on the others. All units stand
-    side by side, so that a group costs a few operations.
+    Z is X on the kept units and T on those kept before. All units stand side by side, so that a
+    group costs a few operations.
     """
     columns = [
-        (*(c.energies.w, c.energies.t, c.energies.distance), c.x, *c.shares, c.before, c.kept, best)
+        (
+            *(c.energies.w, c.energies.t, c.energies.distance),
+            *(c.x, c.u, *c.shares, c.before, c.kept, best),
+        )
         for c, best in batch
     ]
-    w, t, distance, x, a, b, before, kept, nearest = map(torch.cat, zip(*columns, strict=True))
+    w, t, distance, x, u, a, b, before, kept, nearest = map(torch.cat, zip(*columns, strict=True))
     energies = Energies(w, t, distance)
     moved = torch.where(before, energies.of(a, b - 1.0), x)
     numbers = [
@@ -115,8 +122,9 @@ def _sums_of(batch: Sequence[tuple[Changes, Tensor]]) -> Tensor:
         torch.where(kept, moved, t * before),
         w,
         x * kept,
-        x * ~kept,
+        u * ~kept,
         w * ~kept,
+        x * ~kept,
         x * ~nearest,
         x,
         (before & kept).to(x.dtype),
@@ -153,7 +161,7 @@ def _from_sums(n: int, rho: float, sums: Sums, groups: tuple[GroupResiduals, ...
         support_change=1.0 - _ratio(sums.both, sums.either),
         dead_energy=_ratio(sums.dead, sums.w),
         dual_ratio=_ratio(norm_u, norm_w),
-        projection_gap=max(0.0, _ratio(sums.u - sums.u_nearest, sums.x)),
+        projection_gap=max(0.0, _ratio(sums.cut - sums.cut_nearest, sums.x)),
         groups=groups,
     )
 

@@ -67,6 +67,18 @@ class WStep(StrEnum):
     reduced = "reduced"
 
 
+class DualStep(StrEnum):
+    """How much of what an iteration leaves of the units to be removed U takes.
+
+    `full` is all of it, as in Boyd et al., who solve every W-step. A W-step that is cut short
+    leaves what it had no time to remove, and U would pull that past zero, to the other sign;
+    `reached` takes the part 1 - exp(-pull of the iteration's steps) that it had time for.
+    """
+
+    full = "full"
+    reached = "reached"
+
+
 @dataclass(frozen=True)
 class AdmmSettings:
     """What ADMM training is asked to do.
@@ -81,6 +93,7 @@ class AdmmSettings:
         lr_per: What has a learning rate of its own.
         w_step: How W is pulled towards Z - U.
         relaxation: Over-relaxation; 1 is none.
+        dual_step: How much of what an iteration leaves U takes.
         sparsity_ramp: Fraction of the iterations over which the sparsity rises; 0: all from the
             start.
         stopping: What ends the training.
@@ -99,6 +112,7 @@ class AdmmSettings:
     lr_per: LrPer = LrPer.step
     w_step: WStep = WStep.reduced
     relaxation: Relaxation = 1.0
+    dual_step: DualStep = DualStep.full
     sparsity_ramp: Fraction = 0.0
     stopping: Stopping = Stopping.budget
     stable_iterations: Count = 3

@@ -22,6 +22,7 @@ def update(
     constraint: Constraint,
     relaxation: float = 1.0,
     *,
+    dual_step: float = 1.0,
     is_frozen: bool = False,
 ) -> tuple[State, Residuals]:
     """Do the Z-step and the U-step after a W-step; the old state stays as it is.
@@ -29,7 +30,9 @@ def update(
     See `update_`, which spares the copy of T.
     """
     copied = replace(state, targets=tuple(target.clone() for target in state.targets))
-    return update_(weights, copied, constraint, relaxation, is_frozen=is_frozen)
+    return update_(
+        weights, copied, constraint, relaxation, dual_step=dual_step, is_frozen=is_frozen
+    )
 
 
 @torch.no_grad()
@@ -39,12 +42,15 @@ def update_(
     constraint: Constraint,
     relaxation: float = 1.0,
     *,
+    dual_step: float = 1.0,
     is_frozen: bool = False,
     follows: bool = False,
 ) -> tuple[State, Residuals]:
     """Do the Z-step and the U-step after a W-step, in the memory of the old state.
 
         X = a*W + (1-a)*Z_old + U,   Z = X on the kept units, 0 elsewhere,   U = X - Z
+
+    A dual step c below 1 takes less of what the W-step left: U = U + c * (X - U) where Z = 0.
 
     Two passes over W and T: one for the sums of squares that choose the support and are the
     residuals, one that turns T into the new one. No tensor is as large as the largest weight,
@@ -55,6 +61,7 @@ def update_(
         state: T, support and rho of the iteration before; T is overwritten.
         constraint: Groups and metric.
         relaxation: A, over-relaxation in (0, 2); 1 is none.
+        dual_step: C, in [0, 1]; 1 is Boyd's.
         is_frozen: Keep the support instead of choosing it anew.
         follows: Whether Z_old of the kept units followed W, see `admm_exp.admm.state.following`.
 
@@ -66,7 +73,8 @@ def update_(
         Boyd et al. 2011, sections 3.1.1 and 3.4.3; Zhang et al. 2018, arXiv 1804.03294.
 
     Raises:
-        ValueError: If relaxation is outside (0, 2) or a weight holds NaN.
+        ValueError: If relaxation is outside (0, 2), the dual step outside [0, 1], or a weight holds
+            NaN.
 
     Examples:
         >>> from admm_exp.admm.groups import ChannelGroup, Member
@@ -84,6 +92,8 @@ def update_(
     """
     if not 0.0 < relaxation < 2.0:
         raise ValueError(f"relaxation must be in (0, 2), got {relaxation}")
+    if not 0.0 <= dual_step <= 1.0:
+        raise ValueError(f"dual_step must be in [0, 1], got {dual_step}")
     W, T = [weight.detach() for weight in weights], state.targets
     found = constraint.energies_with(W, T)
     if follows:
@@ -97,15 +107,23 @@ def update_(
     elif not is_frozen:
         a, b = (constraint.spread(W, own) for own in zip(*shares, strict=True))
         support = constraint.select(Mixture(W, T, None if relaxation == 1.0 else a, b))
+    duals = [
+        _dual_shares(before, own, dual_step)
+        for before, own in zip(state.support, shares, strict=True)
+    ]
+    u = x
+    if dual_step < 1.0:
+        u = [energies.of(a, b) for energies, (a, b) in zip(found, duals, strict=True)]
+    columns = zip(found, x, u, shares, state.support, support, strict=True)
     residuals = measure(
-        [Changes(*each) for each in zip(found, x, shares, state.support, support, strict=True)],
+        [Changes(*each) for each in columns],
         constraint,
         state.rho,
         sum(w.numel() for w in W),
     )
     signed = [
-        tuple(torch.where(kept, own, -own) for own in pair)
-        for kept, pair in zip(support, shares, strict=True)
+        tuple(torch.where(kept, z, -u) for z, u in zip(own, dual, strict=True))
+        for kept, own, dual in zip(support, shares, duals, strict=True)
     ]
     _mix_(T, W, *(constraint.spread(W, own) for own in zip(*signed, strict=True)))
     targets = (*T,)  # another tuple: who keeps what depends on T sees that it changed
@@ -122,6 +140,16 @@ def _shares(before: Tensor, relaxation: float, follows: bool) -> tuple[Tensor, T
     if follows:
         return torch.where(before, 1.0, relaxation * ones), before.float() - 1.0
     return relaxation * ones, torch.where(before, (1.0 - relaxation) * ones, -1.0)
+
+
+def _dual_shares(
+    before: Tensor, shares: tuple[Tensor, Tensor], dual_step: float
+) -> tuple[Tensor, Tensor]:
+    """Write U + c (X - U) of every unit as a W + b T: U is -T on the units removed before."""
+    if dual_step == 1.0:
+        return shares
+    a, b = shares
+    return dual_step * a, dual_step * b - (1.0 - dual_step) * (~before).float()
 
 
 def _mix_(

@@ -40,6 +40,8 @@ MEANINGS = {
     "schedule.w_step": "how W is pulled: gradient, folded: by gradients; proximal: after the step, "
     "any optimizer; reduced: only what is to be removed",
     "schedule.relaxation": "over-relaxation; 1 is none",
+    "schedule.dual_step": "what U takes of what an iteration leaves: all, or only as much as its "
+    "steps had time to remove, so that nothing is pulled past zero",
     "schedule.sparsity_ramp": "fraction of the iterations over which it rises; 0: at once",
     "schedule.stopping": "what ends ADMM: all iterations, small residuals (w_step=reduced: the "
     "primal one, and no unit exchanged), or a stable support",

@@ -10,6 +10,7 @@ from admm_exp.admm.settings import (
     AdmmDecay,
     AdmmSettings,
     Count,
+    DualStep,
     Fraction,
     LearningRate,
     LrPer,
@@ -100,6 +101,7 @@ class Schedule:
     lr_per: LrPer = AdmmSettings.lr_per
     w_step: WStep = AdmmSettings.w_step
     relaxation: Relaxation = AdmmSettings.relaxation
+    dual_step: DualStep = AdmmSettings.dual_step
     sparsity_ramp: Fraction = AdmmSettings.sparsity_ramp
     stopping: Stopping = AdmmSettings.stopping
     stable_iterations: Count = AdmmSettings.stable_iterations

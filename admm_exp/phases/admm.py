@@ -72,7 +72,8 @@ def train_admm(
                     offset=offset,
                 )
             unmoved = unmoved or steps.warning()
-        past.append(_update(constrained, course, past))
+        dual_step = course.dual_step(iteration, constrained.rho, n_steps, momentum)
+        past.append(_update(constrained, course, past, dual_step))
         functions.observer.iteration_finished(
             IterationRecord(
                 **vars(past[-1]),
@@ -98,13 +99,14 @@ def train_admm(
 
 
 def _update(
-    constrained: ConstrainedModel, course: AdmmCourse, past: Sequence[Residuals]
+    constrained: ConstrainedModel, course: AdmmCourse, past: Sequence[Residuals], dual_step: float
 ) -> Residuals:
     return constrained.update(
         course.settings.relaxation,
         share=course.share_of(len(past) + 1),
         is_frozen=course.is_frozen(past),
         w_step=course.settings.w_step,
+        dual_step=dual_step,
     )
 
 

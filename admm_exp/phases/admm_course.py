@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import expm1
 
 from admm_exp.admm.convergence import Residuals
 from admm_exp.admm.ramp import count_ramped, ramped_share
 from admm_exp.admm.rho import RHO_S_ONE_PERCENT, Momentum, largest_stable_rho
 from admm_exp.admm.rho_course import Pull, RhoCourse, step_sizes
 from admm_exp.admm.rho_policy import RhoPolicy
-from admm_exp.admm.settings import AdmmSettings, WStep
+from admm_exp.admm.settings import AdmmSettings, DualStep, WStep
 from admm_exp.admm.stopping import flipping_complaint, is_support_stable, stop_reason
 from admm_exp.errors import ConfigError
 from admm_exp.training.learning_rate import LearningRates, admm_lrs
@@ -79,9 +80,30 @@ class AdmmCourse:
         self, past: Sequence[Residuals], steps_per_epoch: int | None, momentum: Momentum | None
     ) -> float | None:
         """Sum the pulls of all steps so far; None where the optimizer rescales them."""
-        if steps_per_epoch is None or (momentum is None and self.settings.w_step in RESCALED):
+        if steps_per_epoch is None or (momentum is None and self._is_rescaled):
             return None
         return self.course(steps_per_epoch, momentum).pulled(past)
+
+    def dual_step(
+        self, iteration: int, rho: float, steps_per_epoch: int | None, momentum: Momentum | None
+    ) -> float:
+        """Compute which part of what an iteration leaves U takes: 1, or what its pull could remove.
+
+        Args:
+            iteration: Counted from 0.
+            rho: Its penalty parameter.
+            steps_per_epoch: Optimizer steps of an epoch; 1 is returned if nobody knows.
+            momentum: Of the optimizer; None for Adam-like ones, where 1 is returned if they rescale
+                the pull.
+        """
+        is_unknown = steps_per_epoch is None or (momentum is None and self._is_rescaled)
+        if is_unknown or self.settings.dual_step == DualStep.full:
+            return 1.0
+        return -expm1(-self.course(steps_per_epoch, momentum).pull.of(iteration, rho))
+
+    @property
+    def _is_rescaled(self) -> bool:
+        return self.settings.w_step in RESCALED
 
     def largest_rho(self, iteration: int, momentum: Momentum | None) -> float:
         """Bound rho of an iteration, counted from 0.

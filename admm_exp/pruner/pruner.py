@@ -70,8 +70,8 @@ class ADMMPruner:
         w_step: How W is pulled towards Z - U: "gradient", "folded" (by the weight decay of SGD),
             "proximal" (after the step) or "reduced" (the units to be removed alone).
         relaxation: Over-relaxation in (0, 2); 1 is none.
-        rho_policy: Chooses rho of every iteration, see `admm.rho_policy`; Constant if None. It and
-            what follows are for `prune` alone.
+        rho_policy: Chooses rho of every iteration; Constant if None. From here on `prune` alone.
+        dual_step: "full" or "reached", see `admm.settings.DualStep`.
         sparsity_ramp: Fraction of the iterations over which the sparsity rises.
         stopping: What ends ADMM training: "budget", "residuals" or "support".
         stable_iterations: Iterations without a change that make a support stable.
@@ -100,15 +100,16 @@ class ADMMPruner:
         w_step: str = AdmmSettings.w_step,
         relaxation: float = AdmmSettings.relaxation,
         rho_policy: RhoPolicy | None = None,
+        dual_step: str = AdmmSettings.dual_step,
         sparsity_ramp: float = AdmmSettings.sparsity_ramp,
         stopping: str = AdmmSettings.stopping,
         stable_iterations: int = AdmmSettings.stable_iterations,
         freeze_support: bool = AdmmSettings.freeze_support,
     ) -> None:
-        words = {"w_step": w_step, "stopping": stopping, "freeze_support": freeze_support}
+        words = {"w_step": w_step, "dual_step": dual_step, "stopping": stopping}
         numbers = {"relaxation": relaxation, "sparsity_ramp": sparsity_ramp}
-        counts = {"stable_iterations": stable_iterations, "admm_iterations": 1}
-        self._settings = checked_settings(**words, **numbers, **counts)
+        counts = {"stable_iterations": stable_iterations, "freeze_support": freeze_support}
+        self._settings = checked_settings(**words, **numbers, **counts, admm_iterations=1)
         self._rho_policy = rho_policy or Constant()
         require("channel_multiple", channel_multiple, channel_multiple >= 1, "at least 1")
         self._train_fn = train_fn
@@ -269,13 +270,12 @@ class ADMMPruner:
             tuple(history.phases),
         )
 
-    def _train(self, settings: AdmmSettings, functions: TrainingFunctions, shared: int) -> Stopped:
+    def _train(self, settings: AdmmSettings, functions: TrainingFunctions, rest: int) -> Stopped:
         """Choose rho if that was left open, and train."""
         optimizer = self._optimizer_fn(self._constrained.model.parameters(), settings.admm_lr)
         fitting_w_step(settings.w_step, optimizer)
-        course = admm_course_of(
-            settings, self._rho_policy, is_auto=self._is_auto, finetune_epochs=shared
-        )
+        policy, is_auto = self._rho_policy, self._is_auto
+        course = admm_course_of(settings, policy, is_auto=is_auto, finetune_epochs=rest)
         momentum = momentum_of(optimizer)
         if course.is_auto:
             self._constrained.rho = chosen_rho(course, functions.steps_per_epoch, momentum)

@@ -142,6 +142,7 @@ class ConstrainedModel:
         share: float = 1.0,
         is_frozen: bool = False,
         w_step: str = "gradient",
+        dual_step: float = 1.0,
     ) -> Residuals:
         """Do the Z- and U-step.
 
@@ -150,12 +151,14 @@ class ConstrainedModel:
             share: Of the units to be removed, how much is from now on, in [0, 1].
             is_frozen: Keep the support instead of choosing it anew.
             w_step: The form of the W-step before it; "reduced" let Z of the kept units follow W.
+            dual_step: How much of what is left of the removed units U takes, in [0, 1].
         """
         self.state, residuals = update_(
             self.weights(),
             self.state,
             loosened(self.constraint, share),
             relaxation,
+            dual_step=dual_step,
             is_frozen=is_frozen,
             follows=w_step == "reduced",
         )

@@ -72,8 +72,10 @@ def test_pulls_of_the_whole_phase_sum_to_9_2(policy, iterations, is_proximal, me
     assert all(residuals.rho > 0 for residuals in past)
 
 
-def left_of(lrs, rhos, step):
+def left_of(lrs, rhos, step, pull=None):
     """Run W-steps on one coordinate to be cut that the task does not hold; U is rescaled with rho.
+
+    With a pull, U takes what `dual_step=reached` does.
 
     Returns:
         What is left of it, beside its size of 1 at the start.
@@ -84,7 +86,7 @@ def left_of(lrs, rhos, step):
             u *= rhos[iteration - 1] / rho
         for lr in rates:
             w, velocity = step(w, u, velocity, lr, rho)
-        u += w
+        u += w if pull is None else -math.expm1(-pull.of(iteration, rho)) * w
     return abs(w)
 
 
@@ -125,6 +127,18 @@ def test_a_coordinate_that_the_task_does_not_hold_loses_99_percent(policy, form,
     course = course_of(POLICIES[policy], lrs, momentum, is_proximal)
     rhos = [residuals.rho for residuals in walk(course, calm)]
     assert left_of(lrs, rhos, step) <= 0.0125
+    assert left_of(lrs, rhos, step, course.pull) <= 0.0125
+
+
+def test_a_reached_dual_pulls_less_past_zero():
+    lrs = cosine(8, 100)
+    course = course_of(Ramp(20.0), lrs)
+    rhos = [residuals.rho for residuals in walk(course, calm)]
+    after = 3  # iterations, when what was left of the first ones has been overshot
+    full, reached = (
+        left_of(lrs[:after], rhos[:after], heavy_ball, pull) for pull in (None, course.pull)
+    )
+    assert reached < 0.5 * full
 
 
 @pytest.mark.parametrize("policy", POLICIES)

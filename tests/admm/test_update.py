@@ -37,6 +37,31 @@ def test_five_iterations_equal_those_with_z_and_u_apart(relaxation):
     assert state.iteration == 5
 
 
+@pytest.mark.parametrize("relaxation", [1.0, 1.6])
+@pytest.mark.parametrize("dual_step", [0.0, 0.3, 1.0])
+def test_a_shorter_dual_step_takes_its_part_of_what_is_left(relaxation, dual_step):
+    state = initial_state(tied_weights(0), CONSTRAINT, 0.5)
+    for seed in range(1, 6):
+        Z, U = split(state, CONSTRAINT)
+        W = tied_weights(seed)
+        Z_new, U_full = admm_iteration(W, Z, U, GROUPS, relaxation)
+        state, residuals = update(W, state, CONSTRAINT, relaxation, dual_step=dual_step)
+        part = [  # on the kept units U is 0, whatever it was
+            torch.where(full == 0, 0.0, u + dual_step * (full - u))
+            for u, full in zip(U, U_full, strict=True)
+        ]
+        assert is_close(split(state, CONSTRAINT)[0], Z_new)
+        assert is_close(split(state, CONSTRAINT)[1], part)
+        assert residuals.projection_gap == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("dual_step", [-0.1, 1.1, float("nan")])
+def test_a_dual_step_out_of_range_is_refused(dual_step):
+    state = initial_state(tied_weights(0), CONSTRAINT, 0.5)
+    with pytest.raises(ValueError, match=r"dual_step must be in \[0, 1\], got"):
+        update(tied_weights(1), state, CONSTRAINT, dual_step=dual_step)
+
+
 def test_support_moves_in_the_run_that_the_reference_follows():
     state, supports = initial_state(tied_weights(0), CONSTRAINT, 0.5), set()
     for seed in range(5):
@@ -285,4 +310,4 @@ def test_a_pull_never_reaches_its_target(rho, step):
 
 
 def test_the_example_runs():
-    assert run_examples(update) >= 6
+    assert run_examples(update_) >= 6

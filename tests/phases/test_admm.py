@@ -87,6 +87,20 @@ def test_phase_trains_as_a_loop_with_the_penalty_in_the_loss(growth, relaxation,
     assert constrained.state.support[0].tolist() == (Z[1] != 0).tolist()
 
 
+def test_a_reached_dual_holds_less_of_what_short_iterations_leave():
+    lengths = []
+    for dual_step in ("full", "reached"):
+        constrained, history, _ = run(rho=0.05, dual_step=dual_step)
+        removed = [
+            ~m
+            for m in constrained.constraint.masks(constrained.weights(), constrained.state.support)
+        ]
+        U = [t[m.expand_as(t)] for t, m in zip(constrained.state.targets, removed, strict=True)]
+        lengths.append(float(torch.cat(U).norm()))
+        assert history.iterations[-1].dual_ratio > 0
+    assert 0 < lengths[1] < 0.5 * lengths[0]
+
+
 def test_units_to_be_cut_lose_their_energy():
     pulled, history, _ = run(lrs=(0.05,) * 40, rho=0.3, admm_iterations=10)
     assert history.iterations[-1].dead_energy < 0.02

@@ -104,3 +104,26 @@ def test_auto_rho_sums_to_9_2_over_the_whole_phase(iterations, w_step):
     every = [(e, lr) for e in range(iterations) for lr in lrs.of_epoch(e, steps)]
     if w_step != "proximal":
         assert sum(past[e].rho * lr for e, lr in every) / (1 - 0.9) == pytest.approx(9.2)
+
+
+def test_a_reached_dual_takes_what_the_pull_of_the_iteration_could_remove():
+    course = course_of((0.1, 0.1, 0.01, 0.01), 2, dual_step="reached")
+    # an iteration of 2 epochs of 5 steps, lengthened twofold by momentum
+    pulls = [10 * 0.1 * 0.3 / 0.5, 10 * 0.01 * 3.0 / 0.5]
+    parts = [course.dual_step(i, rho, 5, Momentum(0.5)) for i, rho in enumerate((0.3, 3.0))]
+    assert parts == pytest.approx([1 - math.exp(-pull) for pull in pulls])
+    adam = course.dual_step(0, 0.3, 5, None)  # pulled after its steps: each divides by 1 + lr rho
+    assert adam == pytest.approx(1 - 1.03**-10)
+
+
+@pytest.mark.parametrize(
+    ("steps", "momentum", "settings"),
+    [
+        (5, PLAIN, {"dual_step": "full"}),
+        (None, PLAIN, {"dual_step": "reached"}),
+        (5, None, {"dual_step": "reached", "w_step": "gradient"}),
+    ],
+    ids=["asked for", "steps unknown", "pull rescaled"],
+)
+def test_the_whole_of_what_is_left_is_taken_otherwise(steps, momentum, settings):
+    assert course_of(**settings).dual_step(0, 0.3, steps, momentum) == 1.0
