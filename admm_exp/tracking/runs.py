@@ -242,7 +242,9 @@ def _details(client: "MlflowClient", artifact_uri: str, place: Path) -> dict[str
         else:
             place.mkdir()
             files = get_artifact_repository(artifact_uri, tracking_uri=client.tracking_uri)
-            path = Path(files.download_artifacts(REPORT, str(place)))
+            path = place / REPORT
+            # its public sister lists the folder first, a request more for every run
+            files._download_file(REPORT, str(path))
         return _read_details(path)
     return None
 

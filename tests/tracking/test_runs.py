@@ -1,8 +1,14 @@
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+
 import pytest
 from support.runs import DENSE_MACS, details, row
 from support.stores import log_runs, store_uri
 
 from admm_exp.errors import TrackingError
+from admm_exp.tracking import runs
 from admm_exp.tracking.address import sqlite_file
 from admm_exp.tracking.runs import read_runs
 
@@ -98,3 +104,34 @@ def test_reports_of_the_chosen_runs_alone_are_read(tmp_path):
 def test_reports_out_of_reach_are_counted(tmp_path):
     log_runs(tmp_path, [row(0.1, **details()), row(0.2)])
     assert read_runs(store_uri(tmp_path), "made-up").without_report == 1
+
+
+def test_report_of_a_run_on_a_server_takes_one_request(tmp_path):
+    dense = {"macs": 8, "test_accuracy": 0.5}
+    report = {"models": {"dense": dense}, "admm": {"iterations": []}, "layers": []}
+    asked = []
+
+    class Files(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            content = json.dumps(report).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Files)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    client = SimpleNamespace(tracking_uri=f"http://127.0.0.1:{server.server_port}")
+    try:
+        found = runs._details(client, "mlflow-artifacts:/0/a/artifacts", tmp_path / "a")
+    finally:
+        server.shutdown()
+        server.server_close()
+    about_files = [path for path in asked if "artifacts" in path]
+    assert about_files == ["/api/2.0/mlflow-artifacts/artifacts/0/a/artifacts/report.json"]
+    assert found is not None
+    assert found["dense_macs"] == dense["macs"]
