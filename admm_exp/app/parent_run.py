@@ -24,7 +24,7 @@ from admm_exp.results import ARTIFACTS, FIGURES, JOURNAL
 from admm_exp.sweep.differences import difference_metrics, key_of
 from admm_exp.sweep.finished import FinishedReports
 from admm_exp.sweep.job import Job, job_path, read_job, write_job
-from admm_exp.sweep.tables import finished_rows, sweep_page, write_sweep
+from admm_exp.sweep.tables import best_by_amount, finished_rows, sweep_page, write_sweep
 from admm_exp.sweep.terminal import SweepTerminal
 from admm_exp.sweep.watch import Watch, job_accuracy, job_row
 from admm_exp.tracking.address import without_password
@@ -135,11 +135,8 @@ class Sweep:
         chosen = best_per_amount(settings)
         if self.draws_best:
             draw_best(chosen, self.tracker.tracking_uri)
-        best = {
-            f"best_run_id.{key_of(best)}": ",".join(str(row["run_id"]) for row in best.rows)
-            for best in chosen
-        }
-        note = sweep_page(self.title, shown_command(), rows)  # a note shows no pictures
+        best = {f"best.{key_of(best)}": said for best, said in best_by_amount(finished).values()}
+        note = sweep_page("", shown_command(), rows)  # a note shows no pictures, its run the title
         self.tracker.set_tags({"mlflow.note.content": note} | best)
         counts = {"sweep/jobs": len(rows), "sweep/finished": len(finished)}
         self.tracker.log_metrics(counts | difference_metrics(settings), step=0)

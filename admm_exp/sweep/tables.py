@@ -113,6 +113,34 @@ def best_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return [("amount", "best", "n", "val", "test", "told apart"), *lines]
 
 
+def best_by_amount(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Setting, str]]:
+    """Say of every sparsity or budget which setting is best, and by how much.
+
+    Args:
+        rows: Result rows of finished jobs.
+
+    Returns:
+        By amount, the best setting by validation accuracy and a sentence about it.
+    """
+    settings, said = group_settings(rows), {}
+    for best in best_per_amount(settings):
+        sentence = _within_amount(best)
+        others = [s for s in by_amount(settings)[best.amount] if s is not best]
+        if others:
+            (second,) = best_per_amount(others)
+            margin = points(difference(best, second, "val_accuracy"))
+            sentence += f", val {margin} points over {_within_amount(second)}"
+        sentence += f", test {mean_std(best.spread('accuracy'))}"
+        said[best.amount] = best, sentence
+    return said
+
+
+def _within_amount(setting: Setting) -> str:
+    """Name a setting without the amount that it shares with what it is compared to."""
+    shared = setting.amount.replace(" ", "=")
+    return ",".join(part for part in setting_name(setting).split(",") if part != shared)
+
+
 def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Lay out the Pareto front: no other setting has fewer MACs and a higher validation accuracy.
 
@@ -154,12 +182,15 @@ def sweep_page(
 
     Args:
         figures: Files in the folder `figures` beside the page.
-        title: What was swept.
+        title: What was swept; no heading if empty.
         command: What the user typed.
         rows: Result rows of all jobs.
     """
     finished = finished_rows(rows)
-    parts = [f"# {title}", f"```sh\n{command}\n```", markdown_table(job_table(rows))]
+    best = [f"* **{amount}**: {said}" for amount, (_, said) in best_by_amount(finished).items()]
+    parts = [f"# {title}"] if title else []
+    parts += ["\n".join(best)] if best else []
+    parts += [f"```sh\n{command}\n```", markdown_table(job_table(rows))]
     for heading, table in summary_tables(finished).items():
         parts += [f"## {heading[0].upper()}{heading[1:]}", markdown_table(table)]
     if failed := [row for row in rows if row.get("error")]:

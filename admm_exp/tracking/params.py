@@ -12,8 +12,8 @@ def run_params(settings: Mapping[str, Any], rho: float) -> dict[str, Any]:
     """Name the parameters of a run.
 
     The parts appear by name and, flattened with dots, with their arguments; `rho` is the number
-    that was used, `rho_setting` what the user asked for, `log10_rho` the axis that MLflow's
-    plots lack.
+    that was used, in three digits (report.json has all), `rho_setting` what the user asked for,
+    `log10_rho` the axis that MLflow's plots lack.
 
     Args:
         settings: The configuration as nested mappings.
@@ -27,5 +27,5 @@ def run_params(settings: Mapping[str, Any], rho: float) -> dict[str, Any]:
         for key, value in settings[part].items()
         if key != "name"
     }
-    rho_params = {"rho": rho, "log10_rho": round(log10(rho), 6), "rho_setting": settings["rho"]}
-    return rho_params | names | others | arguments
+    shown = {"rho": float(f"{rho:.3g}"), "log10_rho": round(log10(rho), 3)}
+    return shown | {"rho_setting": settings["rho"]} | names | others | arguments

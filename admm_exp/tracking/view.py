@@ -40,13 +40,11 @@ METRICS = (
     *("final/flops_ratio", "final/sparsity"),
 )
 WIDTHS = {f"metrics.`final/{name}`": 150 for name in ("val_accuracy", "accuracy_drop")}
-WIDTHS |= {"metrics.`final/flops_ratio`": 125}
-CURVES = {
-    "admm/primal_residual": "log",
-    "admm/dual_residual": "log",
-    "admm/support_change": "linear",
-    "finetune/val_accuracy": "linear",
-}
+WIDTHS |= {f"metrics.`final/{name}`": 120 for name in ("accuracy", "flops_ratio", "sparsity")}
+WIDTHS |= {"params.`rho`": 72, "params.`sparsity`": 84, "attributes.`Created`": 120}
+CURVES = {"admm/primal_residual": "log", "finetune/val_accuracy": "linear"}
+CHARTS_A_ROW, CHART_HEIGHT = 1, 300
+"""One below the other: beside the list of runs and MLflow's assistant no two are legible."""
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +137,7 @@ def view_state() -> dict[str, Any]:
                 "PARALLEL",
                 "sweep",
                 selectedParams=["log10_rho", "sparsity"],
-                selectedMetrics=["final/flops_ratio", "final/accuracy", "final/val_accuracy"],
+                selectedMetrics=["final/accuracy", "final/val_accuracy"],  # coloured by the last
                 showAllRuns=True,
             ),
             _card(
@@ -170,7 +168,8 @@ def _state_of(tag: str | None) -> str | None:
 
 def _section(name: str, title: str) -> dict[str, Any]:
     fixed = {"display": True, "isReordered": True, "deleted": False, "isGenerated": False}
-    return {"uuid": name, "name": title} | fixed
+    shape = {"columns": CHARTS_A_ROW, "cardHeight": CHART_HEIGHT}
+    return {"uuid": name, "name": title} | fixed | shape
 
 
 def _card(kind: str, section: str, name: str = "", **others: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A sweep as a user runs it: parent, children, baseline, failures, reuse, signals."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -45,6 +46,7 @@ class Moody(nn.Sequential):
 '''
 
 START = """
+import re
 import signal
 from admm_exp.app import main
 if __name__ == "__main__":
@@ -129,14 +131,17 @@ def test_the_best_run_per_sparsity_is_chosen_on_validation_accuracy(work: Path, 
     for sparsity in (0.3, 0.5):
         rows = [row for row in rows_of(work, 0) if row["sparsity"] == sparsity]
         best = max(rows, key=lambda row: row["val_accuracy"])
-        assert parent.data.tags[f"best_run_id.{sparsity}"] == best["run_id"]
+        said = parent.data.tags[f"best.{sparsity}"]
+        assert said.startswith(f"rho={best['rho']:g}, val +")
+        assert re.search(r"\(n 1\) points over rho=[\d.]+, test [\d.]+%$", said)
+        assert f"* **sparsity {sparsity}**: {said}" in parent.data.tags["mlflow.note.content"]
 
 
 def test_figures_are_drawn_of_the_best_runs_alone_and_reach_mlflow(work: Path, grid: Done) -> None:
     (parent,) = of_kind(work, "sweep")
-    best = {parent.data.tags[f"best_run_id.{sparsity}"] for sparsity in (0.3, 0.5)}
     for row in rows_of(work, 0):
-        run_dir, is_best = Path(row["run_dir"]), row["run_id"] in best
+        best = parent.data.tags[f"best.{row['sparsity']}"]
+        run_dir, is_best = Path(row["run_dir"]), best.startswith(f"rho={row['rho']:g},")
         kept = work / "outputs" / "artifacts" / row["run_id"] / "artifacts"
         for folder in (run_dir, kept):
             names = {path.name for path in (folder / "figures").glob("*.png")}
