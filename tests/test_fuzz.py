@@ -16,9 +16,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from support.fuzz import MUTATIONS, damaged, times, tried
 from support.odd_images import image_files, with_checksums
 from support.runs import finished_report
 from support.toy import batches, mlp
@@ -63,19 +63,6 @@ LAYER_LINE = st.tuples(
     LAYER_VALUES | st.text(max_size=5),
 )
 LAYERS = st.lists(LAYER_LINE.map("".join), max_size=6).map("\n".join) | st.text(max_size=40)
-MUTATIONS = st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=6)), min_size=1, max_size=4)
-
-
-def times(many: int) -> Any:
-    """Try a few cases by default, and many where time is no matter."""
-    cases = [20, pytest.param(many, marks=pytest.mark.slow)]
-    return pytest.mark.parametrize("n", cases)
-
-
-def tried(n: int, check: Any, strategy: Any) -> None:
-    """Run a check on n made-up cases."""
-    options = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
-    settings(max_examples=n, **options)(given(strategy)(check))()
 
 
 @pytest.fixture
@@ -161,15 +148,6 @@ def progress(folder: Path, found: Any) -> tuple[Checkpoints, torch.nn.Module, to
     model(batches()[0][0]).sum().backward()
     optimizer.step()
     return Checkpoints(folder, {"settings": "x"}, Observers(()), found), model, optimizer
-
-
-def damaged(content: bytes, mutations: list[tuple[float, bytes]]) -> bytes:
-    """Overwrite parts of a file; an empty mutation cuts it off."""
-    changed = bytearray(content)
-    for place, new in mutations:
-        start = int(place * len(changed))
-        changed[start : start + len(new) if new else None] = new
-    return bytes(changed)
 
 
 def in_a_child(check: Callable[[], None]) -> int:

@@ -24,6 +24,7 @@ from admm_exp.sweep.study import (
     dead_energy_limits,
     open_study,
     result_of,
+    usable,
 )
 from admm_exp.tracking.queries import close_lost_children
 from admm_exp.tracking.run_status import tracked
@@ -77,7 +78,8 @@ def run_search(
     with tracked(sweep.tracker):
         try:
             while (left := settings.trials - _told(study)) > 0:
-                trials = [ask(study, ranges) for _ in range(min(left, settings.batch))]
+                with usable(settings.storage):
+                    trials = [ask(study, ranges) for _ in range(min(left, settings.batch))]
                 try:
                     specs = [_limited(spec_of(values), study, settings) for _, values in trials]
                     jobs = sweep.run(specs, launch)
@@ -85,8 +87,9 @@ def run_search(
                     for trial, _ in trials:
                         study.tell(trial, state=_state("killed"))
                     raise
-                for (trial, _), spec, job in zip(trials, specs, jobs, strict=True):
-                    _tell(study, trial, spec, job, settings.objectives)
+                with usable(settings.storage):
+                    for (trial, _), spec, job in zip(trials, specs, jobs, strict=True):
+                        _tell(study, trial, spec, job, settings.objectives)
         finally:
             close_lost_children(sweep.tracker, sweep.folder)
         sweep.jobs = _earlier_jobs(study, sweep.jobs) + sweep.jobs

@@ -1,12 +1,14 @@
 """Choosing experiments with Optuna, and telling early which ones are hopeless."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from admm_exp.errors import ConfigError
+from admm_exp.errors import AdmmExpError, ConfigError
+from admm_exp.tracking.address import without_password
 from admm_exp.tracking.owner import has_died, owner_tags
 
 if TYPE_CHECKING:
@@ -68,7 +70,8 @@ def open_study(settings: SearchSettings, study_name: str) -> "Study":
         study_name: Of the study.
 
     Raises:
-        ConfigError: Optuna is missing, or the study has other objectives.
+        ConfigError: Optuna is missing, its database is damaged or cannot be used, or the study has
+            other objectives.
     """
     try:
         import optuna
@@ -77,18 +80,44 @@ def open_study(settings: SearchSettings, study_name: str) -> "Study":
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if settings.storage.startswith("sqlite:///"):
         Path(settings.storage.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=settings.storage,
-        study_name=study_name,
-        directions=[DIRECTIONS[name] for name in settings.objectives],
-        load_if_exists=True,
-    )
-    if [d.name.lower() for d in study.directions] != [DIRECTIONS[n] for n in settings.objectives]:
+    with usable(settings.storage):
+        study = optuna.create_study(
+            storage=settings.storage,
+            study_name=study_name,
+            directions=[DIRECTIONS[name] for name in settings.objectives],
+            load_if_exists=True,
+        )
+        directions = [direction.name.lower() for direction in study.directions]
+        running = study.get_trials(states=[optuna.trial.TrialState.RUNNING])
+    if directions != [DIRECTIONS[name] for name in settings.objectives]:
         raise ConfigError(f"the study {study_name!r} has other objectives: set another study_name")
-    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+    for trial in running:
         if has_died(trial.user_attrs):
-            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            with usable(settings.storage):
+                study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
     return study
+
+
+@contextmanager
+def usable(storage: str) -> Iterator[None]:
+    """Say in a sentence what Optuna or its database complains of.
+
+    Args:
+        storage: Optuna's database.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    try:
+        yield
+    except AdmmExpError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"hydra.sweeper.storage={without_password(storage)} cannot be used ({reason[:200]}): "
+            f"mend it, or set another one"
+        ) from error
 
 
 def ask(study: "Study", ranges: Mapping[str, Any]) -> tuple["Trial", dict[str, Any]]:

@@ -20,7 +20,7 @@ from admm_exp.tracking.address import (
     without_password,
 )
 from admm_exp.tracking.own_store import require_own_artifacts
-from admm_exp.tracking.store import brief_requests, opened
+from admm_exp.tracking.store import brief_requests, explained, opened
 from admm_exp.tracking.stored_runs import StoredRun, stored_runs
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def read_runs(
     """
     uri = absolute_uri(tracking_uri)
     client = open_store(uri)
-    with brief_requests():
+    with explained(uri), brief_requests():
         experiment = _experiment(client, experiment_name, parent)
         runs = [run for run in _search(client, experiment, parent, among) if _is_job(run)]
         finished = [run for run in runs if run.status == "FINISHED"]

@@ -57,12 +57,25 @@ def opened(uri: str, artifact_root: Path) -> Iterator["MlflowClient"]:
     Raises:
         TrackingError: The store cannot be opened, or the body failed.
     """
-    try:
+    with explained(uri), brief_requests():
         _load_mlflow()
-        with brief_requests():
-            with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-                client = _connect(uri, artifact_root)
-            yield client
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            client = _connect(uri, artifact_root)
+        yield client
+
+
+@contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """Say in a sentence what a store complains of.
+
+    Args:
+        uri: Absolute tracking URI.
+
+    Raises:
+        TrackingError: The body failed.
+    """
+    try:
+        yield
     except TrackingError:
         raise
     except Exception as error:
