@@ -47,6 +47,7 @@ def executed(name: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("default")  # of jupyter's own packages
 def test_runs_of_a_fresh_sweep_are_compared(tmp_path: Path) -> None:
     done = run_command(tmp_path, "-m", "rho=0.01,0.1", "sparsity=0.3,0.7", *SMALL)

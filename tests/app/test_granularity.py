@@ -8,6 +8,8 @@ from conftest import SHORT, run_command
 
 import admm_exp
 
+pytestmark = pytest.mark.long
+
 LAYERS = "sparsity: {default: 0.75, conv1: 0.0, fc: 0.98}\n"
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from conftest import SHORT, run_command
 
+pytestmark = pytest.mark.long
+
 METHODS = ("admm", "oneshot", "gradual", "scratch", "group_lasso")
 PHASES = {
     "admm": {"dense": 2, "admm": 2, "finetune": 1},

@@ -19,6 +19,8 @@ from admm_exp.errors import ConfigError
 from admm_exp.training.checkpoint import load_tensors
 from admm_exp.training.processes import leading
 
+pytestmark = pytest.mark.long
+
 OWN = """
 import os, signal
 from pathlib import Path

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from conftest import SHORT, run_command
 
 NET = """
@@ -28,6 +29,7 @@ def dense_of(work: Path) -> list[bool]:
     return [json.loads(path.read_text())["phases"][0]["cached"] for path in reports]
 
 
+@pytest.mark.long
 def test_a_network_is_trained_anew_when_the_code_that_builds_it_was_edited(tmp_path: Path) -> None:
     (tmp_path / "widths.py").write_text("WIDTH = 8\n")
     (tmp_path / "mynets.py").write_text(NET.format(act="ReLU"))
@@ -41,6 +43,7 @@ def test_a_network_is_trained_anew_when_the_code_that_builds_it_was_edited(tmp_p
     assert dense_of(tmp_path) == [False, True, False, False]
 
 
+@pytest.mark.long
 def test_jobs_run_again_when_the_metric_was_edited_and_the_sweep_says_why(tmp_path: Path) -> None:
     sweep = ("-m", "metric._target_=mymetric.Mine", "sparsity=0.3,0.5", "model=small_cnn")
     path = tmp_path / "mymetric.py"

@@ -10,6 +10,8 @@ from support.stores import client_at, store_of
 
 import admm_exp
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -247,6 +247,7 @@ def test_a_run_that_changes_its_folder_shares_store_and_cache(tmp_path: Path) ->
 ODD = ["my%20project", "what?", "ha#sh", "sp ace", "ünï", "it's", 'say "so"', "$HOME", "a$b$"]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="Windows allows no such names")
 @pytest.mark.parametrize("name", ODD)
 def test_a_run_works_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:

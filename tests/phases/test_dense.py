@@ -162,6 +162,7 @@ def crowd(tmp_path_factory, request):
     )
 
 
+@pytest.mark.long
 def test_processes_that_start_together_train_once_and_get_the_same_network(crowd):
     answers, trainers = crowd("peaceful")
     assert sorted(answers.values()) == [1, 7]
@@ -169,6 +170,7 @@ def test_processes_that_start_together_train_once_and_get_the_same_network(crowd
     assert len(trainers) == 1
 
 
+@pytest.mark.long
 def test_a_trainer_that_is_killed_blocks_nobody(crowd):
     answers, trainers = crowd("deadly")
     assert sorted(answers.values()) == [1, 6]

@@ -12,6 +12,8 @@ from conftest import clean_environment
 from admm_exp.training import distribution
 from admm_exp.training.shared_batch_norm import shared_batch_norm
 
+pytestmark = pytest.mark.long
+
 SCRIPT = Path(__file__).parents[1] / "support" / "team.py"
 TOLERANCE = {"rtol": 0.0, "atol": 1e-12}
 
