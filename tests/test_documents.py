@@ -30,7 +30,7 @@ COMMANDS = [
     for page in PAGES
     for line in [
         *blocks(NOTEBOOKS / page, "sh").splitlines(),
-        *re.findall(r"`(admm-exp -m [^`]*)`", (NOTEBOOKS / page).read_text()),
+        *re.findall(r"`(admm-exp\s-m\s[^`]*)`", (NOTEBOOKS / page).read_text()),
     ]
     if line
 ]
@@ -62,7 +62,8 @@ def test_every_command_composes(line: str) -> None:
     assert composed.hydra.sweeper["_target_"].startswith("hydra_plugins.admm_exp.sweeper.")
     settings |= {"dataset": dict(settings["dataset"]) | {"batch_size": 8, "seed": 0}}
     settings["tracking_uri"] = "sqlite:///x.db"
-    asked = re.findall(r"\bdataset=(\w+)", line) or ["digits"]
+    preset = "fashion_mnist" if "+experiment=fashion_" in line else "digits"
+    asked = re.findall(r"\bdataset=(\w+)", line) or [preset]
     assert check_config(settings).dataset["name"] == asked[0]
 
 
@@ -88,3 +89,48 @@ def test_the_data_sets_of_own_parts_train_its_network(own: dict[str, Any], name:
 def test_the_metric_of_own_parts_scores_units(own: dict[str, Any]) -> None:
     theta = torch.tensor([[1.0, -3.0], [2.0, 0.0]])
     assert own["largest"](theta, None).tolist() == [3.0, 2.0]
+
+
+REPOSITORY = NOTEBOOKS.parent
+COMPARING_PAGES = ("README.md", "notebooks/RESULTS.md")
+
+
+def tables(page: str) -> list[tuple[str, list[list[str]]]]:
+    """Find the tables that compare methods: what stands above each, and its rows of cells."""
+    above, found, rows = "", [], []
+    for line in [*(REPOSITORY / page).read_text().splitlines(), ""]:
+        if line.startswith("|"):
+            rows.append([cell.strip() for cell in line.strip("|").split("|")])
+            continue
+        if rows and any("minus" in cell for cell in rows[0]):
+            found.append((above, rows))
+        above, rows = (above if not rows else "") + line + "\n", []
+    return found
+
+
+COMPARING = [(page, *table) for page in COMPARING_PAGES for table in tables(page)]
+
+
+@pytest.mark.parametrize(
+    ("above", "table"),
+    [each[1:] for each in COMPARING],
+    ids=[f"{page} {number}" for number, (page, *_) in enumerate(COMPARING)],
+)
+def test_all_that_a_table_compares_has_one_number_of_seeds(
+    above: str, table: list[list[str]]
+) -> None:
+    header, _, *rows = table
+    if "n" in header:
+        seeds = {row[header.index("n")] for row in rows}
+        assert len(seeds) == 1
+        assert int(seeds.pop()) >= 3
+    else:
+        assert int(re.findall(r"\bn = (\d+)", above)[-1]) >= 3  # one for all of it
+
+
+@pytest.mark.parametrize("page", COMPARING_PAGES)
+def test_every_difference_has_its_standard_error(page: str) -> None:
+    cells = [cell for _, (_, _, *rows) in tables(page) for row in rows for cell in row]
+    differences = [cell for cell in cells if re.match(r"[+-]\d", cell)]
+    assert differences
+    assert all(re.fullmatch(r"[+-]\d+\.\d+ \+- \d+\.\d+", cell) for cell in differences)
