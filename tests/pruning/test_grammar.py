@@ -23,7 +23,8 @@ def complaint(seed: int) -> str | None:
             network, network.inputs, sparsity=0.5, metric=L2Norm(), rho=0.1
         )
     except ModelError as error:
-        return None if ": " in str(error) else f"refused without a reason: {error}"
+        has_reason = ": " in str(error) and "cannot be followed (" not in str(error)
+        return None if has_reason else f"refused without a reason: {error}"
     if nameless := [group.name for group in constrained.prunable.kept if not group.reason.strip()]:
         return f"{nameless} are kept for no reason"
     randomise_(network, seed + 1)  # other numbers than those that were proven

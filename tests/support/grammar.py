@@ -83,31 +83,26 @@ class Random(nn.Module):
     def _grow(self, pool):
         """Add a step that runs; two steps out of three go on from the newest tensor."""
         for _ in range(50):
-            first = (
-                len(pool) - 1 if self.draw.random() < 0.66 else self.draw.randrange(1, len(pool))
-            )
-            makers = MAKERS[pool[first].dim()]
-            made = self.draw.choice(makers)(self.draw, pool[first])
-            if made is None:
-                continue
-            use = [first]
-            if made.n_inputs == 2:
-                alike = [i for i in range(1, len(pool)) if pool[i].shape == pool[first].shape]
-                if made.title.startswith("cat"):
-                    alike = [
-                        i
-                        for i in range(1, len(pool))
-                        if pool[i].dim() == pool[first].dim()
-                        and _without_width(pool[i]) == _without_width(pool[first])
-                    ]
-                use.append(self.draw.choice(alike))
+            first = len(pool) - 1
+            if self.draw.random() > 0.66:
+                first = self.draw.randrange(1, len(pool))
             try:
-                out = made(*(pool[i] for i in use))
+                made = self.draw.choice(MAKERS[pool[first].dim()])(self.draw, pool[first])
+                use = [first] if made is None else self._used(made, first, pool)
+                out = None if made is None else made(*(pool[i] for i in use))
             except RuntimeError:  # some views need other strides
                 continue
-            if out.shape[_channel_dim(out)] <= 64 and out.isfinite().all():
+            if out is not None and out.shape[_channel_dim(out)] <= 64 and out.isfinite().all():
                 self._take(made, use, pool)
                 return
+
+    def _used(self, made, first, pool):
+        """Choose a second tensor for a step that needs two: alike, but for its width in a cat."""
+        if made.n_inputs == 1:
+            return [first]
+        form = _without_width if made.title.startswith("cat") else (lambda x: list(x.shape))
+        same = [i for i in range(1, len(pool)) if pool[i].dim() == pool[first].dim()]
+        return [first, self.draw.choice([i for i in same if form(pool[i]) == form(pool[first])])]
 
     def _take(self, step, use, pool):
         self.steps.append(step)

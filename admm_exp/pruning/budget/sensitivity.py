@@ -1,18 +1,18 @@
 """How much accuracy every channel group costs: measured, and turned into sparsities."""
 
-import copy
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-import torch
 from torch import Tensor, nn
 
 from admm_exp.admm.projection import keep_best
 from admm_exp.pruning.budget.budget import Counts
 from admm_exp.pruning.budget.planner import Planner
+from admm_exp.pruning.dependency.copying import copied
 from admm_exp.pruning.surgery.groups import PrunableGroup
+from admm_exp.pruning.surgery.surgery import zero_
 
 LEVELS = (0.25, 0.5, 0.75, 0.9)
 SLOPE = 0.02
@@ -52,7 +52,7 @@ def measure_curves(
     References:
         Li et al. 2017, arXiv 1608.08710, section 3.2.
     """
-    whole = validate(copy.deepcopy(model))
+    whole = validate(copied(model))
     curves = []
     for group, score in zip(planner.prunable.groups, scores, strict=True):
         counts = [group.count_kept(level) for level in LEVELS]
@@ -102,10 +102,5 @@ def sparsity_at(curve: Curve, strength: float) -> float:
     return min(max(sparsity, 0.0), 1.0 - 1e-9)
 
 
-@torch.no_grad()
 def _without(model: nn.Module, group: PrunableGroup, kept: Tensor) -> nn.Module:
-    masked = copy.deepcopy(model)
-    for name, dim, rows in group.parts:
-        parameter = masked.get_parameter(name)
-        parameter.index_fill_(dim, rows[~kept].flatten().to(parameter.device), 0.0)
-    return masked
+    return zero_(copied(model), [group], [kept])

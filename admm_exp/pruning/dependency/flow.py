@@ -20,8 +20,10 @@ from admm_exp.pruning.dependency.labels import (
 )
 from admm_exp.pruning.dependency.places import line_of_caller
 from admm_exp.pruning.dependency.rows import Rows
+from admm_exp.pruning.dependency.shifts import Shifts
 from admm_exp.pruning.dependency.sizes import Sizes
 from admm_exp.pruning.dependency.structures import tensors_in
+from admm_exp.pruning.dependency.widths import Widths
 
 MAX_ELEMENTS = 1_000_000
 """Largest parameter whose single entries are followed."""
@@ -41,7 +43,8 @@ class Flow:
         blocks: (codes of the channels, number of blocks that must keep the same count, layer).
         splits: (codes, layer, line of code) of channels that a reshape or a split takes apart.
         sizes: What is known of sizes among the attributes of modules.
-        matches: Codes of channels that a reshape counts, and others of as many that its code saw.
+        widths: Channels that running layers see.
+        shifts: What made entries other than zero where their units are zero.
         met: Names of the parameters that were used.
         buffers: Buffers of the network.
         views: Turned view of a parameter -> the parameter, and which of its dimensions are where.
@@ -56,15 +59,14 @@ class Flow:
         self.splits: list[tuple[Tensor, str, str | None]] = []
         self.sizes = Sizes(alternatives)
         self.met: set[str] = set()
-        self.matches: list[tuple[Tensor, Tensor]] = []
+        self.widths = Widths()
+        self.shifts = Shifts(self.labels)
         self.running: list[str] = [""]
-        self._widths: list[dict[int, list[Tensor]]] = [{}]
         self.is_inside_layer = False
         self.views = WeakTensorKeyDictionary()
         self._codes = WeakTensorKeyDictionary()
         self._elements: dict[str, Tensor] = {}
         self._constants: set[str] = set()
-        self._shifts: list[tuple[Tensor, str]] = []
         self._looks: set[tuple[str, str, int]] = set()
         self._owner: dict[int, tuple[str, str]] = {}
         for name, module in model.named_modules():
@@ -75,26 +77,18 @@ class Flow:
     def enter(self, name: str, inputs: Any) -> None:
         """Note that a layer starts, with what it is given."""
         self.running.append(name)
-        self._widths.append({})
+        self.widths.enter()
         self._see(inputs)
 
     def leave(self, outputs: Any) -> None:
         """Note that the running layer is done; its outputs are seen by the layer around it."""
         self.running.pop()
-        self._widths.pop()
+        self.widths.leave()
         self._see(outputs)
-
-    def counted(self, codes: Tensor) -> None:
-        """Note a reshape to so many channels; its code may have read that off others of as many."""
-        if len(varying(codes)) == 1:
-            own = codes.flatten()
-            self.matches += [(own, other) for other in self._widths[-1].get(len(own), [])]
 
     def _see(self, tensors: Any) -> None:
         for tensor in tensors_in(tensors):
-            codes = self.codes(tensor)
-            if codes is not None and len(varying(codes)) == 1:
-                self._widths[-1].setdefault(codes.numel(), []).append(codes.flatten())
+            self.widths.see(self.codes(tensor))
 
     @property
     def here(self) -> str:
@@ -168,11 +162,23 @@ class Flow:
             codes = known.codes if known else self.labels.fresh(parameter.shape[dim])
         return self.add_rows(Rows(layer, tensor, dim, zeroed(codes), True, n_blocks))
 
-    def columns(self, parameter: Tensor, dim: int, codes: Tensor, n_blocks: int = 1) -> None:
-        """Tie the columns of a parameter to the channels that they read."""
-        self.require_zero(codes)
+    def columns(
+        self, parameter: Tensor, dim: int, codes: Tensor, n_blocks: int = 1, can_fold: bool = False
+    ) -> None:
+        """Tie the columns of a parameter to the channels that they read.
+
+        Args:
+            parameter: Parameter of the network.
+            dim: Dimension of the columns.
+            codes: (n,) codes of the channels.
+            n_blocks: Blocks of a grouped convolution.
+            can_fold: Whether a bias can hold what removed channels leave.
+        """
+        fold = self.shifts.causes_of(codes, self.here)[:1] if can_fold else []
+        if not fold:
+            self.require_zero(codes)
         layer, tensor = self._owner[id(parameter)]
-        self.add_rows(Rows(layer, tensor, dim, zeroed(codes), False, n_blocks))
+        self.add_rows(Rows(layer, tensor, dim, zeroed(codes), False, n_blocks, fold="".join(fold)))
 
     def add_rows(self, rows: Rows) -> Tensor:
         """Note rows of a parameter or buffer; rows that are used twice are tied."""
@@ -180,7 +186,8 @@ class Flow:
         known = self.rows.get(key)
         codes = self.labels.unite(known.codes, rows.codes) if known else rows.codes
         is_unit = rows.is_unit or (known is not None and known.is_unit)
-        self.rows[key] = replace(rows, codes=codes, is_unit=is_unit)
+        fold = rows.fold or (known.fold if known else "")
+        self.rows[key] = replace(rows, codes=codes, is_unit=is_unit, fold=fold)
         return self.labels.find(codes)
 
     def counts(self, function: str, dim: int, codes: Tensor) -> None:
@@ -223,7 +230,7 @@ class Flow:
         """Note that these entries are not zero where their units are set to zero."""
         is_new = ~is_shifted(codes) & ~self.labels.is_fixed(codes)
         if is_new.any():
-            self._shifts.append((codes[is_new].unique(), cause))
+            self.shifts.note(codes[is_new], cause)
         return torch.where(self.labels.is_fixed(codes), codes, shifted(codes))
 
     def require_zero(self, codes: Tensor, within: str | None = None) -> None:
@@ -233,18 +240,11 @@ class Flow:
             codes: Codes of the entries.
             within: A layer whose own shifts are allowed for.
         """
-        wrong = codes[is_shifted(codes)]
-        if len(wrong):
-            wanted = label_of(self.labels.find(wrong))
-            causes = [
-                cause
-                for labels, cause in self._shifts
-                if torch.isin(label_of(self.labels.find(labels)), wanted).any()
-            ]
-            if within is not None and all(cause.endswith(f" in {within}") for cause in causes):
-                return
-            cause = causes[0] if causes else self.here
-            self.labels.keep(wrong, f"its channels are not zero behind {cause} once removed")
+        causes = self.shifts.causes_of(codes, self.here)
+        if not causes or (within and all(cause.endswith(f" in {within}") for cause in causes)):
+            return
+        reason = f"its channels are not zero behind {causes[0]} once removed"
+        self.labels.keep(codes[is_shifted(codes)], reason)
 
     def takes_apart(self, codes: Tensor) -> None:
         """Note that the running line of code takes these channels apart."""

@@ -109,10 +109,29 @@ class _Groups:
                 )
             )
         matches = self._matches()
-        return [
+        found = [
             replace(group, matches=tuple(names[i] for i in sorted(matches[position])))
             for position, group in enumerate(described)
         ]
+        return found + self._others(found)
+
+    def _others(self, found: Sequence[TracedGroup]) -> list[TracedGroup]:
+        """List the layers with weights of which no group knows, and why."""
+        known = {name for group in found for name in group.producers}
+        known |= {site.layer for group in found for site in group.sites}
+        others = []
+        for layer, module in self.flow.model.named_modules():
+            weights = {k: p for k, p in module.named_parameters(recurse=False) if p.dim() > 1}
+            names = [f"{layer}.{key}" if layer else key for key in weights]
+            if not weights or layer in known or not known.isdisjoint(names):
+                continue
+            does_run = not self.flow.met.isdisjoint(names)
+            used = f"{layer or names[0]} ({type(module).__name__}) uses its weights in unknown ways"
+            reason = used if does_run else "it does not run on the example input"
+            n_units = len(next(iter(weights.values())))
+            name = layer or names[0]
+            others.append(TracedGroup(name, (name,), n_units, 1, (), reason=reason))
+        return others
 
     def _sites(self) -> list[list[Site]]:
         sites: list[list[Site]] = [[] for _ in self.groups]
@@ -131,6 +150,7 @@ class _Groups:
                         is_count=rows.is_count,
                         is_size=rows.is_size,
                         is_constant=rows.is_constant,
+                        fold=rows.fold,
                     )
                 )
         return sites
@@ -140,7 +160,7 @@ class _Groups:
             {int(self.group_of[label]) for label in group.alongside} - {position}
             for position, group in enumerate(self.groups)
         ]
-        for pair in self.flow.matches:
+        for pair in self.flow.widths.matches:
             a, b = (
                 self.group_of[label_of(self.flow.labels.find(codes))].unique() for codes in pair
             )

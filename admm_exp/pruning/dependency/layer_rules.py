@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.labels import FIXED, zeroed
 from admm_exp.pruning.dependency.rows import Rows
 from admm_exp.pruning.dependency.size_rules import count_by, made_by_size
+
+FOLDING = tuple(kind.forward for kind in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
+"""What runs in layers whose bias can hold constants."""
 
 
 def linear(
@@ -35,7 +38,7 @@ def _linear(
 ) -> Tensor:
     codes = flow.along(input, -1)
     if codes is not None:
-        flow.columns(weight, dims[1], codes)
+        flow.columns(weight, dims[1], codes, can_fold=_has_bias(flow, weight))
     made = made_by(flow, weight, dims[0], bias)
     flow.mark(outputs, made.view([1] * (outputs.dim() - 1) + [-1]))
     return outputs
@@ -54,7 +57,10 @@ def convolution(
 ) -> Tensor:
     """Follow a convolution of any dimension; depthwise ones pass channels on."""
     outputs = func(input, weight, bias, stride, padding, dilation, groups)
-    return _convolved(flow, input, outputs, weight, bias, groups, is_transposed=False)
+    is_padded = padding != "valid" and (bool(padding) if isinstance(padding, int) else any(padding))
+    can_fold = groups == 1 and not is_padded and _has_bias(flow, weight)
+    blocks = (groups, can_fold)
+    return _convolved(flow, input, outputs, weight, bias, blocks, is_transposed=False)
 
 
 def transposed_convolution(
@@ -71,7 +77,14 @@ def transposed_convolution(
 ) -> Tensor:
     """Follow a transposed convolution, whose output channels are dimension 1 of the weight."""
     outputs = func(input, weight, bias, stride, padding, output_padding, groups, dilation)
-    return _convolved(flow, input, outputs, weight, bias, groups, is_transposed=True)
+    return _convolved(flow, input, outputs, weight, bias, (groups, False), is_transposed=True)
+
+
+def _has_bias(flow: Flow, weight: Tensor) -> bool:
+    """Whether torch's own layer, which adds a bias and nothing else, runs with its own weight."""
+    module: Any = flow.model.get_submodule(flow.running[-1])
+    runs_as_written = type(module).forward in FOLDING
+    return runs_as_written and getattr(module, "weight", None) is weight
 
 
 def _convolved(
@@ -80,10 +93,10 @@ def _convolved(
     outputs: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    groups: int,
+    blocks: tuple[int, bool],
     is_transposed: bool,
 ) -> Tensor:
-    layer, axis = flow.running[-1], 1 - weight.dim()
+    layer, axis, (groups, can_fold) = flow.running[-1], 1 - weight.dim(), blocks
     codes = flow.along(inputs, axis)
     n_in, n_out = inputs.shape[axis], outputs.shape[axis]
     if not flow.is_parameter(weight):
@@ -101,7 +114,7 @@ def _convolved(
         flow.labels.keep(codes, reason)
         made = flow.labels.fixed(reason).expand(n_out)
     else:
-        flow.columns(weight, 0 if is_transposed else 1, codes, groups)
+        flow.columns(weight, 0 if is_transposed else 1, codes, groups, can_fold=can_fold)
         made = made_by(flow, weight, 1 if is_transposed else 0, bias)
         if groups > 1:
             flow.blocks += [(codes, groups, layer), (made, groups, layer)]

@@ -18,6 +18,8 @@ class Rows:
         n_blocks: Blocks of a grouped convolution; its columns are counted over all of them.
         is_count: Whether these are no rows but what a norm or mean of that name counts.
         is_constant: Whether the rows are numbers of a buffer that are zero where units are.
+        fold: Behind what the channels are constants, once removed, that a bias can hold; empty
+            where they are zero.
         is_size: Whether these are no rows but what an attribute of that name counts.
     """
 
@@ -30,6 +32,7 @@ class Rows:
     is_count: bool = False
     is_size: bool = False
     is_constant: bool = False
+    fold: str = ""
 
     @property
     def name(self) -> str:

@@ -25,7 +25,7 @@ def move(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
     if name in ("view", "_unsafe_view", "_reshape_alias", "reshape"):
         reshaped = compact(codes.reshape(outputs.shape))
         reshaped = rectangular(flow, reshaped, _open_dim(args[1], reshaped), is_reshape=True)
-        flow.counted(reshaped)
+        flow.widths.counted(reshaped)
         return reshaped
     moved: Any = func(codes, *args[1:], **kwargs)
     if isinstance(moved, Tensor):

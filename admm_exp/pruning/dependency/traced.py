@@ -20,6 +20,8 @@ class Site:
         n_blocks: Blocks of a grouped convolution whose columns these are.
         is_count: Whether these are no rows but the channels that the norm or mean `tensor` counts.
         is_constant: Whether the rows are numbers of a buffer that are zero where units are.
+        fold: Behind what the channels are constants, once removed, that a bias can hold; empty
+            where they are zero.
         is_size: Whether these are no rows but the channels that the attribute `tensor` counts.
     """
 
@@ -32,6 +34,7 @@ class Site:
     is_count: bool = False
     is_size: bool = False
     is_constant: bool = False
+    fold: str = ""
 
     @property
     def name(self) -> str:

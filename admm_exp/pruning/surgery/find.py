@@ -100,7 +100,7 @@ def _examined(
 ) -> _Examined:
     traced = trace_groups(model, example_input, alternatives)
     reasons = {group.name: group.reason or _obstacle(model, group) for group in traced}
-    groups = [_prunable(group) for group in traced if reasons[group.name] is None]
+    groups = [_prunable(group, example_input) for group in traced if reasons[group.name] is None]
     splits = {group.name: group.splits for group in traced}
     scattered = _scattered(model, groups)
     while scattered:
@@ -120,12 +120,18 @@ def _examined(
     return _Examined(traced, tuple(groups), tuple(kept))
 
 
-def _prunable(traced: TracedGroup) -> PrunableGroup:
+def _prunable(traced: TracedGroup, example_input: Any) -> PrunableGroup:
     parts = [
         (site.name, site.dim, _rows(site, traced.n_units)) for site in traced.sites if site.is_unit
     ]
     return PrunableGroup(
-        traced.name, traced.producers, traced.n_units, traced.n_blocks, tuple(parts), traced.sites
+        traced.name,
+        traced.producers,
+        traced.n_units,
+        traced.n_blocks,
+        tuple(parts),
+        traced.sites,
+        example=example_input if any(site.fold for site in traced.sites) else None,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd, lcm
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +74,8 @@ class PrunableGroup:
         parts: (parameter name, channel dimension, (n_units, m) rows) of the units.
         sites: Everything that is cut with the channels, also what only reads them.
         steps: How it shrinks with other groups, or None.
+        example: Inputs on which constants are measured that removed channels leave behind; None
+            where they leave zeros.
     """
 
     name: str
@@ -82,6 +85,7 @@ class PrunableGroup:
     parts: tuple[tuple[str, int, Tensor], ...]
     sites: tuple[Site, ...] = ()
     steps: Steps | None = None
+    example: Any = None
 
     @property
     def all_producers(self) -> tuple[str, ...]:

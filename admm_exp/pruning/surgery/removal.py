@@ -15,7 +15,10 @@ from admm_exp.pruning.surgery.groups import PrunableGroup
 
 @torch.no_grad()
 def remove_channels_(
-    model: nn.Module, groups: Sequence[PrunableGroup], support: Sequence[Tensor]
+    model: nn.Module,
+    groups: Sequence[PrunableGroup],
+    support: Sequence[Tensor],
+    new_biases: Sequence[str] = (),
 ) -> None:
     """Remove channels in place, with everything that reads them.
 
@@ -23,6 +26,7 @@ def remove_channels_(
         model: The network.
         groups: Prunable groups.
         support: (n_units,) bool per group, True = kept.
+        new_biases: Layers whose biases no group knows; they lose what their weights lose.
     """
     kept: dict[tuple[str, str, int], tuple[Tensor, Site]] = {}
     for group, own in zip(groups, support, strict=True):
@@ -30,6 +34,9 @@ def remove_channels_(
             key = (site.layer, site.tensor, site.dim)
             rows, _ = kept.get(key, (torch.ones(len(site.units), dtype=torch.bool), site))
             kept[key] = rows & _kept_rows(site, own.cpu()), site
+    for layer in new_biases:
+        if (layer, "weight", 0) in kept:
+            kept[layer, "bias", 0] = kept[layer, "weight", 0]
     holders = _holders(model)
     for (layer, tensor, dim), (rows, site) in kept.items():
         if rows.all():

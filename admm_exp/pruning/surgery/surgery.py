@@ -20,6 +20,7 @@ from admm_exp.pruning.dependency.outputs import (
 from admm_exp.pruning.dependency.places import line_of
 from admm_exp.pruning.dependency.structures import leaves_in, map_tensors, tensors_in
 from admm_exp.pruning.dependency.traced import NOWHERE
+from admm_exp.pruning.surgery.folding import columns_to_fold, fold_
 from admm_exp.pruning.surgery.groups import PrunableGroup, Slice
 from admm_exp.pruning.surgery.removal import remove_channels_
 
@@ -98,8 +99,12 @@ def cut(model: nn.Module, groups: Sequence[PrunableGroup], support: Sequence[Ten
         SurgeryError: If a layer cannot be cut.
     """
     small = copied(model)
+    made: list[str] = []
+    if columns := columns_to_fold(groups, support):
+        example = next(group.example for group in groups if group.example is not None)
+        made = fold_(small, zero_(copied(model), groups, support), columns, example)
     try:
-        remove_channels_(small, groups, support)
+        remove_channels_(small, groups, support, made)
     except Exception as error:  # whatever breaks on an unknown network
         raise SurgeryError(f"the channels cannot be removed: {_describe(error)}") from error
     return small

@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 import torch
 from support.networks import build
@@ -65,3 +67,29 @@ def test_groups_that_cost_nothing_are_pruned_for_those_that_cost_much():
     kept = [32 - int(chosen[name] * 32 + 1e-9) for name in ("0", "2")]
     left = count_cost(planner.cut(kept), planner.example_input).macs
     assert abs(left / count_cost(model, inputs).macs - 0.5) <= TOLERANCE
+
+
+class Frozen(nn.Module):
+    """A linear layer under constants of its width, with what cannot be copied among the rest."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.lock = nn.Linear(4, 8), nn.Linear(8, 3), threading.Lock()
+        self.register_buffer("shift", torch.ones(8))
+
+    def forward(self, x):
+        return self.b((self.a(x) + self.shift).relu())
+
+
+def test_constants_of_a_pruned_group_are_zero_while_it_is_measured():
+    model, inputs = Frozen(), torch.randn(2, 4)
+    planner = Planner(model, inputs)
+    seen = []
+
+    def validate(network):
+        seen.append((int(network.shift.count_nonzero()), network.a.weight.shape[0]))
+        return 0.5
+
+    measure_curves(model, planner, unit_scores(model, planner, L2Norm()), validate)
+    assert seen == [(8, 8), (6, 8), (4, 8), (2, 8), (1, 8)]
+    assert int(model.shift.sum()) == 8

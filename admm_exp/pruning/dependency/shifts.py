@@ -1,0 +1,42 @@
+"""Entries that are not zero where their units are set to zero, and what made them so."""
+
+from torch import Tensor, isin
+
+from admm_exp.pruning.dependency.labels import Labels, is_shifted, label_of
+
+
+class Shifts:
+    """What moved zeros, by the labels it moved.
+
+    Args:
+        labels: Which entries live and die together.
+    """
+
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+        self._noted: list[tuple[Tensor, str]] = []
+
+    def note(self, codes: Tensor, cause: str) -> None:
+        """Note what moved the zeros of these entries."""
+        self._noted.append((codes.unique(), cause))
+
+    def causes_of(self, codes: Tensor, here: str) -> list[str]:
+        """List what moved the zeros of these entries.
+
+        Args:
+            codes: Codes of the entries.
+            here: What to say where that is not known.
+
+        Returns:
+            Nothing if all of them are zero.
+        """
+        wrong = codes[is_shifted(codes)]
+        if not len(wrong):
+            return []
+        wanted = label_of(self._labels.find(wrong))
+        causes = [
+            cause
+            for labels, cause in self._noted
+            if isin(label_of(self._labels.find(labels)), wanted).any()
+        ]
+        return causes or [here]
