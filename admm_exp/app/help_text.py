@@ -6,13 +6,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
+from textwrap import fill, wrap
 
 from admm_exp.config.meanings import meaning_of
 
 HEADLINE = "== Settings"
 SETTING = re.compile(r"^(?P<indent> *)(?P<key>\w+):(?P<value>.*)$")
 COMMENTED = re.compile(r"^(?P<key>\w+):[^#]*?#\s*(?P<comment>.+)$")
-COLUMN = 44
+GROUP = re.compile(r"^[\w/@]+: ([\w.]+, )+[\w.]+$")
+WIDTH, COLUMN = 80, 32
+"""Columns of the help, and where the meaning of a setting begins."""
 
 
 def asks_for_help(arguments: Sequence[str]) -> bool:
@@ -59,8 +62,27 @@ def with_meanings(text: str, conf: Path) -> str:
             depth = len(match["indent"]) // 2
             keys = [*keys[:depth], match["key"]]
             if meaning := meaning_of(".".join(keys), comments):
-                lines[index] = f"{line:<{COLUMN}} # {meaning}"
+                lines[index] = beside(line, meaning)
+    head = "\n".join(_folded(line) for line in head.split("\n"))
     return head + found + "\n".join(lines) + ("\n" if settings else "")
+
+
+def beside(setting: str, meaning: str) -> str:
+    """Put a meaning as a comment behind a setting, folded below it where it is long.
+
+    Args:
+        setting: A line of YAML.
+        meaning: What it means.
+    """
+    comment = [f"# {part}" for part in wrap(meaning, WIDTH - COLUMN - 2)]
+    first = f"{setting:<{COLUMN}}{comment.pop(0)}" if len(setting) < COLUMN else setting
+    return "\n".join([first, *(f"{'':<{COLUMN}}{part}" for part in comment)])
+
+
+def _folded(line: str) -> str:
+    """Fold the options of a group."""
+    is_long = len(line) > WIDTH and GROUP.match(line)
+    return fill(line, WIDTH, subsequent_indent="  ") if is_long else line
 
 
 def comments_of(path: Path, group: str) -> dict[str, str]:
@@ -79,11 +101,13 @@ def search_help(conf: Path) -> str:
     """
     lines = (conf / "hydra" / "sweeper" / "search.yaml").read_text(encoding="utf-8").splitlines()
     examples = [line.removeprefix("#   ") for line in lines if line.startswith("#   ")]
-    own = [line for line in lines if not line.startswith(("#", "_target_"))]
+    parts = [line.partition(" # ") for line in lines if not line.startswith(("#", "_target_"))]
+    own = [beside(setting, meaning) if meaning else setting for setting, _, meaning in parts]
     return "\n".join(
         [
-            "admm-exp-search: Optuna chooses rho, sparsity and what is given a range (default",
-            "sampler: TPE), to raise validation accuracy and lower MACs; the same command goes on.",
+            "admm-exp-search: Optuna chooses rho, sparsity and what is given a range, to",
+            "raise validation accuracy and lower MACs (sampler: TPE); the same command goes",
+            "on.",
             "",
             "== Examples ==",
             "admm-exp-search                                      rho and sparsity, 20 trials",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import fill
 from time import process_time
 from typing import Any, NoReturn
 
@@ -18,10 +19,10 @@ from admm_exp.results import BENCH
 EXAMPLES = """\
 examples:
   admm-exp-bench --quick               a first look, about a minute
-  admm-exp-bench                       everything, about half an hour
+  admm-exp-bench                       everything, about a quarter of an hour
   admm-exp-bench step update           these rows alone
   admm-exp-bench --device cuda gpu together       the rows for a GPU
-  python -m admm_exp.bench.gpu         the same with nothing installed but torch and torchvision
+  python -m admm_exp.bench.gpu         the same with torch and torchvision alone
   OMP_NUM_THREADS=1 admm-exp-bench --cpu-time   on a machine that others use too
 """
 
@@ -106,10 +107,14 @@ def run(
 
 def _parser() -> argparse.ArgumentParser:
     width = max(map(len, ENTRIES))
-    lines = [f"  {name:<{width}}  {entry.about}{_when(name)}" for name, entry in ENTRIES.items()]
+    indent = " " * (width + 4)
+    lines = [
+        fill(f"  {name:<{width}}  {entry.about}{_when(name)}", 80, subsequent_indent=indent)
+        for name, entry in ENTRIES.items()
+    ]
     parser = _Parser(
         "admm-exp-bench",
-        description="Measure every stage on this machine: variants in turns, median, spread, "
+        description="Measure every stage on this machine: variants in turns, median, spread,\n"
         "ratio, and how far each is from what memory and arithmetic allow.",
         epilog="rows:\n" + "\n".join(lines) + "\n\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

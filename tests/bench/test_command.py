@@ -74,3 +74,4 @@ def test_help_lists_all_rows_and_loads_no_torch() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert all(f"  {name} " in done.stdout for name in registry.ENTRIES)
+    assert max(map(len, done.stdout.splitlines())) <= 80
