@@ -1,9 +1,11 @@
 """A process that runs one job of a sweep after the other, for a launcher that has several."""
 
+import gc
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
@@ -83,13 +85,11 @@ def _work(calls: "connection.Connection", environment: dict[str, str]) -> None:
     os.environ.update(environment)
     Thread(target=_die_with_parent, daemon=True).start()
     is_well = True
-    while is_well:
-        try:
-            pickled = calls.recv_bytes()
-        except (EOFError, OSError):
-            return
-        is_well = _has_run(pickled)
-        calls.send(is_well)
+    with suppress(EOFError, OSError):  # the launcher has let go
+        while is_well:
+            is_well = _has_run(calls.recv_bytes())
+            _free_gpu()
+            calls.send(is_well)
 
 
 def _has_run(pickled: bytes) -> bool:
@@ -109,6 +109,14 @@ def _has_run(pickled: bytes) -> bool:
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGTERM)
     return bool(done.status == JobStatus.COMPLETED)
+
+
+def _free_gpu() -> None:
+    """Give back the GPU's memory that a job has left behind: other processes share it."""
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _die_with_parent() -> None:
