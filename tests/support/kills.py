@@ -235,7 +235,7 @@ CHAIN = (
     ("before any epoch", "admm_exp.experiment.functions:train_epoch", 1),
     ("dense, end of epoch 2", "admm_exp.training.loop:as_evaluation", 2),
     ("half a checkpoint", "os:fsync", 2),
-    ("Z and U update", "admm_exp.pruning.constrained:update", 2),
+    ("Z and U update", "admm_exp.pruning.constrained:update_", 2),
     ("cut", "admm_exp.experiment.stages:prune", 1),
     ("finetune, end of epoch 2", "admm_exp.training.loop:as_evaluation", 2),
     ("report", "admm_exp.experiment.outputs:write_report", 1),
