@@ -51,8 +51,8 @@ def test_a_meaning_stands_behind_its_setting() -> None:
     (macs,) = [line for line in lines if line.startswith("  macs:")]
     words = " ".join("\n".join(lines).replace("#", " ").split())
     assert (before, end) == ("before", "end")
-    assert macs.startswith("  macs: null ")
-    assert macs.endswith("# " + MEANINGS["budget.macs"])
+    assert macs.startswith(f"{'  macs: null':<32}# fraction of the dense network's MACs")
+    assert f"macs: null {MEANINGS['budget.macs']}" in words
     assert "batches: 16 training batches that gradients are averaged over" in words
 
 

@@ -67,7 +67,7 @@ def test_help_lists_all_rows_and_loads_no_torch() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "--help"],
-        env=clean_environment(),
+        env=clean_environment() | {"COLUMNS": "80"},
         capture_output=True,
         text=True,
         check=False,
