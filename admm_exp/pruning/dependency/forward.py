@@ -40,7 +40,8 @@ class _Layers(TorchFunctionMode):
             finally:
                 self.flow.is_inside_layer = False
 
-        return rule(self.flow, unseen, *args, **(kwargs or {}))
+        with torch._C._DisableTorchDispatch():  # arithmetic of labels is not the network's
+            return rule(self.flow, unseen, *args, **(kwargs or {}))
 
 
 class _Operations(TorchDispatchMode):
@@ -96,7 +97,8 @@ def follow(
 @contextmanager
 def _names_of_running_layers(flow: Flow) -> Iterator[None]:
     def leave(module: Any, inputs: Any, outputs: Any) -> None:
-        flow.leave(outputs)
+        with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
+            flow.leave(outputs)
 
     handles = []
     for name, module in flow.model.named_modules():
@@ -111,4 +113,5 @@ def _names_of_running_layers(flow: Flow) -> Iterator[None]:
 
 
 def _enter(flow: Flow, name: str, module: Any, inputs: Any) -> None:
-    flow.enter(name, inputs)
+    with torch._C._DisableTorchDispatch(), torch._C.DisableTorchFunction():
+        flow.enter(name, inputs)

@@ -21,6 +21,8 @@ from admm_exp.pruning.surgery.surgery import compare, cut, zero_
 
 TOLERANCE = 1e-4
 """Largest difference that rounding explains, relative to the spread of the outputs."""
+PERIOD = 1_000_003
+"""Random numbers that are drawn for a network, a prime."""
 
 
 def prove(
@@ -75,7 +77,7 @@ def _together(groups: Sequence[PrunableGroup]) -> list[Bundle]:
 
 class _Probe:
     def __init__(self, model: nn.Module, example_input: Any) -> None:
-        self.network = copied(model).eval()
+        self.network = copied(model, _unwritten(model)).eval()
         self.inputs = _probing(self.network, example_input)
 
     def culprits(
@@ -130,13 +132,22 @@ class _Probe:
         support = _drawn(groups)
         masked = zero_(randomise_(self.network), groups, support)
         try:
-            small = cut(masked, groups, support)
+            small = cut(masked, groups, support, shares_whole=True)
             difference = compare(masked, small, self.inputs, TOLERANCE).relative
         except SurgeryError as error:
             return str(error)
         if difference <= TOLERANCE:
             return None
         return f"its cut would change the outputs by {100 * difference:.2g} %"
+
+
+def _unwritten(model: nn.Module) -> dict[int, nn.Parameter]:
+    """Make parameters to stand for those that `randomise_` writes, by id."""
+    return {
+        id(p): nn.Parameter(torch.empty_like(p), p.requires_grad)
+        for p in model.parameters()
+        if type(p) is nn.Parameter and p.is_floating_point()
+    }
 
 
 def _flat(bundles: Sequence[Bundle]) -> Bundle:
@@ -195,6 +206,32 @@ def _drawn(groups: Sequence[PrunableGroup]) -> list[Tensor]:
     return support
 
 
+class _Drawn:
+    """Random numbers in [0, 1), drawn once and used again and again.
+
+    Drawing as many as a large network holds takes longer than running it. The period is prime, so
+    no two rows of a parameter are alike, and every parameter begins somewhere else.
+
+    Args:
+        seed: Of the numbers.
+    """
+
+    def __init__(self, seed: int) -> None:
+        numbers = torch.rand(PERIOD, generator=torch.Generator().manual_seed(seed))
+        self._twice = numbers.repeat(2)
+        self._start = 0
+
+    def fill_(self, tensor: Tensor, low: float, high: float) -> None:
+        """Write the next numbers, scaled to [low, high), in the order of the tensor's indices."""
+        flat = tensor.view(-1) if tensor.is_contiguous() else tensor.new_empty(tensor.numel())
+        for piece in flat.split(PERIOD):
+            numbers = self._twice[self._start : self._start + len(piece)]
+            piece.copy_(numbers.mul(high - low).add_(low))
+            self._start = (self._start + len(piece)) % PERIOD
+        if not tensor.is_contiguous():
+            tensor.copy_(flat.view(tensor.shape))
+
+
 @torch.no_grad()
 def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
     """Give every parameter and running statistic a random value and outputs the order of 1.
@@ -209,12 +246,7 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
     Returns:
         The model.
     """
-    generator = torch.Generator().manual_seed(seed)
-
-    def uniform_(tensor: Tensor, low: float, high: float) -> None:
-        values = torch.rand(tensor.shape, generator=generator) * (high - low) + low
-        tensor.copy_(values)
-
+    uniform_ = _Drawn(seed).fill_
     for parameter in model.parameters():
         if parameter.is_floating_point():
             fan_in = parameter[0].numel() if parameter.dim() > 1 else 12

@@ -87,20 +87,30 @@ def zero_constants_(
     return model
 
 
-def cut(model: nn.Module, groups: Sequence[PrunableGroup], support: Sequence[Tensor]) -> nn.Module:
+def cut(
+    model: nn.Module,
+    groups: Sequence[PrunableGroup],
+    support: Sequence[Tensor],
+    *,
+    shares_whole: bool = False,
+) -> nn.Module:
     """Build the smaller network: a copy of the model without the removed channels.
 
     Args:
         model: The network; left as it is.
         groups: Prunable groups.
         support: (n_units,) bool per group, True = kept.
+        shares_whole: Whether parameters that lose nothing may be those of the model, which spares
+            copies where the smaller network is only looked at.
 
     Raises:
         SurgeryError: If a layer cannot be cut.
     """
-    small = copied(model)
+    columns = columns_to_fold(groups, support)
+    is_shared = shares_whole and not columns  # what is folded is written in place
+    small = copied(model, {id(p): p for p in model.parameters()} if is_shared else {})
     made: list[str] = []
-    if columns := columns_to_fold(groups, support):
+    if columns:
         example = next(group.example for group in groups if group.example is not None)
         made = fold_(small, zero_(copied(model), groups, support), columns, example)
     try:

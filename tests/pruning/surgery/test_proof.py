@@ -7,6 +7,7 @@ from support.networks import randomise_
 from torch import nn
 
 from admm_exp.errors import ConfigError, ModelError, SurgeryError
+from admm_exp.pruning.surgery import proof
 from admm_exp.pruning.surgery.find import find_groups
 from admm_exp.pruning.surgery.proof import _drawn
 from admm_exp.pruning.surgery.sparsities import group_sparsities
@@ -168,3 +169,20 @@ def test_groups_in_step_need_one_sparsity():
 def test_channel_multiple_holds_for_every_group_in_step():
     groups = groups_of(randomise_(WidthFromShape()), torch.randn(2, 6, 6))
     assert [group.count_kept(0.7, 16) for group in groups.values()] == [16, 2]
+
+
+def test_no_two_rows_and_no_two_parameters_are_randomised_alike():
+    model = nn.Sequential(nn.Linear(1200, 900), nn.Linear(900, 1200), nn.Conv2d(16, 16, 3))
+    model[2].to(memory_format=torch.channels_last)
+    proof.randomise_(model)
+    assert len(model[0].weight.detach().unique(dim=0)) == 900
+    assert len(model[1].weight.detach().unique(dim=1).T) == 900
+    first = [parameter.detach().flatten()[:16] for parameter in model.parameters()]
+    assert len({tuple(values.sign().tolist()) for values in first}) == len(first)
+
+
+def test_network_keeps_its_numbers_when_it_is_proven():
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    find_groups(model, torch.randn(2, 4))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
