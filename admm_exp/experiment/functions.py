@@ -26,7 +26,7 @@ from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.distillation import Distillation
 from admm_exp.training.distribution import average_gradients
-from admm_exp.training.loop import LossFn, TrainFn, cross_entropy, train_epoch
+from admm_exp.training.loop import LossFn, TrainFn, cross_entropy, evaluate, train_epoch
 from admm_exp.training.optimizer import build_optimizer, clip_gradients
 from admm_exp.training.precision import Stepping
 
@@ -46,10 +46,16 @@ def functions_of(
     """
     dataset, settings = components.dataset, config.schedule.optimizer
     n_batches = min(CALIBRATION_BATCHES, config.schedule.recalibration_batches)
+    stepping = stepping_of(config)
 
     def recalibrate(model: nn.Module) -> None:
         dataset.set_epoch(0)  # the same batches, whatever this process has trained on before
-        recalibrate_(model, dataset.pairs(n_batches))
+        recalibrate_(model, dataset.pairs(n_batches), stepping)
+
+    def validate(model: nn.Module) -> Any:
+        if components.has_own_score:
+            return components.evaluate_fn(model, dataset.val)
+        return evaluate(model, dataset.val, stepping)
 
     def optimizer_fn(parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         optimizer = build_optimizer(
@@ -62,10 +68,9 @@ def functions_of(
         )
         return clip_gradients(average_gradients(optimizer), config.schedule.clip_norm)
 
-    stepping = stepping_of(config)
     return TrainingFunctions(
         train_fn=_own_train_fn(components) or _train_fn(dataset, cross_entropy, stepping),
-        validate_fn=lambda model: components.evaluate_fn(model, dataset.val),
+        validate_fn=validate,
         optimizer_fn=optimizer_fn,
         observer=checkpoints,
         progress=checkpoints,

@@ -9,12 +9,13 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from admm_exp.training.loop import Batch
+from admm_exp.training.precision import PLAIN, Stepping
 from admm_exp.training.seeding import restore_rng_state, rng_state
 from admm_exp.training.shared_batch_norm import shared_batch_norm
 
 
 @torch.inference_mode()
-def recalibrate_(model: nn.Module, batches: Iterable[Batch]) -> None:
+def recalibrate_(model: nn.Module, batches: Iterable[Batch], stepping: Stepping = PLAIN) -> None:
     """Replace running means and variances by their plain average over the batches, in place.
 
     Nothing of the old statistics stays, and all batches count alike. Every other layer works as
@@ -25,6 +26,7 @@ def recalibrate_(model: nn.Module, batches: Iterable[Batch]) -> None:
         model: The network.
         batches: (inputs, targets) on the network's device; a tuple of inputs is positional
             arguments, a mapping keyword arguments, anything else one argument.
+        stepping: In which number format the network computes.
 
     References:
         Li et al. 2020, EagleEye, arXiv 2007.02491, section 3.3 (adaptive batch normalization).
@@ -38,7 +40,7 @@ def recalibrate_(model: nn.Module, batches: Iterable[Batch]) -> None:
     modes = {module: module.training for module in model.modules()}
     momenta = [layer.momentum for layer in layers]
     generators = rng_state()
-    n_batches = 0
+    n_batches, device = 0, next(iter(layers[0].buffers())).device
     model.eval()
     try:
         for layer in layers:
@@ -49,7 +51,7 @@ def recalibrate_(model: nn.Module, batches: Iterable[Batch]) -> None:
             for layer in layers:
                 if isinstance(layer, _InstanceNorm):  # reads None as 0
                     layer.momentum = 1.0 / n_batches
-            with shared_batch_norm():
+            with shared_batch_norm(), stepping.autocast(device):
                 _run(model, inputs)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):

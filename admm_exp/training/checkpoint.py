@@ -53,8 +53,8 @@ def packed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
     """
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     parts, end = [], 0
-    for name, tensor in sorted(tensors.items(), key=lambda item: -item[1].itemsize):
-        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    for name, tensor in sorted(_on_cpu(tensors).items(), key=lambda item: -item[1].itemsize):
+        values = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
         start, end = end, end + values.size
         dtype, shape = FORMATS[tensor.dtype], list(tensor.shape)
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
@@ -62,6 +62,14 @@ def packed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return b"".join([len(text).to_bytes(8, "little"), text, *parts])
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors from a GPU one after the other without waiting in between, then wait once."""
+    copies = {name: t.detach().to("cpu", non_blocking=t.is_cuda) for name, t in tensors.items()}
+    for device in {tensor.device for tensor in tensors.values() if tensor.is_cuda}:
+        torch.cuda.synchronize(device)
+    return copies
 
 
 def unpacked(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:

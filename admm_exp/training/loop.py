@@ -14,7 +14,7 @@ from admm_exp.errors import TrainingError
 from admm_exp.results import EpochRecord, Evaluation
 from admm_exp.training.distribution import averaged, copy_from_first_, own_random_numbers, summed
 from admm_exp.training.learning_rate import LearningRates
-from admm_exp.training.precision import PLAIN, Stepping
+from admm_exp.training.precision import HALVES, PLAIN, Stepping
 from admm_exp.training.shared_batch_norm import shared_batch_norm
 from admm_exp.training.step_rates import EpochRates, watched_steps
 
@@ -95,16 +95,24 @@ def train_epoch(
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
+def evaluate(model: nn.Module, batches: Iterable[Batch], stepping: Stepping = PLAIN) -> Evaluation:
     """Evaluate accuracy and mean cross entropy a sample, over the samples of all processes.
 
     The model's mode is restored.
+
+    Args:
+        model: The network.
+        batches: (images, labels) on the network's device.
+        stepping: In which number format the network computes; the loss is float32 in all.
     """
     was_training = model.training
     model.eval()
     correct, loss, n = torch.zeros(()), torch.zeros(()), 0
     for images, labels in batches:
-        logits = model(images)
+        with stepping.autocast(images.device):
+            logits = model(images)
+        if logits.dtype in HALVES.values():
+            logits = logits.float()
         correct = correct.to(logits.device) + (logits.argmax(dim=1) == labels).sum()
         loss = loss.to(logits.device) + F.cross_entropy(logits, labels, reduction="sum")
         n += len(labels)

@@ -11,7 +11,8 @@ from admm_exp.data.in_memory import TensorBatches
 from admm_exp.errors import ConfigError
 from admm_exp.models.cifar_resnet import resnet8
 from admm_exp.pruning.constrained import ConstrainedModel
-from admm_exp.training.loop import train_epoch
+from admm_exp.training.batch_norm import recalibrate_
+from admm_exp.training.loop import evaluate, train_epoch
 from admm_exp.training.precision import Stepping, use_precision
 
 CPU = torch.device("cpu")
@@ -162,3 +163,33 @@ def test_no_step_waits_for_the_gpu(model, precision):
         torch.cuda.set_sync_debug_mode("default")
         use_precision("float32", torch.device("cuda"))
     assert 0.0 < loss < 10.0
+
+
+class Seen(nn.Module):
+    """Notes in which number format a network computes."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm, self.formats = nn.Linear(4, 4), nn.BatchNorm1d(4), []
+
+    def forward(self, x):
+        made = self.layer(x)
+        self.formats.append(made.dtype)
+        return self.norm(made)
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"), [("float32", torch.float32), ("bf16", torch.bfloat16)]
+)
+@pytest.mark.parametrize("function", [evaluate, recalibrate_])
+def test_networks_are_evaluated_and_recalibrated_in_the_format_of_training(
+    function, precision, expected
+):
+    network, batches = Seen(), [(torch.randn(8, 4), LABELS[:8])]
+    found = function(network, batches, Stepping(precision))
+    assert network.formats == [expected]
+    assert network.norm.running_mean.dtype == torch.float32
+    if found is not None:
+        full = function(network, batches)
+        assert found.loss == pytest.approx(full.loss, rel=0.02)
+        assert found.loss != 0.0
