@@ -182,6 +182,7 @@ def test_loaded_network_can_be_pruned_again(run):
     assert (network.conv1.out_channels, smaller.conv1.out_channels) == (4, 2)
 
 
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable")  # of torch 2.11's own load
 def test_heads_that_are_gone_stay_gone(tmp_path):
     tokens = torch.randn(4, 5, 12, generator=torch.Generator().manual_seed(0))
 

@@ -62,6 +62,10 @@ def test_start_value_above_half_of_the_bound_is_kept():
     assert steep.next_rho(9.0, [measured(rho=9.0)], PLAIN, None) == 9.0
 
 
+def test_a_start_value_that_a_policy_keeps_is_not_called_held():
+    assert course_of().cap_notice(9.0, [measured(rho=9.0)], PLAIN) is None  # half the bound is 5
+
+
 def test_support_freezes_only_where_asked_and_after_the_ramp():
     still = [measured()] * 2
     settings = {"stable_iterations": 2}

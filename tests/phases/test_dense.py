@@ -3,6 +3,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from filelock import FileLock
 from support.toy import functions_of, is_same, mlp, weights_of
 
 from admm_exp.phases.dense import HISTORY, WEIGHTS, dense_network
+from admm_exp.phases.progress import Progress
 from admm_exp.phases.train import train_plain
 from admm_exp.results import EpochRecord, PhaseResult
 from admm_exp.training.checkpoint import save_tensors
@@ -58,6 +60,35 @@ def test_cached_network_brings_its_curves_along(tmp_path):
     assert cached.epochs == trained.epochs
     assert len(cached.epochs) == 3
     assert cached.phases == [result]
+
+
+class Begun(Progress):
+    """A run that may have begun its dense network in an earlier process."""
+
+    def __init__(self, has_begun):
+        self.begun, self.kept = has_begun, []
+
+    def has_begun(self, phase):
+        return self.begun
+
+    def keep(self, phase, model):
+        self.kept.append((phase, weights_of(model)))
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_a_run_goes_on_with_its_own_training_and_keeps_a_cached_network(tmp_path, has_begun):
+    trained, _, _ = dense(tmp_path / "entry")
+    model, progress = mlp(), Begun(has_begun)
+    functions = replace(functions_of(), progress=progress)
+    result = dense_network(
+        model,
+        tmp_path / "entry",
+        functions,
+        lambda functions: train_plain(model, "dense", functions, **SETTINGS),
+    )
+    assert result.cached != has_begun
+    assert [phase for phase, _ in progress.kept] == ([] if has_begun else ["dense"])
+    assert all(is_same(kept, weights_of(trained)) for _, kept in progress.kept)
 
 
 def cut_off(entry, name):
@@ -110,6 +141,7 @@ PROCESS = """
 import os, signal, sys, time
 from pathlib import Path
 from admm_exp.phases.dense import dense_network
+from admm_exp.phases.progress import Progress
 from admm_exp.phases.train import train_plain
 from support.toy import mlp, functions_of
 

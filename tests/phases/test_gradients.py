@@ -57,3 +57,26 @@ def test_train_function_that_never_steps_is_an_error():
     functions = replace(functions_of(), train_fn=lambda model, optimizer, epoch: None)
     with pytest.raises(TrainingError, match="never stepped the optimizer"):
         learn_gradients(constrained_mlp(Taylor(batches=1)), functions)
+
+
+class Spying(Taylor):
+    """Notes what it learns."""
+
+    def learn(self, gradients):
+        self.learned = gradients
+        super().learn(gradients)
+
+
+def test_the_metric_learns_the_mean_over_the_steps_not_the_sum():
+    def one_batch_again(model, optimizer, epoch):
+        x, y = batches()[0]
+        for _ in range(3):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    once, thrice = Spying(batches=1), Spying(batches=3)
+    for metric in (once, thrice):
+        functions = replace(functions_of(), train_fn=one_batch_again)
+        learn_gradients(constrained_mlp(metric), functions)
+    torch.testing.assert_close(once.learned, thrice.learned)

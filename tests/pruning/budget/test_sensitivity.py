@@ -56,6 +56,13 @@ def test_curves_are_those_of_networks_masked_by_hand():
     assert model[0].weight[weakest].abs().sum() > 0  # the network itself stays whole
 
 
+def test_a_level_at_which_a_small_group_loses_nothing_is_not_measured():
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    planner = Planner(model, torch.randn(2, 4))
+    (found,) = measure_curves(model, planner, unit_scores(model, planner, L2Norm()), lambda _: 0.5)
+    assert found.sparsity == pytest.approx((0.0, 1 / 3, 2 / 3))  # 0.25 of 3 is none
+
+
 def test_groups_that_cost_nothing_are_pruned_for_those_that_cost_much():
     torch.manual_seed(0)
     layers = [nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4)]
