@@ -145,7 +145,7 @@ class Terminal:
     def warned(self, message: str) -> None:
         """Say it above the bar."""
         if self._shows_warnings:
-            self.console.print(f"warning: {message}", style="yellow", markup=False)
+            self._say(f"warning: {message}", style="yellow")
 
     def close(self) -> None:
         """Take the bar away, also when a run ends early."""
@@ -166,12 +166,12 @@ class Terminal:
         self.console.print()
         self.console.print(table)
         self.console.print()
-        self.console.print(
+        self._say(
             f"Accuracy before the cut {report['admm']['test_accuracy']:.2%}. "
             f"{surgery_sentence(report['surgery'])}"
         )
         if latency := report.get("latency"):
-            self.console.print(latency_sentence(latency))
+            self._say(latency_sentence(latency))
         lines = [f"report   {run_dir / 'report.md'}", f"network  {run_dir / _network_file(report)}"]
         if uri := report["mlflow"]["tracking_uri"]:
             lines.append(f"curves   {ui_command(uri, report['mlflow']['experiment'])}")
@@ -207,7 +207,7 @@ class Terminal:
         table.add_row("whole network", "", "", params, macs, style="bold")
         self.console.print(table)
         for kept in plan.kept:
-            self.console.print(f"kept whole: {kept.name}: {kept.reason}", markup=False)
+            self._say(f"kept whole: {kept.name}: {kept.reason}")
         left = small.macs / dense.macs, small.params / dense.params
         measured = f", latency {latency.value:.1%} (± {latency.spread:.1%})" if latency else ""
         self.console.print(
@@ -217,6 +217,10 @@ class Terminal:
             self.console.print("nothing was written: output=layers.yaml writes the file to edit")
         else:
             self.console.print(f"edit {path}, then run: admm-exp layers={path}", markup=False)
+
+    def _say(self, sentence: str, style: str | None = None) -> None:
+        """Write a sentence, broken between words where a terminal is too narrow for it."""
+        self.console.print(sentence, style=style, markup=False, soft_wrap=False)
 
     def _status(self) -> str:
         parts = []

@@ -74,6 +74,14 @@ def test_the_line_says_what_goes_on_after_training() -> None:
     assert "measuring accuracy and latency" in file.getvalue()
 
 
+def test_sentences_are_broken_between_words() -> None:
+    terminal, file = drawn(80)
+    terminal.warned("alpha beta " * 20)
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue()).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert {word for line in lines for word in line.split()} == {"warning:", "alpha", "beta"}
+
+
 def test_a_pipe_gets_lines_that_are_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     terminal = Terminal()
     terminal.phase_finished(PhaseResult("finetune", 1.0, 2))
