@@ -65,6 +65,21 @@ def test_the_whole_job_runs_on_cifar10_files(tmp_path: Path) -> None:
     assert report["surgery"]["max_abs_difference"] < 1e-4
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", ["cifar", "imagenet"])
+def test_the_long_schedules_train_on_files_of_their_format(tmp_path: Path, schedule: str) -> None:
+    """Shortened; as they stand, with the reduced W-step and rho=auto, they take days here."""
+    sums = write_cifar10(tmp_path / "outputs" / "data", n_per_batch=80, seed=0)
+    small = ("dataset=cifar10", "model=resnet8", *SHORT)
+    done = run_patched(tmp_path, "CIFAR10", sums, *small, f"schedule={schedule}")
+    assert done.returncode == 0, done.stderr
+    report = report_in(tmp_path)
+    assert report["config"]["schedule"]["name"] == schedule
+    assert report["config"]["schedule"]["w_step"] == "reduced"
+    assert report["admm"]["stopped"]["pull"] == pytest.approx(9.2)
+    assert report["surgery"]["max_abs_difference"] < 1e-4
+
+
 def test_the_whole_job_runs_on_cifar100_files(tmp_path: Path) -> None:
     sums = write_cifar100(tmp_path / "outputs" / "data", n_train=400, n_test=100, seed=0)
     done = run_patched(tmp_path, "CIFAR100", sums, "dataset=cifar100", *SHORT)
