@@ -1,6 +1,7 @@
 """Running the command as a user does."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -32,6 +33,16 @@ def clean_environment() -> dict[str, str]:
     """The environment without settings that change what a user sees."""
     ignored = {"MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR", "ADMM_EXP_TRACEBACK", "PYTHONSAFEPATH"}
     return {k: v for k, v in os.environ.items() if k not in ignored} | {"COLUMNS": "100"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let engines of MLflow and Optuna end with their last user; since 3.13 SQLite warns of it."""
+    if sys.version_info >= (3, 13):
+        config.addinivalue_line("filterwarnings", "ignore:unclosed database:ResourceWarning")
+        config.addinivalue_line(
+            "filterwarnings",
+            "ignore:Exception ignored in. <sqlite3:pytest.PytestUnraisableExceptionWarning",
+        )
 
 
 def pytest_unconfigure() -> None:

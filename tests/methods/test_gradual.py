@@ -45,6 +45,15 @@ def test_a_ramp_over_half_of_the_epochs_leaves_the_rest_at_full_sparsity():
     assert [len(epoch[-1]) for epoch in seen] == [2, 2, 3, 3, 3, 3]
 
 
+def test_no_unit_comes_back_whatever_the_metric_says_of_zeros():
+    def smallest(theta, group):
+        return -theta.square().sum(dim=1)
+
+    seen = [epoch[-1] for epoch in zeros_by_epoch(constrained_of(smallest))]
+    assert len(seen[-1]) == 3
+    assert all(before <= after for before, after in itertools.pairwise(seen))
+
+
 @pytest.mark.parametrize("metric", [L2Norm(), FPGM()])
 def test_support_at_the_end_is_what_is_not_zero(metric):
     constrained = constrained_of(metric)
