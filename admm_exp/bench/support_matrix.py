@@ -35,6 +35,7 @@ from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.cost.cost import count_cost
 from admm_exp.pruning.surgery.groups import KeptGroup
 from admm_exp.pruning.surgery.proof import randomise_
+from admm_exp.pruning.surgery.surgery import compare
 
 CLASSES, SPARSITY, TOLERANCE = 10, 0.5, 1e-5
 DEEP = 0.2
@@ -101,12 +102,10 @@ def examine(name: str, memory_bytes: float) -> Examined:
         )
         plan_seconds = process_time() - start
         _admm_iteration(constrained, inputs)
-        masked = constrained.removal().masked().eval()
-        with torch.no_grad():
-            spread = float(masked(inputs).std())
+        masked = constrained.removal().masked()
+        small, _ = constrained.removal().finish(inputs)
+        relative = compare(masked, small, inputs, TOLERANCE).relative
         del masked
-        small, difference = constrained.removal().finish(inputs)
-        relative = difference / spread
         _use(small, inputs)
     except AdmmExpError as error:
         return Examined(name, f"refused: {error}", pixels, left_out)
