@@ -214,6 +214,7 @@ def _support(
 ) -> None:
     """Draw the units from top to bottom, those that stayed longest first."""
     from matplotlib.colors import ListedColormap
+    from matplotlib.ticker import MaxNLocator
 
     units = sorted(range(len(kept[0])), key=lambda unit: [not row[unit] for row in reversed(kept)])
     picture = [[float(row[unit]) for row in kept] for unit in units]
@@ -231,3 +232,4 @@ def _support(
     axes.set(xlabel="ADMM iteration", ylabel="units")
     axes.grid(visible=False)
     count_in_whole_numbers(axes)
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
