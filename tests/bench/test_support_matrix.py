@@ -78,7 +78,7 @@ def test_network_of_timm_is_examined_under_its_family():
 
 
 def test_network_without_prunable_channels_is_refused_with_the_layer(network):
-    network(lambda: pooled(nn.Conv2d(3, 8, 3), nn.Sigmoid(), nn.Conv2d(8, 10, 1)))
+    network(lambda: pooled(nn.Conv2d(3, 8, 3), nn.Sigmoid(), nn.Conv2d(8, 10, 3, padding=1)))
     row = examine("some", MEMORY_BYTES)
     assert row.result.startswith("refused: the model has nothing to prune (0: its channels are not")
 
