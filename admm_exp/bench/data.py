@@ -1,6 +1,8 @@
 """Rows about data: what feeds the training, against per-sample transforms."""
 
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +18,12 @@ from admm_exp.data.loader import LoaderBatches
 
 BATCH, SIDE = 128, 32
 SPEED_UP = 25.0
-JPEG_SIZE, JPEG_QUALITY, CROP = (500, 375), 90, 224
+CROP, IMAGENET, ORDER_SECONDS = 224, 1_281_167, 0.5
+PHOTOGRAPHS = {
+    "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
+    "matplotlib": ("mpl-data/sample_data/grace_hopper.jpg",),
+}
+"""In packages that this one needs."""
 TURN_SECONDS = 0.2
 
 
@@ -51,16 +58,11 @@ def jpeg(bench: Bench) -> Iterator[Measurement]:
     from PIL import Image
     from torchvision import transforms
 
-    n_images = 16 if bench.is_quick else 64
-    noise = torch.rand(3, 12, 16)
-    photo = torch.nn.functional.interpolate(noise[None], JPEG_SIZE[::-1], mode="bicubic")[0]
-    pixels = (photo.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
-    names = [f"{i}.jpg" for i in range(n_images)]
-    for name in names:
-        Image.fromarray(pixels).save(bench.folder / name, quality=JPEG_QUALITY)
+    names = [str(path) for path in _photographs()] * (5 if bench.is_quick else 20)
+    n_images = len(names)
     labels = torch.zeros(n_images, dtype=torch.int64)
     crops = SquareCrops(img_size=CROP, min_area=0.08, crop_fraction=0.875, flip=True)
-    files = ImageFiles(LabelledFiles(bench.folder, names, labels), crops.for_training())
+    files = ImageFiles(LabelledFiles(Path(), names, labels), crops.for_training())
     ours = LoaderBatches(files, n_images, MEAN, STD, workers=0).to(bench.device)
     to_float = transforms.Compose(
         [
@@ -72,16 +74,54 @@ def jpeg(bench: Bench) -> Iterator[Measurement]:
     )
 
     def usual() -> None:
-        opened = (Image.open(bench.folder / name).convert("RGB") for name in names)
+        opened = (Image.open(name).convert("RGB") for name in names)
         torch.stack([to_float(image) for image in opened]).to(bench.device)
 
     actions = {"PIL and float32": usual, "decode_jpeg and uint8": _pass(ours)}
     yield Measurement(
         "jpeg",
-        f"decode {n_images} JPEGs of {JPEG_SIZE[0]}x{JPEG_SIZE[1]}, crop to {CROP}x{CROP}",
+        f"decode {n_images} photographs of 640x427 and 512x600, crop to {CROP}x{CROP}",
         bench.take_turns(actions, TURN_SECONDS),
         items=n_images,
     )
+
+
+def order(bench: Bench) -> Iterator[Measurement]:
+    """Measure what comes before the first batch of an epoch: the order of all samples."""
+    n = 100_000 if bench.is_quick else IMAGENET
+    batches = LoaderBatches(_Nothing(n), 1, MEAN, STD, workers=0, shuffle=True)
+    row = Measurement(
+        "order",
+        f"first batch of an epoch of {n:,} samples",
+        bench.take_turns({"first batch": lambda: next(iter(batches))}, TURN_SECONDS),
+        items=n,
+    )
+    seconds = row.median_seconds("first batch") * IMAGENET / n
+    yield row.with_targets(Target(f"seconds for {IMAGENET:,} samples", seconds, ORDER_SECONDS))
+
+
+def _photographs() -> list[Path]:
+    """Find real photographs: how long a JPEG takes depends on what it shows."""
+    found = []
+    for package, names in PHOTOGRAPHS.items():
+        spec = find_spec(package)
+        assert spec is not None, package
+        assert spec.origin is not None, package
+        found += [Path(spec.origin).parent / name for name in names]
+    return found
+
+
+class _Nothing:
+    """So many samples of one pixel."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.zeros(3, 1, 1, dtype=torch.uint8), 0
 
 
 class _PerSample(Dataset[Any]):

@@ -1,7 +1,8 @@
 """Rows for a GPU: images a second against a bare loop, at the sizes that GPUs train.
 
-`python -m admm_exp.bench.gpu [DEVICE]` measures them, and several jobs on one device, on a machine
-with torch and torchvision alone, and prints a JSON object a line.
+`python -m admm_exp.bench.gpu [DEVICE]` measures them, several jobs on one device, the Z and U
+update and a pass of evaluation, on a machine with torch and torchvision alone, and prints a JSON
+object a line.
 """
 
 import json
@@ -18,20 +19,23 @@ from torch.optim import Optimizer
 from admm_exp.bench.machine import measure_machine
 from admm_exp.bench.measurement import Actions, Bench, Measurement, Target
 from admm_exp.bench.network import Subject, subject
+from admm_exp.bench.step import evaluation
 from admm_exp.bench.together import together
+from admm_exp.bench.update import updates
 from admm_exp.data.augment import Augmentation
 from admm_exp.data.image_transforms import MEAN, STD
 from admm_exp.data.in_memory import TensorBatches
 from admm_exp.experiment.environment import describe_environment
 from admm_exp.training.device import resolve_device, use_device
 from admm_exp.training.loop import cross_entropy, train_epoch
-from admm_exp.training.precision import Stepping, use_precision
+from admm_exp.training.precision import Forward, Stepping, use_precision
 from admm_exp.training.seeding import seed_everything
 
 ON_GPU, GPU_STEPS = (("resnet18_32", 32, 512), ("resnet50", 224, 128)), 20
 ELSEWHERE, OTHER_STEPS = (("resnet20", 32, 8),), 2
 SHARE_OF_BARE = 0.95
 Autocast = Callable[[], AbstractContextManager[object]]
+COMPILED_BARE, COMPILED = "bare loop, compiled", "ADMM, compiled"
 TURN_SECONDS = 0.05
 
 
@@ -47,23 +51,28 @@ def gpu(bench: Bench) -> Iterator[Measurement]:
         row = Measurement(
             f"gpu_{name}",
             f"{n_steps} training steps with data, {made.name}, {precision}",
-            _take_turns(bench, made, Stepping(precision), n_steps),
+            _take_turns(bench, made, Stepping(precision), Stepping(precision, True), n_steps),
             machine.seconds_for_macs(3 * made.macs * batch_size * n_steps),
             "multiply-accumulates of forward and backward pass",
             batch_size * n_steps,
         )
+        pairs = [("plain", "bare loop"), ("ADMM", "bare loop"), (COMPILED, COMPILED_BARE)]
         yield row.with_targets(
             *(
                 Target(
-                    f"{variant}, images/s over bare", 1 / row.ratio(variant), SHARE_OF_BARE, True
+                    f"{variant}, images/s over {bare}",
+                    row.median_seconds(bare) / row.median_seconds(variant),
+                    SHARE_OF_BARE,
+                    True,
                 )
-                for variant in ("plain", "ADMM")
+                for variant, bare in pairs
+                if variant in row.seconds
             )
         )
 
 
 def _take_turns(
-    bench: Bench, made: Subject, stepping: Stepping, n_steps: int
+    bench: Bench, made: Subject, stepping: Stepping, compiled: Stepping, n_steps: int
 ) -> dict[str, list[float]]:
     size, n_images = made.images.shape[-1], n_steps * len(made.images)
     batches = TensorBatches(
@@ -83,18 +92,29 @@ def _take_turns(
         "plain": partial(epoch, plain, stepping=stepping),
         "ADMM": partial(epoch, with_admm, stepping=stepping),
     }
+    if bench.device.type == "cuda":
+        actions[COMPILED_BARE] = partial(
+            _bare_loop, made, plain, autocast, n_steps, torch.compile(made.model)
+        )
+        actions[COMPILED] = partial(epoch, with_admm, stepping=compiled)
     with made.constrained.penalty(with_admm):
         return bench.take_turns(actions, TURN_SECONDS)
 
 
-def _bare_loop(made: Subject, optimizer: Optimizer, autocast: Autocast, n_steps: int) -> None:
+def _bare_loop(
+    made: Subject,
+    optimizer: Optimizer,
+    autocast: Autocast,
+    n_steps: int,
+    forward: Forward | None = None,
+) -> None:
     """What a person would write in ten lines, on the same batch, with the fastest kernels."""
     made.model.train()
     with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False):
         for _ in range(n_steps):
             optimizer.zero_grad(set_to_none=True)
             with autocast():
-                loss = F.cross_entropy(made.model(made.images), made.labels)
+                loss = F.cross_entropy((forward or made.model)(made.images), made.labels)
             loss.backward()
             optimizer.step()
 
@@ -107,7 +127,7 @@ def main(device_name: str = "auto") -> None:
     machine = measure_machine(device)
     print(json.dumps(describe_environment(device) | {"machine": vars(machine)}), flush=True)
     bench = Bench(False, device, Path(), machine)
-    for measure in (gpu, together):
+    for measure in (gpu, together, updates, evaluation):
         for row in measure(bench):
             print(json.dumps(row.as_dict()), flush=True)
 

@@ -37,12 +37,15 @@ class Entry:
 ENTRIES = {
     "data": Entry("images a second: batched augmentation, torchvision a sample", "data:cifar"),
     "jpeg": Entry("decoding: uint8 to the device, PIL to float", "data:jpeg"),
+    "order": Entry("what comes before the first batch of an epoch", "data:order"),
     "step": Entry("a training step: plain, with ADMM, penalty in the loss", "step:steps"),
     "update": Entry("Z and U update by metric", "update:updates"),
+    "trace": Entry("finding the channel groups and proving them", "update:traces"),
     "cut": Entry("removing the channels", "update:cuts"),
     "evaluation": Entry("a pass of evaluation", "step:evaluation"),
     "checkpoint": Entry("writing a checkpoint", "storage:checkpoint"),
     "logging": Entry("an epoch's metrics to MLflow on SQLite", "storage:logging"),
+    "report": Entry("reading finished runs from SQLite", "storage:reading"),
     "startup": Entry("--help and a configuration error, as processes", "process:startup"),
     "inference": Entry("dense and small network, batch 1 and 64", "inference:inference"),
     "multiple": Entry(

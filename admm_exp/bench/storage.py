@@ -1,22 +1,26 @@
 """Rows about what a run writes while it trains."""
 
 import io
+import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from admm_exp.bench.measurement import Bench, Measurement
+from admm_exp.bench.measurement import Bench, Measurement, Target
 from admm_exp.bench.network import subject
 from admm_exp.phases.snapshot import Snapshot, write_snapshot
-from admm_exp.results import JOURNAL
+from admm_exp.results import JOURNAL, REPORT
 from admm_exp.tracking.mlflow_tracker import open_tracker
+from admm_exp.tracking.runs import read_runs
 from admm_exp.training.checkpoint import write_atomically
 
 TURN_SECONDS = 0.1
+RUNS, SLOWEST_READ = 2000, 10.0
 METRICS = {f"dense/metric_{i}": float(i) for i in range(8)}
 
 
@@ -72,3 +76,35 @@ def logging(bench: Bench) -> Iterator[Measurement]:
     seconds = bench.take_turns(actions, TURN_SECONDS)
     tracker.finish("FINISHED")
     yield Measurement("logging", f"{len(METRICS)} metrics of an epoch to MLflow on SQLite", seconds)
+
+
+def reading(bench: Bench) -> Iterator[Measurement]:
+    """Measure what reading a store costs a run: settings, results and report.json."""
+    n = 20 if bench.is_quick else 200
+    store, name = f"sqlite:///{bench.folder / 'mlflow.db'}", "bench"
+    for number in range(n):
+        _finished_run(bench.folder, store, name, number)
+    row = Measurement(
+        "report",
+        f"read {n} finished runs of a store on SQLite",
+        bench.take_turns({"read": partial(read_runs, store, name)}, TURN_SECONDS),
+        items=n,
+    )
+    seconds = row.median_seconds("read") * RUNS / n
+    yield row.with_targets(Target(f"seconds for {RUNS:,} runs", seconds, SLOWEST_READ))
+
+
+def _finished_run(folder: Path, store: str, name: str, number: int) -> None:
+    tags = {"kind": "run", "config_hash": str(number)}
+    journal = folder / f"{number}-{JOURNAL}"
+    tracker = open_tracker(store, name, name, folder / "artifacts", journal, tags=tags)
+    settings = {"rho": 1.0, "sparsity": 0.5, "seed": number}
+    tracker.log_params(settings | {f"setting_{i}": i for i in range(60)})
+    tracker.log_metrics(dict.fromkeys(("final/accuracy", "final/val_accuracy"), 0.5), 0)
+    iterations = [{"iteration": i, "primal_residual": 0.1} for i in range(20)]
+    dense = {"macs": 1000, "test_accuracy": 0.9}
+    report = {"models": {"dense": dense}, "admm": {"iterations": iterations}, "layers": []}
+    path = folder / REPORT
+    path.write_text(json.dumps(report))
+    tracker.log_artifact(path)
+    tracker.finish("FINISHED")

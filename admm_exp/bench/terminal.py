@@ -68,7 +68,7 @@ class BenchTerminal:
     def measured(self, row: Measurement) -> None:
         """Show a row."""
         table = Table(header_style="bold", box=None, pad_edge=False, title_justify="left")
-        titles = ["", "median", "IQR", "ratio", *(["per s"] if row.items else []), "x limit"]
+        titles = ["", "median", "IQR", "ratio", *(["per s"] if row.items else []), "x ideal"]
         for title in titles:
             table.add_column(title, justify="right" if title else "left", min_width=8)
         for variant in row.seconds:
@@ -85,7 +85,7 @@ class BenchTerminal:
         self.console.print(f"\n[bold]{row.name}[/]  {row.title}")
         self.console.print(table)
         if row.limit_seconds is not None:
-            self.console.print(f"limit {duration(row.limit_seconds)}: {row.limit}", style="dim")
+            self.console.print(f"ideal {duration(row.limit_seconds)}: {row.limit}", style="dim")
         for what, number in row.notes.items():
             shown = f"{number:.4g}" if isinstance(number, float) else number
             self.console.print(f"{what}: {shown}", markup=False)

@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 from functools import partial
 
+import torch
+from torch import nn
+
 from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Metric, Random
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.update import update_
 from admm_exp.bench.measurement import Actions, Bench, Measurement, Target
 from admm_exp.bench.network import subject
+from admm_exp.models.torchvision_zoo import torchvision_model
+from admm_exp.pruning.surgery.find import find_groups
 from admm_exp.pruning.surgery.surgery import cut
 
 METRICS: dict[str, Metric] = {
@@ -17,7 +22,9 @@ METRICS: dict[str, Metric] = {
     "fpgm": FPGM(),
 }
 QUICK_METRICS = ("l2_norm", "fpgm")
-SLOWEST_FPGM_SECONDS = 1.0
+SLOWEST_FPGM_SECONDS, TIMES_LIMIT = 0.3, 3.0
+TRACED, DEPTHS = (("resnet50", 224), ("vit_b_16", 224)), (20, 100, 500)
+SLOWEST_TRACE = {"resnet50": 1.1, "vit_b_16": 2.3}
 TURN_SECONDS = 0.05
 
 
@@ -38,8 +45,42 @@ def updates(bench: Bench) -> Iterator[Measurement]:
         bench.machine.seconds_for_bytes(12 * made.n_constrained),
         "12 bytes a weight: W and T read, T written",
     )
-    seconds = row.median_seconds("fpgm")
-    yield row.with_targets(Target("seconds with fpgm", seconds, SLOWEST_FPGM_SECONDS))
+    yield row.with_targets(
+        *(
+            Target(f"{name}, times 12 bytes a weight", row.times_limit(name) or 0.0, TIMES_LIMIT)
+            for name in ("l2_norm", "l1_norm")
+            if name in actions
+        ),
+        Target("seconds with fpgm", row.median_seconds("fpgm"), SLOWEST_FPGM_SECONDS),
+    )
+
+
+def traces(bench: Bench) -> Iterator[Measurement]:
+    """Measure finding the groups of a network and proving them, and how that grows with depth."""
+    for name, size in TRACED if not bench.is_quick else TRACED[:1]:
+        torch.manual_seed(0)
+        model, image = torchvision_model(name, 1000).eval(), torch.randn(1, 3, size, size)
+        row = Measurement(
+            f"trace_{name}",
+            f"find and prove the channel groups of {name}, {size}x{size}, on the CPU",
+            bench.take_turns({"trace and proof": partial(find_groups, model, image)}, 0.0),
+        )
+        seconds = row.median_seconds("trace and proof")
+        yield row.with_targets(Target("seconds", seconds, SLOWEST_TRACE[name]))
+    n_layers = DEPTHS[:-1] if bench.is_quick else DEPTHS
+    yield Measurement(
+        "trace_depth",
+        "find and prove the channel groups of a chain of layers",
+        bench.take_turns(
+            {f"{n} layers": partial(find_groups, _chain(n), torch.randn(1, 64)) for n in n_layers},
+            0.0,
+        ),
+    )
+
+
+def _chain(n: int) -> nn.Module:
+    layers = [layer for _ in range(n) for layer in (nn.Linear(64, 64), nn.ReLU())]
+    return nn.Sequential(*layers, nn.Linear(64, 10))
 
 
 def cuts(bench: Bench) -> Iterator[Measurement]:

@@ -27,8 +27,8 @@ MISSING = "hydra omegaconf mlflow pydantic rich matplotlib sklearn safetensors o
 ALONE = """
 import sys
 sys.modules |= dict.fromkeys(sys.argv[1].split())  # as if they were not installed
-from admm_exp.bench import gpu, row, together
-row.ROUNDS = 1
+from admm_exp.bench import gpu, measurement
+measurement.ROUNDS = 1
 gpu.main("cpu")
 """
 
@@ -40,4 +40,4 @@ def test_the_rows_for_a_gpu_need_torch_and_torchvision_alone() -> None:
     assert done.returncode == 0, done.stderr
     environment, *rows = map(json.loads, done.stdout.splitlines())
     assert environment["device"] == "cpu"
-    assert [row["name"] for row in rows] == ["gpu_resnet20", "together"]
+    assert [row["name"] for row in rows] == ["gpu_resnet20", "together", "update", "evaluation"]

@@ -45,7 +45,9 @@ def draw_bench(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.set_xscale("log")
         axes.margins(x=0.15)
         axes.axvline(1.0, color=GREY, linewidth=0.8, zorder=0)
-        axes.set_xlabel("time over that of the row's first variant; red: what the machine allows")
+        axes.set_xlabel(
+            "time over that of the row's first variant; red: memory and arithmetic at full rate"
+        )
         axes.set_title("Benchmark")
 
 
