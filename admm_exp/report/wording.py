@@ -13,8 +13,11 @@ def percent(fraction: float) -> str:
 
 
 def tick_percent(fraction: float, position: float | None = None) -> str:
-    """Write a fraction in percent, as short as it goes: the formatter of an axis."""
-    return f"{100 * fraction:.4g}%"
+    """Write a fraction in percent, as short as it goes: the formatter of an axis.
+
+    Room above 100 % is there for labels and gets no number.
+    """
+    return "" if fraction > 1.0 + 1e-9 else f"{100 * fraction:.4g}%"
 
 
 def mean_std(found: Spread | None) -> str:

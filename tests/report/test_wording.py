@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from admm_exp.report.wording import count, markdown_table, mean_std, points, size
+from admm_exp.report.wording import count, markdown_table, mean_std, points, size, tick_percent
 from admm_exp.statistics import Paired, spread_of
 
 
@@ -34,3 +34,10 @@ def test_a_markdown_table_has_a_header():
         "|---|---|",
         "| 1 | 2 |",
     ]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "text"), [(0.985, "98.5%"), (1.0, "100%"), (1.005, ""), (0.1 * 3 / 0.3, "100%")]
+)
+def test_no_axis_goes_beyond_100_percent(fraction, text):
+    assert tick_percent(fraction) == text
