@@ -119,3 +119,10 @@ def test_a_wrong_line_is_one_sentence_and_nothing_is_written(
     assert sentence in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert {path.name for path in tmp_path.iterdir()} == {"parts"}
+
+
+def test_tab_completes_the_options_of_a_group() -> None:
+    environment = os.environ | {"COMP_LINE": "admm-exp dataset=fas"}
+    command = [sys.executable, "-W", "ignore", "-m", "admm_exp", "-sc", "query=bash"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.split() == ["dataset=fashion_mnist"], done.stderr
