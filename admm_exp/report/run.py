@@ -84,7 +84,7 @@ def summary_rows(models: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...
     ]
     for batch in models["dense"]["latency_ms"]:
         cells = [_latency(name, models[name], batch) for name in titles]
-        rows.append((f"ms at batch {batch}", *cells))
+        rows.append((f"latency@{batch}, ms", *cells))
     return rows
 
 

@@ -116,7 +116,7 @@ def test_times_of_another_run_are_not_put_beside_those_of_this_one() -> None:
         for name, ms in (("original", 9.0), ("dense", 2.0), ("pruned", 1.0), ("finetuned", 1.0))
     }
     row = summary_rows(models)[-1]
-    assert row == ("ms at batch 1", "", "2 ± 0.1", "", "1 ± 0.1")
+    assert row == ("latency@1, ms", "", "2 ± 0.1", "", "1 ± 0.1")
 
 
 def test_the_closing_table_fits_80_columns() -> None:
