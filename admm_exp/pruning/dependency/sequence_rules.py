@@ -11,7 +11,7 @@ from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.labels import FIXED, compact
 from admm_exp.pruning.dependency.layer_rules import made_by
 from admm_exp.pruning.dependency.operation_rules import contract
-from admm_exp.pruning.dependency.size_rules import made_by_size
+from admm_exp.pruning.dependency.size_rules import starts_from
 
 
 def recurrence(gates: int, flow: Flow, func: Any, *args: Any) -> Any:
@@ -68,13 +68,7 @@ def packed(flow: Flow, func: Any, sequences: Tensor, *args: Any, **kwargs: Any) 
 def _states(flow: Flow, states: Any, outputs: Any, own: tuple[Tensor, Tensor]) -> None:
     given = [states] if isinstance(states, Tensor) else list(states)
     for state, codes, after in zip(given, own[: len(given)], outputs[1:], strict=True):
-        known = flow.along(state, -1)
-        if known is not None:
-            flow.require_zero(flow.labels.unite(known, codes))
-        elif bool(state.any()):
-            flow.labels.keep(codes, f"{flow.here} starts from a state that is not zero")
-        else:
-            made_by_size(flow, state, codes)
+        starts_from(flow, state, codes)
         flow.mark(after, codes.view([1] * (after.dim() - 1) + [-1]))
 
 

@@ -59,6 +59,23 @@ def made_by_size(flow: Flow, tensor: Tensor, codes: Tensor, dim: int = -1) -> No
     count_by(flow, flow.sizes.made.get(tensor, {}).get(dim % tensor.dim()), codes)
 
 
+def starts_from(flow: Flow, state: Tensor, units: Tensor) -> None:
+    """Tie the state that a recurrent layer starts from to its units; without them it must be zero.
+
+    Args:
+        flow: Of the network.
+        state: (.., n_units), what the layer was given.
+        units: (n_units,), its codes.
+    """
+    known = flow.along(state, -1)
+    if known is not None:
+        flow.require_zero(flow.labels.unite(known, units))
+    elif bool(state.any()):
+        flow.labels.keep(units, f"{flow.here} starts from a state that is not zero")
+    else:
+        made_by_size(flow, state, units)
+
+
 def _divided(codes: Tensor, factor: int) -> Tensor | None:
     """Take one of the codes of every channel that comes `factor` times, or None."""
     if factor == 1:

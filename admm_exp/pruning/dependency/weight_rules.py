@@ -7,7 +7,7 @@ from torch import Tensor
 
 from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.layer_rules import made_by
-from admm_exp.pruning.dependency.size_rules import made_by_size
+from admm_exp.pruning.dependency.size_rules import starts_from
 
 Source = tuple[Tensor, tuple[int | None, ...]]
 """A parameter, and which of its dimensions every dimension of a view of it is."""
@@ -101,13 +101,7 @@ def cell(gates: int, flow: Flow, func: Any, input: Tensor, hx: Any, *parameters:
         if parameter is not None:
             flow.channels(parameter, 0, units.repeat(gates))
     for state in [hx] if isinstance(hx, Tensor) else hx:
-        known = flow.along(state, -1)
-        if known is not None:
-            flow.require_zero(flow.labels.unite(known, units))
-        elif bool(state.any()):
-            flow.labels.keep(units, f"{flow.here} starts from a state that is not zero")
-        else:
-            made_by_size(flow, state, units)
+        starts_from(flow, state, units)
     for after in [outputs] if isinstance(outputs, Tensor) else outputs:
         flow.mark(after, units.view([1] * (after.dim() - 1) + [-1]))
     return outputs
