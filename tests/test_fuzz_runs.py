@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import SHORT, run_command
 from hypothesis import strategies as st
-from support.fuzz import MUTATIONS, damaged, times, tried
+from support.fuzz import LONGEST_SECONDS, MUTATIONS, damaged, ended_by_alarm, times, tried
 
 import admm_exp
 from admm_exp.app.main import main
@@ -36,7 +36,6 @@ from admm_exp.sweep.finished import FinishedReports
 from admm_exp.sweep.job import Job
 from admm_exp.sweep.watch import job_row
 
-LONGEST_SECONDS = 120
 OWN = {"tracking_uri": "sqlite:///outputs/mlflow.db"}
 DELETED = st.just(None)
 KINDS = MUTATIONS | DELETED | st.sampled_from([b"", b"{}", b"[]", b"null", b"\x00" * 64])
@@ -44,15 +43,8 @@ KINDS = MUTATIONS | DELETED | st.sampled_from([b"", b"{}", b"[]", b"null", b"\x0
 
 @pytest.fixture(autouse=True)
 def alarm() -> Iterator[None]:
-    """End what waits for ever; every case sets it anew."""
-
-    def too_long(*_: object) -> None:
-        raise AssertionError("it waits for ever")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with ended_by_alarm():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from support.fuzz import MUTATIONS, damaged, times, tried
+from support.fuzz import LONGEST_SECONDS, MUTATIONS, damaged, ended_by_alarm, times, tried
 from support.runs import details, row
 from support.stores import log_runs, store_uri
 from support.trackers import open_in
@@ -22,7 +22,6 @@ from admm_exp.sweep.study import SearchSettings, open_study
 from admm_exp.tracking.queries import earlier_sweep
 from admm_exp.tracking.runs import read_runs
 
-LONGEST_SECONDS = 120
 VALUES = st.sampled_from([None, "", "x", "NaN", -1, 0, 2**63 - 1, 1e308, b"\x00\xff", "a" * 300])
 DROPS = st.tuples(st.just("drop"), st.integers(0, 10**6), st.none())
 RENAMES = st.tuples(st.just("rename"), st.integers(0, 10**6), st.none())
@@ -32,15 +31,8 @@ EDITS = st.lists(DROPS | RENAMES | SETS | SETS | SETS, min_size=1, max_size=3)
 
 @pytest.fixture(autouse=True)
 def alarm() -> Iterator[None]:
-    """End what waits for ever; `tried` sets it anew for every case."""
-
-    def too_long(*_: object) -> None:
-        raise AssertionError("it waits for ever")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with ended_by_alarm():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,15 @@
 """Made-up cases: a few in the suite, many where time is no matter."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+LONGEST_SECONDS = 120
 MUTATIONS = st.lists(st.tuples(st.floats(0, 1), st.binary(max_size=6)), min_size=1, max_size=4)
 
 
@@ -28,3 +32,18 @@ def damaged(content: bytes, mutations: list[tuple[float, bytes]]) -> bytes:
         start = int(place * len(changed))
         changed[start : start + len(new) if new else None] = new
     return bytes(changed)
+
+
+@contextmanager
+def ended_by_alarm() -> Iterator[None]:
+    """Let `signal.alarm` end what waits for ever; every case sets it anew."""
+
+    def too_long(*_: object) -> None:
+        raise AssertionError("it waits for ever")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
