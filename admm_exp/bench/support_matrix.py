@@ -162,7 +162,7 @@ def _leave_out_repeated_(model: nn.Module) -> int:
     """Drop blocks that look like the one before them, so that widths and kinds stay the same."""
     left_out = 0
     for module in list(model.modules()):
-        if not isinstance(module, nn.Sequential):
+        if not isinstance(module, nn.Sequential | nn.ModuleList):
             continue
         blocks = list(module.named_children())
         for (_, before), (key, block) in pairwise(blocks):
@@ -170,6 +170,9 @@ def _leave_out_repeated_(model: nn.Module) -> int:
             if shapes[0] and shapes[0] == shapes[1] and len(list(block.children())) > 1:
                 module._modules.pop(key)
                 left_out += 1
+        if isinstance(module, nn.ModuleList):  # which counts from 0
+            left = list(module._modules.values())
+            module._modules = {str(i): block for i, block in enumerate(left)}
     return left_out
 
 
@@ -177,6 +180,8 @@ def _admm_iteration(constrained: ConstrainedModel, inputs: Tensor) -> None:
     optimizer = torch.optim.SGD(constrained.model.parameters(), 1e-4)
     with constrained.penalty(optimizer):
         _loss(constrained.model.train(), inputs).backward()
+        # a batch norm of two equal numbers has gradients of 1e8, which would end in NaN
+        nn.utils.clip_grad_norm_(constrained.model.parameters(), 1.0)
         optimizer.step()
     optimizer.zero_grad()
     constrained.update()

@@ -104,8 +104,8 @@ FAMILIES = {
     "xcit": "xcit_nano_12_p16_224",
 }
 """Family, as timm.list_modules() names them in 1.0.31 -> one of its smaller networks."""
-SIZES = (64, 96, 128)
-"""Pixels that are tried where a network is not built for one size."""
+SIZES = (64, 96, 128, 112)
+"""Pixels that are tried where a network is not built for one size; 112 is 8 patches of 14."""
 
 
 def timm_network(name: str, n_classes: int) -> nn.Module:

@@ -103,6 +103,35 @@ def test_blocks_that_look_like_the_one_before_are_left_out_of_a_large_network(ne
     assert (row.result, row.layers_left_out, row.groups) == ("ok", 4, 2)
 
 
+def test_blocks_of_a_list_are_left_out_and_counted_anew(network):
+    class Listed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            blocks = [nn.Sequential(nn.Conv2d(8, 8, 1), nn.ReLU()) for _ in range(5)]
+            self.stem, self.blocks = nn.Conv2d(3, 8, 1), nn.ModuleList(blocks)
+            self.head = pooled(nn.Conv2d(8, 10, 1))
+
+        def forward(self, images):
+            images = self.stem(images)
+            for i in range(len(self.blocks)):
+                images = self.blocks[i](images)
+            return self.head(images)
+
+    network(Listed)
+    row = examine("some", memory_bytes=1.0)
+    assert (row.result, row.layers_left_out, row.groups) == ("ok", 4, 2)
+
+
+def test_one_step_of_training_leaves_a_network_with_large_gradients_finite(network):
+    class Loud(nn.Sequential):
+        def forward(self, images):
+            return 1e15 * super().forward(images)
+
+    layers = nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 10, 1)
+    network(lambda: Loud(pooled(*layers)))
+    assert examine("some", MEMORY_BYTES).result == "ok"
+
+
 def test_table_counts_the_results_and_has_a_line_per_network():
     rows = [
         Examined("a", "ok"),
