@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from admm_exp.pruning.dependency.buffers import Buffers
+from admm_exp.pruning.dependency.elements import Elements
 from admm_exp.pruning.dependency.labels import (
     Labels,
     compact,
@@ -18,18 +19,15 @@ from admm_exp.pruning.dependency.labels import (
     varying,
     zeroed,
 )
-from admm_exp.pruning.dependency.places import line_of_caller
 from admm_exp.pruning.dependency.rows import Rows
-from admm_exp.pruning.dependency.shifts import Shifts
+from admm_exp.pruning.dependency.running import Running
+from admm_exp.pruning.dependency.shifts import Cause, Shifts
 from admm_exp.pruning.dependency.sizes import Sizes
 from admm_exp.pruning.dependency.structures import tensors_in
 from admm_exp.pruning.dependency.widths import Widths
 
-MAX_ELEMENTS = 1_000_000
-"""Largest parameter whose single entries are followed."""
 
-
-class Flow:
+class Flow(Running):
     """What is known of a network while it runs.
 
     Args:
@@ -42,6 +40,7 @@ class Flow:
         makers: (layer, parameter, dimension) that makes channels -> how many.
         blocks: (codes of the channels, number of blocks that must keep the same count, layer).
         splits: (codes, layer, line of code) of channels that a reshape or a split takes apart.
+        tied: (codes, place) where channels were tied to one another.
         sizes: What is known of sizes among the attributes of modules.
         widths: Channels that running layers see.
         shifts: What made entries other than zero where their units are zero.
@@ -51,23 +50,22 @@ class Flow:
     """
 
     def __init__(self, model: nn.Module, alternatives: frozenset[str] = frozenset()) -> None:
-        self.model = model
-        self.labels = Labels()
+        super().__init__(model)
+        self.labels = Labels(lambda: self.at_line(f"in {self.here}"))
         self.rows: dict[tuple[str, str, int], Rows] = {}
         self.makers: dict[tuple[str, str, int], int] = {}
         self.blocks: list[tuple[Tensor, int, str]] = []
         self.splits: list[tuple[Tensor, str, str | None]] = []
+        self.tied: list[tuple[Tensor, str]] = []
         self.sizes = Sizes(alternatives)
         self.met: set[str] = set()
         self.widths = Widths()
         self.shifts = Shifts(self.labels)
-        self.running: list[str] = [""]
         self.is_inside_layer = False
         self.views = WeakTensorKeyDictionary()
         self._codes = WeakTensorKeyDictionary()
-        self._elements: dict[str, Tensor] = {}
-        self._constants: set[str] = set()
-        self._looks: set[tuple[str, str, int]] = set()
+        self._elements = Elements(self.labels)
+        self._looks: dict[tuple[str, str, int], str | None] = {}
         self._owner: dict[int, tuple[str, str]] = {}
         for name, module in model.named_modules():
             for key, parameter in module.named_parameters(recurse=False):
@@ -90,13 +88,6 @@ class Flow:
         for tensor in tensors_in(tensors):
             self.widths.see(self.codes(tensor))
 
-    @property
-    def here(self) -> str:
-        """Name and kind of the layer that runs."""
-        name = self.running[-1]
-        kind = type(self.model.get_submodule(name)).__name__
-        return f"{name} ({kind})" if name else f"the {kind}"
-
     def codes(self, tensor: Any) -> Tensor | None:
         """Look up the compact codes of a tensor; None if its entries are not followed."""
         if not isinstance(tensor, Tensor):
@@ -118,12 +109,16 @@ class Flow:
             assert codes.dim() == tensor.dim(), (codes.shape, tensor.shape)
             self._codes[tensor] = compact(codes)
 
+    def keep(self, codes: Tensor, reason: str) -> None:
+        """Keep the units of these entries, because of the line of code that runs."""
+        self.labels.keep(codes, self.at_line(reason))
+
     def keep_all(self, tensors: Iterable[Tensor | None], reason: str) -> None:
-        """Keep the units of all entries of these tensors."""
+        """Keep the units of all entries of these tensors, likewise."""
         for tensor in tensors:
             codes = self.codes(tensor)
             if codes is not None:
-                self.labels.keep(codes, reason)
+                self.keep(codes, reason)
 
     def is_bare(self, codes: Tensor) -> bool:
         """Whether nothing that a layer makes is tied to these entries of parameters."""
@@ -178,7 +173,8 @@ class Flow:
         if not fold:
             self.require_zero(codes)
         layer, tensor = self._owner[id(parameter)]
-        self.add_rows(Rows(layer, tensor, dim, zeroed(codes), False, n_blocks, fold="".join(fold)))
+        behind = "".join(map(str, fold))
+        self.add_rows(Rows(layer, tensor, dim, zeroed(codes), False, n_blocks, fold=behind))
 
     def add_rows(self, rows: Rows) -> Tensor:
         """Note rows of a parameter or buffer; rows that are used twice are tied."""
@@ -203,7 +199,7 @@ class Flow:
         known = self.rows.get((self.running[-1], function, dim))
         if known is not None and len(known.codes) != len(codes):
             both = torch.cat([known.codes, codes])
-            self.labels.keep(both, f"{self.here} takes the {function} over several widths")
+            self.keep(both, f"{self.here} takes the {function} over several widths")
         else:
             self.add_rows(
                 Rows(self.running[-1], function, dim, zeroed(codes), False, is_count=True)
@@ -211,16 +207,20 @@ class Flow:
 
     def looks(self, function: str, dims: Iterable[int]) -> None:
         """Note a norm or mean over dimensions that lose nothing, also for the layers around it."""
-        self._looks |= {(layer, function, dim) for layer in self.running for dim in dims}
+        line = self.line
+        for layer in self.running:
+            for dim in dims:
+                self._looks.setdefault((layer, function, dim), line)
 
     def settle(self) -> None:
         """Decide at the end of a run what was open: entries of parameters, ambiguous counts."""
-        self.element_rows()
+        for rows in self._elements.rows():
+            self.add_rows(rows)
         for key in [key for key in self._looks if key in self.rows]:
             codes = self.rows[key].codes
-            self.labels.keep(
-                codes, f"{key[0] or 'the network'} takes the {key[1]} of several things"
-            )
+            where = f" in {self._looks[key]}" if self._looks[key] else ""
+            what = f"{self.named(key[0])} takes the {key[1]} of several things"
+            self.labels.keep(codes, what + where)
 
     def produces(self, weight: Tensor, dim: int, codes: Tensor) -> None:
         """Note that rows of this weight make channels."""
@@ -230,7 +230,7 @@ class Flow:
         """Note that these entries are not zero where their units are set to zero."""
         is_new = ~is_shifted(codes) & ~self.labels.is_fixed(codes)
         if is_new.any():
-            self.shifts.note(codes[is_new], cause)
+            self.shifts.note(codes[is_new], Cause(cause, self.line))
         return torch.where(self.labels.is_fixed(codes), codes, shifted(codes))
 
     def require_zero(self, codes: Tensor, within: str | None = None) -> None:
@@ -241,14 +241,14 @@ class Flow:
             within: A layer whose own shifts are allowed for.
         """
         causes = self.shifts.causes_of(codes, self.here)
-        if not causes or (within and all(cause.endswith(f" in {within}") for cause in causes)):
+        if not causes or (within and all(cause.is_of(within) for cause in causes)):
             return
         reason = f"its channels are not zero behind {causes[0]} once removed"
         self.labels.keep(codes[is_shifted(codes)], reason)
 
     def takes_apart(self, codes: Tensor) -> None:
         """Note that the running line of code takes these channels apart."""
-        self.splits.append((codes.flatten(), self.here, line_of_caller()))
+        self.splits.append((codes.flatten(), self.here, self.line))
 
     def tie_but(self, codes: Tensor, dim: int) -> Tensor:
         """Tie entries so that they differ along one dimension alone.
@@ -260,6 +260,7 @@ class Flow:
             if other != dim % codes.dim():
                 first = codes.narrow(other, 0, 1)
                 codes = self.labels.unite(codes, first).narrow(other, 0, 1)
+                self.tied.append((codes.flatten(), self.at_line(f"in {self.here}")))
         return self.labels.find(codes)
 
     def along(self, tensor: Tensor, dim: int) -> Tensor | None:
@@ -273,27 +274,8 @@ class Flow:
             return None
         return self.tie_but(codes, dim).flatten().expand(tensor.shape[dim])
 
-    def element_rows(self) -> None:
-        """Turn the entries of element-wise parameters into rows, at the end of a run."""
-        for name, elements in self._elements.items():
-            codes = compact(self.labels.find(elements))
-            layer, _, tensor = name.rpartition(".")
-            dims = varying(codes)
-            if len(dims) == 1:
-                is_unit, own = name not in self._constants, zeroed(codes.flatten())
-                self.add_rows(Rows(layer, tensor, dims[0], own, is_unit, is_constant=not is_unit))
-            else:
-                self.labels.keep(codes, f"its channels are scattered over {name}")
-
     def _elements_of(self, parameter: Tensor) -> Tensor:
         own = self._owner.get(id(parameter))
         name = ".".join(part for part in own or self.buffers.place(parameter) or () if part)
         self.met.add(name)
-        self._constants |= {name} if own is None else set()
-        if name not in self._elements:
-            if parameter.numel() > MAX_ELEMENTS:
-                codes = self.labels.fixed(f"{name} is used in an unknown way")
-                self._elements[name] = codes.view([1] * parameter.dim())
-            else:
-                self._elements[name] = self.labels.fresh(parameter.numel()).view(parameter.shape)
-        return self._elements[name]
+        return self._elements.of(name, parameter, is_constant=own is None)

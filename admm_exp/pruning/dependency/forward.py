@@ -73,7 +73,7 @@ def follow(
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     args, kwargs = arguments(example_input, accepted_form(flow.model, example_input))
-    fixed = flow.labels.fixed("its channels are tied to the input of the network")
+    fixed = flow.labels.fixed("its channels are tied to the input of the network", is_anywhere=True)
     for tensor in tensors_in([args, kwargs]):
         flow.mark(tensor, fixed.view([1] * tensor.dim()))
     try:
@@ -88,10 +88,12 @@ def follow(
             outputs = flow.model(*args, **kwargs)
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
-    for output in tensors_in(outputs):
+    made = tensors_in(outputs)
+    for number, output in enumerate(made, 1):
         codes = flow.codes(output)
+        which = "the output" if len(made) == 1 else f"output {number}"
         if codes is not None:
-            flow.labels.keep(codes, "its channels are the output of the network")
+            flow.labels.keep(codes, f"its channels are {which} of the network")
 
 
 @contextmanager

@@ -93,7 +93,8 @@ class _Groups:
             producers = tuple(dict.fromkeys(layer or tensor for layer, tensor, _ in group.makers))
             names.append(_name(group, names))
             n_units = len(group.labels)
-            reason = self._kept(group) or _uneven(sites[position], n_units) or group.reason
+            reason = self._kept(group) or self._single(group)
+            reason = reason or _uneven(sites[position], n_units) or group.reason
             if reason is not None:
                 n_units = self.flow.makers[group.makers[0]]
             described.append(
@@ -185,6 +186,19 @@ class _Groups:
                     found[position].append(what)
         return found
 
+    def _single(self, group: Tied) -> str | None:
+        """Say of a group of one unit whether it is one channel, or where its channels are tied."""
+        if len(group.labels) != 1:
+            return None
+        if len(self.flow.rows[group.makers[0]].codes) == 1:
+            layer, tensor, _ = group.makers[0]
+            return f"{layer or tensor} makes one channel alone"
+        for codes, place in self.flow.tied:
+            if group.labels[0] in label_of(self.flow.labels.find(codes)):
+                return f"all its channels are tied together {place}"
+        names = ", ".join(dict.fromkeys(layer or tensor for layer, tensor, _ in group.makers))
+        return f"all its channels are tied together, those of {names}"
+
     def _kept(self, group: Tied) -> str | None:
         for label in group.labels:
             if label in self.reasons:
@@ -192,7 +206,7 @@ class _Groups:
         for maker in group.makers:
             codes = self.flow.rows[maker].codes
             if self.flow.labels.is_fixed(codes).any():
-                return self.flow.labels.reason_of(codes)
+                return self.flow.labels.reason_of(codes, f"in {maker[0] or maker[1]}")
         return None
 
 
@@ -204,12 +218,10 @@ def _name(group: Tied, names: Sequence[str]) -> str:
 
 
 def _uneven(sites: list[Site], n_units: int) -> str | None:
-    if n_units == 1:
-        return "all its channels are tied together"
     for site in sites:
         counts = site.units[site.units != NOWHERE].bincount(minlength=n_units)
         if site.is_unit and counts.min() != counts.max():
-            return f"its channels are spread unevenly over {site.layer}"
+            return f"its channels are spread unevenly over {site.name}"
     return None
 
 

@@ -1,5 +1,7 @@
 """Labels: which entries of which tensors live and die together."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -38,11 +40,16 @@ class Labels:
     removed together, and `shifted` says that an entry is not zero when its unit is set to zero.
     Fixed labels stand for what nobody can remove; they are never united with others, but keep
     them, with their reason.
+
+    Args:
+        place: Says where the running code is, as `in conv1 (Conv2d)`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, place: Callable[[], str] = lambda: "") -> None:
+        self._place = place
         self._parent = torch.zeros(1, dtype=torch.int64)
         self._fixed: dict[int, str] = {0: "its channels are tied to a constant"}
+        self._is_anywhere = {0}
         self._is_fixed = torch.ones(1, dtype=torch.bool)
         self._kept: list[tuple[Tensor, str]] = []
 
@@ -58,8 +65,12 @@ class Labels:
         self._is_fixed = torch.cat([self._is_fixed, torch.zeros(count, dtype=torch.bool)])
         return _code_of(new)
 
-    def fixed(self, reason: str) -> Tensor:
+    def fixed(self, reason: str, *, is_anywhere: bool = False) -> Tensor:
         """Make a label that keeps whatever it meets.
+
+        Args:
+            reason: Why.
+            is_anywhere: Whether the reason names no place: where it meets others is added.
 
         Returns:
             (1,) code.
@@ -67,6 +78,7 @@ class Labels:
         code = self.fresh(1)
         self._is_fixed[-1] = True
         self._fixed[int(label_of(code))] = reason
+        self._is_anywhere |= {int(label_of(code))} if is_anywhere else set()
         return code
 
     def find(self, codes: Tensor) -> Tensor:
@@ -99,9 +111,10 @@ class Labels:
         if len(free):
             self._kept.append((label_of(free).unique(), reason))
 
-    def reason_of(self, codes: Tensor) -> str:
-        """Say why the first fixed entry cannot be removed."""
-        return self._fixed[int(label_of(codes[self.is_fixed(codes)][0]))]
+    def reason_of(self, codes: Tensor, place: str) -> str:
+        """Say why the first fixed entry cannot be removed, and where if the reason names none."""
+        label = int(label_of(self.find(codes[self.is_fixed(codes)][0])))
+        return f"{self._fixed[label]} {place}" if label in self._is_anywhere else self._fixed[label]
 
     def reasons(self) -> dict[int, str]:
         """List the labels whose units cannot be removed, each with its first reason."""
@@ -113,7 +126,8 @@ class Labels:
 
     def _keep_by_fixed(self, codes: Tensor, fixed: Tensor) -> None:
         for label in label_of(fixed).unique().tolist():
-            self.keep(codes[label_of(fixed) == label], self._fixed[label])
+            own = codes[label_of(fixed) == label]
+            self.keep(own, self.reason_of(_code_of(torch.tensor([label])), self._place()))
 
     def _unite(self, a: Tensor, b: Tensor) -> None:
         while True:

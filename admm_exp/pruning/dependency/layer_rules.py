@@ -96,7 +96,7 @@ def _convolved(
     blocks: tuple[int, bool],
     is_transposed: bool,
 ) -> Tensor:
-    layer, axis, (groups, can_fold) = flow.running[-1], 1 - weight.dim(), blocks
+    axis, (groups, can_fold) = 1 - weight.dim(), blocks
     codes = flow.along(inputs, axis)
     n_in, n_out = inputs.shape[axis], outputs.shape[axis]
     if not flow.is_parameter(weight):
@@ -110,14 +110,14 @@ def _convolved(
     if 1 < groups == n_in and (n_out == n_in or not is_transposed):
         made = made_by(flow, weight, 0, bias, codes.repeat_interleave(n_out // n_in))
     elif groups > 1 and is_transposed:
-        reason = f"{layer} is a grouped transposed convolution"
+        reason = flow.at_line(f"{flow.here} is a grouped transposed convolution")
         flow.labels.keep(codes, reason)
         made = flow.labels.fixed(reason).expand(n_out)
     else:
         flow.columns(weight, 0 if is_transposed else 1, codes, groups, can_fold=can_fold)
         made = made_by(flow, weight, 1 if is_transposed else 0, bias)
         if groups > 1:
-            flow.blocks += [(codes, groups, layer), (made, groups, layer)]
+            flow.blocks += [(codes, groups, flow.here), (made, groups, flow.here)]
     flow.mark(outputs, made.view([1] * (outputs.dim() + axis) + [-1] + [1] * (-axis - 1)))
     return outputs
 
@@ -200,7 +200,7 @@ def _channel_norm(
         if has_statistics and getattr(module, key, None) is not None:
             flow.add_rows(Rows(layer, key, 0, zeroed(codes), False))
     if weight is None and has_statistics:
-        flow.labels.keep(codes, f"{layer} has no gamma and beta that could be zero")
+        flow.keep(codes, f"{flow.here} has no gamma and beta that could be zero")
     elif weight is not None:
         codes = zeroed(codes)
     if not has_statistics and weight is None and hasattr(module, "num_features"):
@@ -241,7 +241,7 @@ def pad(
         return outputs
     padded = [input.dim() - 1 - i // 2 for i, amount in enumerate(pad) if amount]
     if any(codes.shape[dim] > 1 for dim in padded):
-        flow.labels.keep(codes, "its channels are padded")
+        flow.keep(codes, f"{flow.here} pads its channels")
         flow.mark(outputs, None)
         return outputs
     if mode == "constant" and value:
@@ -251,8 +251,9 @@ def pad(
 
 
 def _unknown_weight(flow: Flow, given: Sequence[Tensor | None], outputs: Tensor) -> Tensor:
-    reason = f"{flow.running[-1]} computes its weight from other parameters"
-    flow.keep_all(given, reason)
+    what = f"{flow.here} computes its weight from other parameters"
+    flow.keep_all(given, what)
+    reason = flow.at_line(what)
     flow.mark(outputs, flow.labels.fixed(reason).view([1] * outputs.dim()))
     return outputs
 
@@ -273,5 +274,5 @@ def made_by(
         return flow.channels(bias, 0, made)
     known = flow.codes(bias)
     if known is None:
-        known = flow.labels.fixed(f"{flow.here} adds a constant")
+        known = flow.labels.fixed(flow.at_line(f"{flow.here} adds a constant"))
     return flow.labels.unite(made, known).expand(len(made))

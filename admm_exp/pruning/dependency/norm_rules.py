@@ -71,7 +71,7 @@ def group_norm(
     else:
         flow.counts("group_norm", 1 - input.dim(), channels)
         if num_groups > 1:
-            flow.blocks.append((channels, num_groups, layer))
+            flow.blocks.append((channels, num_groups, flow.here))
     channels = _scaled(flow, channels, affine, 0, keeps_zero=False)
     flow.mark(outputs, channels.view([1, -1] + [1] * (outputs.dim() - 2)))
     return outputs
@@ -89,7 +89,7 @@ def moment(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
     out = tensors_in([outputs])[0]
     if across:
         if len(across) > 1:
-            flow.labels.keep(codes, f"{flow.here} takes the {name} over its channels")
+            flow.keep(codes, f"{flow.here} takes the {name} over its channels")
         else:
             flow.counts(name, across[0], codes.flatten())
         return None
@@ -137,7 +137,7 @@ def _scaled(
             channels = flow.channels(parameter, dim, channels)
         else:
             flow.keep_all([parameter], f"{flow.here} scales by it")
-            flow.labels.keep(channels, f"{flow.here} scales by a constant of its width")
+            flow.keep(channels, f"{flow.here} scales by a constant of its width")
     if affine or keeps_zero:
         return zeroed(channels)
     return flow.shift(torch.as_tensor(channels), flow.here)

@@ -125,7 +125,7 @@ def contract(flow: Flow, a: Tensor | None, b: Tensor | None) -> Tensor | None:
         if a is None or b is None:
             keep = a if a is not None else b
             assert keep is not None
-            flow.labels.keep(keep, f"{flow.here} multiplies it with a constant")
+            flow.keep(keep, f"{flow.here} multiplies it with a constant")
             return None
         first, second = flow.tie_but(a, -1).flatten(), flow.tie_but(b, -2).flatten()
         inner = flow.labels.unite(zeroed(first), zeroed(second))
@@ -136,7 +136,7 @@ def contract(flow: Flow, a: Tensor | None, b: Tensor | None) -> Tensor | None:
         return a if b is None else b
     for one, other, own in ((a, b, -1), (b, a, -2)):
         if one.numel() == 1 < other.numel() == other.shape[own]:  # weights of all channels
-            flow.labels.keep(one, f"{flow.here} weighs other channels by it")
+            flow.keep(one, f"{flow.here} weighs other channels by it")
             return other
     outer = flow.labels.unite(zeroed(a), zeroed(b))
     outer = torch.where(is_shifted(a) & is_shifted(b), shifted(outer), outer)
@@ -197,7 +197,7 @@ def _reduce(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
         if name in ("sum", "linalg_vector_norm", "norm"):  # zeros add nothing
             flow.require_zero(codes)
         else:
-            flow.labels.keep(codes, f"{flow.here} takes the {name} over its channels")
+            flow.keep(codes, f"{flow.here} takes the {name} over its channels")
         return None
     if out.dim() == tensor.dim():
         return codes
@@ -209,7 +209,7 @@ def _within(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
     assert codes is not None
     dim = args[2] if func._overloadpacket.__name__ == "topk" else args[1]
     if codes.shape[dim] > 1:
-        flow.labels.keep(codes, f"{flow.here} mixes its channels")
+        flow.keep(codes, f"{flow.here} mixes its channels")
         return None
     return flow.shift(codes, f"{func._overloadpacket.__name__.strip('_')} in {flow.here}")
 
@@ -233,7 +233,7 @@ def _restride(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> An
     is_pixel = outputs.dim() == 4 and outputs.shape[2:] == (1, 1)
     if codes is None or (is_pixel and outputs.is_contiguous() and codes.dim() == 4):
         return codes
-    flow.labels.keep(codes, f"its channels cannot be followed through as_strided_ in {flow.here}")
+    flow.keep(codes, f"its channels cannot be followed through as_strided_ in {flow.here}")
     return None
 
 
@@ -247,7 +247,7 @@ def _matrix_product(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any)
     if has_sum:
         flow.keep_all([args[0]], f"{flow.here} adds it to a matrix product")
         if result is not None:
-            flow.labels.keep(result, f"{flow.here} adds something to it")
+            flow.keep(result, f"{flow.here} adds something to it")
     return result
 
 

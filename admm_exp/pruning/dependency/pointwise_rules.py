@@ -34,10 +34,10 @@ def pointwise(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> An
     for i, operand in enumerate(operands):
         shape = (1,) * (out.dim() - operand.dim()) + tuple(operand.shape)
         if i not in codes and any(joined.shape[d] > 1 < shape[d] for d in range(out.dim())):
-            flow.labels.keep(joined, f"{flow.here} combines it with a constant of its width")
+            flow.keep(joined, f"{flow.here} combines it with a constant of its width")
             return None
     if args and out is args[0] and out._is_view() and 0 not in codes:
-        flow.labels.keep(joined, f"{flow.here} writes it into a part of a tensor")
+        flow.keep(joined, f"{flow.here} writes it into a part of a tensor")
     moved = _moves_zero(func, args, kwargs, operands, list(codes))
     shape = torch.broadcast_shapes(flags.shape, joined.shape)
     is_moved, joined = moved[flags.expand(shape)], joined.expand(shape)
@@ -61,7 +61,7 @@ def _is_spread(flow: Flow, operand: Tensor, codes: Tensor, others: set[int]) -> 
     if has_width or not others:
         return False
     if codes.numel() == 1:
-        flow.labels.keep(codes, f"{flow.here} spreads it over other channels")
+        flow.keep(codes, f"{flow.here} spreads it over other channels")
         return True
     return flow.is_bare(codes)
 

@@ -47,7 +47,7 @@ def put(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
         missing = tensor.dim() - written.dim()
         written = written.reshape((1,) * missing + tuple(written.shape))
         if written.shape[0] > 1:
-            flow.labels.keep(written, f"{flow.here} writes it into a part of a tensor")
+            flow.keep(written, f"{flow.here} writes it into a part of a tensor")
             return None
     if codes is None or written is None:
         rest = tensor.index_fill(0, _rows(index), 0.0) if codes is None else values

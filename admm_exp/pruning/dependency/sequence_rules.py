@@ -86,11 +86,11 @@ def multi_head_attention(
         heads, made = _heads(flow, attention, (query, key, value))
         reason = _obstacle(flow, attention)
     else:
-        reason = f"{flow.here} ties its heads to its width"
+        reason = flow.at_line(f"{flow.here} ties its heads to its width")
         heads = made = flow.labels.fixed(reason)
     if reason is not None:
         flow.keep_all([query, key, value], reason)
-        flow.labels.keep(torch.cat([heads, made]), reason)
+        flow.keep(torch.cat([heads, made]), reason)
     flow.mark(outputs[0], made.view([1] * (outputs[0].dim() - 1) + [-1]))
     if outputs[1] is not None:
         flow.mark(outputs[1], None)
@@ -151,7 +151,7 @@ def attention(
         return outputs
     widths = flow.codes(query)
     if scale is None and widths is not None and widths.shape[-1] > 1:
-        flow.labels.keep(widths, f"{flow.here} scales by the width of a head")
+        flow.keep(widths, f"{flow.here} scales by the width of a head")
     weights = contract(flow, flow.codes(query), _transposed(flow.codes(key)))
     if attn_mask is not None:
         weights = _masked(flow, weights, attn_mask)
@@ -175,7 +175,7 @@ def _masked(flow: Flow, weights: Tensor | None, mask: Tensor) -> Tensor | None:
     if codes is not None and (by_head or codes.numel() > 1):
         return compact(flow.labels.unite(weights, codes.reshape(_aligned(codes, weights.dim()))))
     if by_head:
-        flow.labels.keep(weights, f"{flow.here} adds a constant of its own to every head")
+        flow.keep(weights, f"{flow.here} adds a constant of its own to every head")
     return weights
 
 

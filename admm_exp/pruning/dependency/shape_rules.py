@@ -59,7 +59,7 @@ def _selectable(flow: Flow, name: str, codes: Tensor, args: Any, outputs: Any) -
     elif name == "slice":
         size = _slice_size(args, tensor.shape[dim], outputs.shape[dim])
     if size is None:
-        flow.labels.keep(codes, f"{flow.here} picks its channels by position")
+        flow.keep(codes, f"{flow.here} picks its channels by position")
         return None
     return codes if size == tensor.shape[dim] else tied_parts(flow, codes, dim, size)
 

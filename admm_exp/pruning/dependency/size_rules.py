@@ -71,7 +71,7 @@ def starts_from(flow: Flow, state: Tensor, units: Tensor) -> None:
     if known is not None:
         flow.require_zero(flow.labels.unite(known, units))
     elif bool(state.any()):
-        flow.labels.keep(units, f"{flow.here} starts from a state that is not zero")
+        flow.keep(units, f"{flow.here} starts from a state that is not zero")
     else:
         made_by_size(flow, state, units)
 

@@ -97,6 +97,8 @@ class Ties:
         found = []
         for part in parts:
             ordered, n_blocks, obstacle = _by_block(part, held)
+            if obstacle:
+                obstacle += f" in {', '.join(dict.fromkeys(where for _, _, where in blocks))}"
             ours, whole = self._makers_of(makers, part), reason or obstacle
             found.append(Tied(ours, ordered, 1 if whole else n_blocks, whole, firsts))
         return found

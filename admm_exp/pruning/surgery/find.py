@@ -84,7 +84,7 @@ class _Examined:
         lines = {g.name: g.reason for g in other.kept if " takes its channels apart " in g.reason}
         kept = tuple(
             replace(group, reason=lines.get(group.name, group.reason))
-            if group.reason.endswith("scales by the width of a head")
+            if " scales by the width of a head" in group.reason
             else group
             for group in self.kept
         )
@@ -162,6 +162,5 @@ def _scattered(model: nn.Module, groups: Sequence[PrunableGroup]) -> dict[str, s
         for name, dim, rows in group.parts:
             first, last = int(rows.min()), int(rows.max())
             if not any(s.start <= first and last < s.start + s.length for s in runs[name, dim]):
-                layer = name.rpartition(".")[0]
-                found[group.name] = f"its channels are scattered over {layer}"
+                found[group.name] = f"its channels are scattered over {name}"
     return found

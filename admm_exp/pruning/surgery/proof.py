@@ -3,6 +3,7 @@
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -16,6 +17,7 @@ from admm_exp.pruning.dependency.copying import copied
 from admm_exp.pruning.dependency.inputs import call
 from admm_exp.pruning.dependency.structures import map_tensors
 from admm_exp.pruning.dependency.traced import Split
+from admm_exp.pruning.surgery.culprit import first_difference
 from admm_exp.pruning.surgery.groups import PrunableGroup, in_step
 from admm_exp.pruning.surgery.surgery import compare, cut, zero_
 
@@ -95,7 +97,7 @@ class _Probe:
             if (failure := self.failure(_flat(several))) is None:
                 continue
             is_any = len(several) > 1 and self.failure(several[0]) is None
-            reasons = self.bisected(several) if is_any else _all_of(several, failure)
+            reasons = self.bisected(several) if is_any else self.told(several, failure)
             found |= {
                 name: f"{splits[name][0]}, and {reason}" if splits[name] else reason
                 for name, reason in reasons.items()
@@ -114,7 +116,7 @@ class _Probe:
         if failure is None:
             return {}
         if len(bundles) == 1:
-            return _all_of(bundles, failure)
+            return self.told(bundles, failure)
         half = len(bundles) // 2
         return self.bisected(bundles[:half]) | self.bisected(bundles[half:])
 
@@ -127,12 +129,25 @@ class _Probe:
                 loose |= {group.name: group for group in free}
         return [loose.get(group.name, group) for group in groups]
 
-    def failure(self, groups: Sequence[PrunableGroup]) -> str | None:
-        """Say what the cut of a part of the channels of these groups changes, or None."""
+    def told(self, bundles: Sequence[Bundle], failure: str) -> dict[str, str]:
+        """Give all groups the reason why they fail together, with the layer where it shows."""
+        groups, place = _flat(bundles), None
+        with suppress(Exception):  # a cut that cannot be made is told without a place
+            masked, small = self.pair(groups)
+            place = first_difference(masked, small.eval(), self.inputs, TOLERANCE)
+        reason = f"{failure}, first in {place}" if place else failure
+        return {group.name: reason for group in groups}
+
+    def pair(self, groups: Sequence[PrunableGroup]) -> tuple[nn.Module, nn.Module]:
+        """Mask and cut a part of the channels of these groups, on random numbers."""
         support = _drawn(groups)
         masked = zero_(randomise_(self.network), groups, support)
+        return masked, cut(masked, groups, support, shares_whole=True)
+
+    def failure(self, groups: Sequence[PrunableGroup]) -> str | None:
+        """Say what the cut of a part of the channels of these groups changes, or None."""
         try:
-            small = cut(masked, groups, support, shares_whole=True)
+            masked, small = self.pair(groups)
             difference = compare(masked, small, self.inputs, TOLERANCE).relative
         except SurgeryError as error:
             return str(error)
@@ -152,10 +167,6 @@ def _unwritten(model: nn.Module) -> dict[int, nn.Parameter]:
 
 def _flat(bundles: Sequence[Bundle]) -> Bundle:
     return [group for bundle in bundles for group in bundle]
-
-
-def _all_of(bundles: Sequence[Bundle], failure: str) -> dict[str, str]:
-    return {group.name: failure for group in _flat(bundles)}
 
 
 def _probing(network: nn.Module, example_input: Any) -> Any:

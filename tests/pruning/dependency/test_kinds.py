@@ -146,7 +146,7 @@ def test_a_layer_whose_channels_are_all_tied_to_the_input_stays():
     )
     found = find_groups(model, IMAGES)
     assert [group.name for group in found.groups] == ["2"]
-    assert found.kept[0].reason == "its channels are tied to the input of the network"
+    assert found.kept[0].reason == "its channels are tied to the input of the network in 0"
 
 
 def test_a_parameter_of_the_network_itself_has_a_row_in_the_plan():

@@ -235,17 +235,29 @@ def test_frozen_consumer_does_not_keep_the_group_before_it():
 @pytest.mark.parametrize(
     ("layer", "channels", "reason"),
     [
-        (nn.BatchNorm2d(8, affine=False), 8, "1 has no gamma and beta that could be zero"),
-        (nn.ConvTranspose2d(8, 12, 1, groups=2), 12, "1 is a grouped transposed convolution"),
-        (weight_norm(nn.Conv2d(8, 8, 1)), 8, "1 computes its weight from other parameters"),
-        (nn.Sigmoid(), 8, "its channels are not zero behind sigmoid in 1 (Sigmoid) once removed"),
+        (
+            nn.BatchNorm2d(8, affine=False),
+            8,
+            "1 (BatchNorm2d) has no gamma and beta",
+        ),
+        (
+            nn.ConvTranspose2d(8, 12, 1, groups=2),
+            12,
+            "1 (ConvTranspose2d) is a grouped",
+        ),
+        (
+            weight_norm(nn.Conv2d(8, 8, 1)),
+            8,
+            "1 (ParametrizedConv2d) computes its weight",
+        ),
+        (nn.Sigmoid(), 8, "its channels are not zero behind sigmoid in 1 (Sigmoid)"),
         (nn.Softmax(1), 8, "1 (Softmax) mixes its channels"),
     ],
     ids=["affine", "transposed", "weight_norm", "sigmoid", "softmax"],
 )
 def test_layer_that_cannot_lose_channels_keeps_its_group(layer, channels, reason):
     model = randomise_(before_a_head(layer, channels=channels))
-    assert reason_of(model, "0") == reason
+    assert reason_of(model, "0").startswith(reason)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +269,8 @@ def test_norm_without_running_statistics_does_not_keep_its_group(layer):
 
 def test_single_channels_of_a_block_cannot_be_removed():
     model = before_a_head(nn.Conv2d(8, 4, 1, groups=4), channels=4)
-    assert reason_of(model, "1") == "its 4 channels form 4 blocks that cannot shrink alike"
+    told = "its 4 channels form 4 blocks that cannot shrink alike in 1 (Conv2d)"
+    assert reason_of(model, "1") == told
 
 
 def test_depthwise_convolution_with_a_multiplier_gives_every_unit_its_kernels():
@@ -348,4 +361,5 @@ def test_group_whose_cut_changes_the_outputs_is_found_among_many():
     layers += [nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.ReLU(), nn.Conv2d(6, 5, 1)]
     found = find_groups(nn.Sequential(*layers), IMAGES)
     assert [group.name for group in found.groups] == ["0", "4", "6"]
-    assert re.fullmatch(r"its cut would change the outputs by [\d.e+]+ %", found.kept[0].reason)
+    told = r"its cut would change the outputs by [\d.e+]+ %, first in 4 \(Conv2d\)"
+    assert re.fullmatch(told, found.kept[0].reason)

@@ -1,0 +1,41 @@
+"""Where a network is while it runs: the layer, and the line of its code."""
+
+from torch import nn
+
+from admm_exp.pruning.dependency.places import line_of_caller
+
+
+class Running:
+    """A network that runs.
+
+    Args:
+        model: The network.
+
+    Attributes:
+        running: Names of the layers that run, the innermost last.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.running: list[str] = [""]
+
+    @property
+    def here(self) -> str:
+        """Name and kind of the layer that runs."""
+        return self.named(self.running[-1])
+
+    def named(self, name: str) -> str:
+        """Name a layer with its kind."""
+        kind = type(self.model.get_submodule(name)).__name__
+        return f"{name} ({kind})" if name else f"the {kind}"
+
+    @property
+    def line(self) -> str | None:
+        """The line of code that runs; None inside of torch's own layers."""
+        kind = type(self.model.get_submodule(self.running[-1])).__module__
+        return None if kind.startswith("torch.nn.modules.") else line_of_caller()
+
+    def at_line(self, reason: str) -> str:
+        """Name the line of code that runs behind a reason."""
+        line = self.line
+        return f"{reason} in {line}" if line else reason
