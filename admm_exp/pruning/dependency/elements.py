@@ -6,9 +6,8 @@ from torch import Tensor
 
 from admm_exp.pruning.dependency.labels import Labels, compact, varying, zeroed
 from admm_exp.pruning.dependency.rows import Rows
-
-MAX_ELEMENTS = 1_000_000
-"""Largest parameter whose single entries are followed."""
+from admm_exp.pruning.dependency.tables import entries_of
+from admm_exp.pruning.dependency.widths import Widths
 
 
 class Elements:
@@ -16,10 +15,11 @@ class Elements:
 
     Args:
         labels: Which entries live and die together.
+        widths: Channels in sight of the layers that run.
     """
 
-    def __init__(self, labels: Labels) -> None:
-        self._labels = labels
+    def __init__(self, labels: Labels, widths: Widths) -> None:
+        self._labels, self._widths = labels, widths
         self._codes: dict[str, Tensor] = {}
         self._constants: set[str] = set()
 
@@ -27,11 +27,7 @@ class Elements:
         """Look up the codes of a parameter, or of a buffer, which is constant."""
         self._constants |= {name} if is_constant else set()
         if name not in self._codes:
-            if tensor.numel() > MAX_ELEMENTS:
-                codes = self._labels.fixed(f"{name} is used in an unknown way")
-                self._codes[name] = codes.view([1] * tensor.dim())
-            else:
-                self._codes[name] = self._labels.fresh(tensor.numel()).view(tensor.shape)
+            self._codes[name] = entries_of(tensor, self._labels, self._widths.in_sight())
         return self._codes[name]
 
     def rows(self) -> Iterator[Rows]:

@@ -64,7 +64,7 @@ class Flow(Running):
         self.is_inside_layer = False
         self.views = WeakTensorKeyDictionary()
         self._codes = WeakTensorKeyDictionary()
-        self._elements = Elements(self.labels)
+        self._elements = Elements(self.labels, self.widths)
         self._looks: dict[tuple[str, str, int], str | None] = {}
         self._owner: dict[int, tuple[str, str]] = {}
         for name, module in model.named_modules():
@@ -122,6 +122,9 @@ class Flow(Running):
 
     def is_bare(self, codes: Tensor) -> bool:
         """Whether nothing that a layer makes is tied to these entries of parameters."""
+        is_maybe = self.labels.is_entry(codes) | self.labels.is_fixed(codes)
+        if not is_maybe.all():  # united with older ones, of channels
+            return False
         made = [label_of(self.labels.find(rows.codes)) for rows in self.rows.values()]
         own = label_of(self.labels.find(codes))
         return not made or not torch.isin(own, torch.cat(made)).any()

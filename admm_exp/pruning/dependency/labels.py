@@ -51,10 +51,15 @@ class Labels:
         self._fixed: dict[int, str] = {0: "its channels are tied to a constant"}
         self._is_anywhere = {0}
         self._is_fixed = torch.ones(1, dtype=torch.bool)
+        self._is_entry = torch.zeros(1, dtype=torch.bool)
         self._kept: list[tuple[Tensor, str]] = []
 
-    def fresh(self, count: int) -> Tensor:
+    def fresh(self, count: int, *, is_entry: bool = False) -> Tensor:
         """Make labels that nothing carries yet.
+
+        Args:
+            count: How many.
+            is_entry: Whether they are for entries of parameters, not for channels of a layer.
 
         Returns:
             (count,) codes.
@@ -63,6 +68,7 @@ class Labels:
         new = torch.arange(start, start + count)
         self._parent = torch.cat([self._parent, new])
         self._is_fixed = torch.cat([self._is_fixed, torch.zeros(count, dtype=torch.bool)])
+        self._is_entry = torch.cat([self._is_entry, torch.full((count,), is_entry)])
         return _code_of(new)
 
     def fixed(self, reason: str, *, is_anywhere: bool = False) -> Tensor:
@@ -89,6 +95,10 @@ class Labels:
     def is_fixed(self, codes: Tensor) -> Tensor:
         """Tell which entries nobody can remove."""
         return self._is_fixed[self._parent[label_of(codes)]]
+
+    def is_entry(self, codes: Tensor) -> Tensor:
+        """Tell which labels stand for entries of parameters, perhaps for channels too."""
+        return self._is_entry[self._parent[label_of(codes)]]
 
     def unite(self, a: Tensor, b: Tensor) -> Tensor:
         """Tie the entries of two broadcastable tensors of codes together.

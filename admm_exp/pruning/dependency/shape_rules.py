@@ -9,6 +9,7 @@ from torch import Tensor
 
 from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.labels import FIXED, compact, varying
+from admm_exp.pruning.dependency.tables import rows_tied
 
 
 def move(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
@@ -51,6 +52,8 @@ def _selectable(flow: Flow, name: str, codes: Tensor, args: Any, outputs: Any) -
     dims = [d % tensor.dim() for d in _chosen_dims(name, args)]
     if all(codes.shape[dim] == 1 for dim in dims):
         return codes
+    if any(dim not in dims for dim in varying(codes)) and flow.is_bare(codes):
+        return rows_tied(codes, dims, flow.labels)
     dim, size = next(d for d in dims if codes.shape[d] > 1), None
     if name == "channel_shuffle":
         size = tensor.shape[1] // args[1]
@@ -105,7 +108,7 @@ def rectangular(
         is_reshape: Whether code says the sizes, so that another dimension may be tried.
     """
     dims = varying(codes)
-    if len(dims) < 2:
+    if len(dims) < 2 or flow.is_bare(codes):  # entries of a table are not channels yet
         return codes
     flow.takes_apart(codes)
     longest = max(dims, key=lambda d: (codes.shape[d], -d))

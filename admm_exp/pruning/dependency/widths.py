@@ -1,5 +1,6 @@
 """Widths that the code of a layer can read off a tensor that it sees."""
 
+from collections.abc import Container
 from typing import Any
 
 from torch import Tensor
@@ -30,6 +31,10 @@ class Widths:
         """Note channels that the running layer sees."""
         if codes is not None and len(varying(codes)) == 1:
             self._seen[-1].setdefault(codes.numel(), []).append(codes.flatten())
+
+    def in_sight(self) -> Container[int]:
+        """List the numbers of channels that the running layer has seen."""
+        return self._seen[-1].keys()
 
     def counted(self, codes: Tensor) -> None:
         """Note a reshape to so many channels; its code may have read that off others of as many."""
