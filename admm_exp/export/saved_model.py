@@ -15,6 +15,7 @@ from admm_exp.errors import CheckpointError, ModelError
 from admm_exp.export.program import exported
 from admm_exp.pruning.dependency.attention import fit_attention_, fit_encoders_
 from admm_exp.pruning.dependency.norms import COUNTED, count_channels_, counted_channels
+from admm_exp.pruning.dependency.sizes import readable, remembered, set_size_
 from admm_exp.pruning.dependency.structures import tensors_in
 from admm_exp.results import LAYERS, PROGRAM, STRUCTURE, WEIGHTS, read_json
 from admm_exp.training.checkpoint import (
@@ -50,6 +51,7 @@ def save_model(
         "builder": dict(builder),
         "attributes": _changed_attributes(_rebuilt(builder, dense), small),
         "counted_channels": counted_channels(small),
+        "buffers": _cut_buffers(dense, small),
         "input_shape": _shape_of(example),
     }
     save_tensors(folder / WEIGHTS, small.state_dict())
@@ -107,8 +109,9 @@ def load(run_dir: str | Path, model: nn.Module | None = None) -> nn.Module:
     try:
         _resize_(network, attributes, tensors)
         _count_(network, structure.get("counted_channels", {}))
+        _set_buffers_(network, structure.get("buffers", {}))
         network.load_state_dict(tensors)
-    except (AttributeError, RuntimeError, TypeError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise CheckpointError(f"{folder} does not fit the model it was cut from: {reason}") from (
             error
@@ -163,14 +166,45 @@ def _changed_attributes(dense: nn.Module, small: nn.Module) -> dict[str, dict[st
     before = dict(dense.named_modules())
     changed = {}
     for name, module in small.named_modules():
-        values = {
+        values: dict[str, Any] = {
             key: value
             for key, value in vars(module).items()
             if _is_size(value) and key != "training" and vars(before[name]).get(key) != value
         }
+        known = dict(remembered(before[name]))
+        values |= {
+            path: size
+            for path, size in remembered(module)
+            if "." in path and path.partition(".")[0] not in values and known.get(path) != size
+        }
         if values:
             changed[name] = values
     return changed
+
+
+def _cut_buffers(dense: nn.Module, small: nn.Module) -> dict[str, dict[str, Any]]:
+    """List the buffers that lost channels and that no state dict holds, with their numbers."""
+    before, saved = dict(dense.named_buffers()), small.state_dict()
+    return {
+        name: {"dtype": str(buffer.dtype)[6:], "shape": [*buffer.shape], "values": _listed(buffer)}
+        for name, buffer in small.named_buffers()
+        if name not in saved and name in before and buffer.shape != before[name].shape
+    }
+
+
+def _listed(tensor: Tensor) -> list[float]:
+    return tensor.detach().cpu().flatten().tolist()
+
+
+def _set_buffers_(network: nn.Module, buffers: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, told in buffers.items():
+        path, _, leaf = name.rpartition(".")
+        module = network.get_submodule(path)
+        old = module._buffers.get(leaf)
+        if old is None or str(old.dtype)[6:] != told["dtype"]:
+            raise AttributeError(f"{name} is no buffer of type {told['dtype']}")
+        values = torch.tensor(told["values"], dtype=old.dtype, device=old.device)
+        module._buffers[leaf] = values.view(told["shape"])
 
 
 def _is_size(value: object) -> bool:
@@ -209,7 +243,10 @@ def _resize_(
     for name, values in attributes.items():
         module = network.get_submodule(name)
         for key, value in values.items():
-            own = vars(module).get(key)
+            if "." in key:
+                _set_inside_(module, name, key, value)
+                continue
+            own = vars(module).get(key, readable(module).get(key))
             size = type(own)(value) if isinstance(own, tuple | list) else value
             if not (_is_size(own) and _is_size(size)):
                 raise AttributeError(f"{name} has no size {key} = {value!r}")
@@ -222,6 +259,13 @@ def _resize_(
         elif leaf in module._buffers:
             module._buffers[leaf] = torch.empty_like(tensor)
     fit_attention_(network)
+
+
+def _set_inside_(module: nn.Module, name: str, path: str, value: Any) -> None:
+    """Set a size that a dict or an object among the attributes of a module holds."""
+    if path not in dict(remembered(module)) or type(value) is not int:
+        raise AttributeError(f"{name} has no size {path} = {value!r}")
+    set_size_(module, path, value)
 
 
 def _count_(network: nn.Module, counted: Mapping[str, Mapping[str, int]]) -> None:

@@ -60,7 +60,12 @@ class _Operations(TorchDispatchMode):
 
 
 def follow(
-    flow: Flow, example_input: Any, layer_rules: dict[Any, Rule], operation_rule: Rule
+    flow: Flow,
+    example_input: Any,
+    layer_rules: dict[Any, Rule],
+    operation_rule: Rule,
+    *,
+    opens: bool = True,
 ) -> None:
     """Run the network once, in the mode it is in, with its labels beside it.
 
@@ -69,6 +74,7 @@ def follow(
         example_input: Inputs that the network accepts.
         layer_rules: Function -> (flow, function, its arguments) -> its result.
         operation_rule: (flow, operation, args, kwargs) -> its result.
+        opens: As `traced_sizes` takes it.
     """
     fastpath = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
@@ -80,7 +86,7 @@ def follow(
         with (
             _names_of_running_layers(flow),
             as_written(),
-            traced_sizes(flow.model),
+            traced_sizes(flow.model, opens=opens),
             torch.no_grad(),
             _Operations(flow, operation_rule),
             _Layers(flow, layer_rules),

@@ -43,9 +43,8 @@ def trace_groups(
     """
     with _untouched(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        flow = Flow(model, alternatives)
         try:
-            follow(flow, example_input, LAYER_RULES, operation)
+            flow = _followed(model, example_input, alternatives)
         except Exception as error:  # whatever breaks on an unknown network
             _check_forward(model, example_input)
             raise ModelError(
@@ -56,6 +55,17 @@ def trace_groups(
             _follow_training(flow, example_input)
     flow.settle()
     return _Groups(flow).describe()
+
+
+def _followed(model: nn.Module, example_input: Any, alternatives: frozenset[str]) -> Flow:
+    """Follow the network; once more without opening its objects, which it may compare or share."""
+    flow = Flow(model, alternatives)
+    try:
+        follow(flow, example_input, LAYER_RULES, operation)
+    except Exception:
+        flow = Flow(model, alternatives)
+        follow(flow, example_input, LAYER_RULES, operation, opens=False)
+    return flow
 
 
 def _follow_training(flow: Flow, example_input: Any) -> None:

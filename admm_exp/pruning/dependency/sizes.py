@@ -7,6 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from admm_exp.pruning.dependency.containers import integers_in, is_integer, replaced
+
 KNOWN = frozenset(
     {
         *("in_channels", "out_channels", "groups", "kernel_size", "stride", "padding", "dilation"),
@@ -14,6 +16,7 @@ KNOWN = frozenset(
         *("num_features", "num_groups", "num_channels", "num_parameters", "num_embeddings"),
         *("embedding_dim", "padding_idx", "input_size", "hidden_size", "num_layers", "proj_size"),
         *("embed_dim", "kdim", "vdim", "num_heads", "head_dim", "normalized_shape"),
+        "_reversed_padding_repeated_twice",
     }
 )
 """Sizes of torch's own layers, which the cut sets by the tensors."""
@@ -94,68 +97,80 @@ class Sizes:
 
 
 def remembered(module: nn.Module) -> Iterator[tuple[str, int]]:
-    """List the sizes among the attributes of a module."""
+    """List the sizes that the code of a module reads off itself.
+
+    Its attributes and those of its class, and what tuples, lists, dicts and plain objects among
+    them hold: `sizes.0`, `config.num_heads`.
+    """
+    for name, value in readable(module).items():
+        yield from ((f"{name}{path}", size) for path, size in integers_in(value))
+
+
+def readable(module: nn.Module) -> dict[str, Any]:
+    """List the attributes of a module and of its class that may hold sizes of its own."""
     is_torchs = type(module).__module__.startswith("torch.nn.modules")
     if is_torchs and not isinstance(module, nn.Unflatten):
-        return
-    has_known = any(
-        kind.__module__.startswith("torch.nn.modules.")
-        for kind in type(module).__mro__
-        if kind is not nn.Module and kind not in CONTAINERS
-    )
-    for name, value in vars(module).items():
-        if (name.startswith("_") and name != "_size") or (has_known and name in KNOWN):
-            continue
-        if _is_integer(value):
-            yield name, value
-        elif isinstance(value, list | tuple) and type(value) in (list, tuple):
-            yield from ((f"{name}.{i}", v) for i, v in enumerate(value) if _is_integer(v))
+        return {}
+    kinds = [kind for kind in type(module).__mro__ if kind is not nn.Module]
+    of_torch = [kind for kind in kinds if kind.__module__.startswith("torch.nn.modules.")]
+    known = KNOWN if any(kind not in CONTAINERS for kind in of_torch) else frozenset()
+    found: dict[str, Any] = {}
+    for kind in reversed(kinds):
+        if kind.__module__.partition(".")[0] not in ("torch", "builtins", "typing", "abc"):
+            own = {name: value for name, value in vars(kind).items() if is_integer(value)}
+            found |= {name: value for name, value in own.items() if not name.startswith("__")}
+    found |= {name: value for name, value in vars(module).items() if name not in EVERY_MODULES}
+    return {name: value for name, value in found.items() if name not in known}
 
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+EVERY_MODULES = frozenset(vars(nn.Module()))
+"""Attributes that torch gives to every module."""
 
 
 def set_size_(module: nn.Module, name: str, value: int) -> None:
     """Set a size among the attributes of a module.
+
+    What holds it is copied first: other modules may share it, and count something else.
 
     Args:
         module: Changed in place.
         name: As `Size` names it.
         value: What it is from now on.
     """
-    attribute, _, place = name.partition(".")
-    if place:
-        entries = list(getattr(module, attribute))
-        entries[int(place)] = value
-        setattr(module, attribute, type(getattr(module, attribute))(entries))
-    else:
-        setattr(module, attribute, value)
+    attribute, *path = name.split(".")
+    setattr(module, attribute, replaced(getattr(module, attribute), path, value))
 
 
 @contextmanager
-def traced_sizes(model: nn.Module) -> Iterator[None]:
-    """Let the sizes of a network know where they lie, inside the `with` block."""
+def traced_sizes(model: nn.Module, *, opens: bool = True) -> Iterator[None]:
+    """Let the sizes of a network know where they lie, inside the `with` block.
+
+    Args:
+        model: The network.
+        opens: Whether dicts and objects are opened; while it runs each module has its own copy.
+    """
     before: list[tuple[Any, str, Any, Any]] = []
     for layer, module in model.named_modules():
-        for name in dict.fromkeys(name.partition(".")[0] for name, _ in remembered(module)):
-            value = vars(module)[name]
+        for name, value in readable(module).items():
+            if not (opens or is_integer(value) or isinstance(value, list | tuple)):
+                continue
             marked = _marked(value, layer, name)
-            before.append((module, name, value, marked))
-            vars(module)[name] = marked
+            if marked is not value:
+                before.append((module, name, vars(module).get(name), marked))
+                vars(module)[name] = marked
     try:
         yield
     finally:
         for module, name, value, marked in before:
             if vars(module).get(name) is marked:
-                vars(module)[name] = value
+                if value is None:  # an attribute of its class
+                    del vars(module)[name]
+                else:
+                    vars(module)[name] = value
 
 
 def _marked(value: Any, layer: str, name: str) -> Any:
-    if _is_integer(value):
-        return Size(value, layer, name)
-    marked = [Size(v, layer, f"{name}.{i}") if _is_integer(v) else v for i, v in enumerate(value)]
-    return type(value)(marked)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 1
+    for path, size in integers_in(value):
+        value = replaced(value, path.split(".")[1:], Size(size, layer, f"{name}{path}"))
+    return value
