@@ -82,7 +82,7 @@ def changes_since(
     Returns:
         One phrase a change, such as `mymetric.py was edited`; none if its result still stands.
     """
-    changes = []
+    changes = [f"{name} changed while it ran" for name in report.get("changed_while_it_ran", ())]
     if report["dataset"]["fingerprint"] != fingerprint:
         changes.append("the data changed")
     before = report["environment"]["packages"]
@@ -115,6 +115,20 @@ def origin_of(config: ExperimentConfig, components: Components) -> dict[str, str
         "admm-exp": str(package_version("admm-exp")),
         "code": _code_of(components),
     }
+
+
+def changed_since_begun(now: Mapping[str, str], then: Mapping[str, str]) -> dict[str, str]:
+    """Tell what a run began with and goes on without: its result is that of neither.
+
+    Args:
+        now: What it depends on now.
+        then: What it depended on when it stopped.
+
+    Returns:
+        Earlier values by name.
+    """
+    names = [*now, *(name for name in then if name not in now)]
+    return {name: str(then.get(name)) for name in names if then.get(name) != now.get(name)}
 
 
 def _code_of(components: Components) -> str:

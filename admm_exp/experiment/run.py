@@ -14,7 +14,7 @@ from admm_exp.experiment.functions import (
     starting_rho,
     steps_per_epoch,
 )
-from admm_exp.experiment.identity import CODE_OF, origin_of
+from admm_exp.experiment.identity import CODE_OF, changed_since_begun, origin_of
 from admm_exp.experiment.measure import measure_latencies, time_engines
 from admm_exp.experiment.outputs import (
     budget_entry,
@@ -68,13 +68,15 @@ def run_experiment(
     history = History()
     observers = Observers((history, Curves(tracker), observer))
     origin = origin_of(config, components)
+    begun_with = changed_since_begun(origin, earlier.origin if earlier else origin)
+    origin |= {name: f"{then}, then {origin.get(name)}" for name, then in begun_with.items()}
     checkpoints = Checkpoints(folders.run_dir / CHECKPOINTS, origin, observers, earlier)
     functions = functions_of(config, components, checkpoints)
     course = admm_course(config, components.rho_policy)
     rho = starting_rho(config, course, steps_per_epoch(config, components.dataset))
     log_settings(config, components.dataset, tracker, rho)
 
-    dense = make_dense(config, components, functions, folders)
+    dense = make_dense(config, components, functions, folders, begun_with=begun_with)
     if dense.key is not None:
         entry = folders.cache_dir / dense.key
         share_baseline(config, tracker, entry, dense.measured, history)
@@ -107,6 +109,8 @@ def run_experiment(
         history,
         epochs_before=previous.report["epochs"]["total"] if previous else 0,
     )
+    if changed := sorted({*begun_with} - {"device"}):
+        report["changed_while_it_ran"] = changed
     report["training"] = training_cost(history, models, components.dataset.train.n_samples)
     report["budget"] = budget_entry(
         config.budget,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from admm_exp.config.hashes import digest
 from admm_exp.config.settings import ExperimentConfig, TrainingSettings
 from admm_exp.experiment.allocation import (
     choice_file,
@@ -52,9 +53,23 @@ FRESH_SEED = 1_000_003
 
 
 def make_dense(
-    config: ExperimentConfig, components: Components, functions: TrainingFunctions, folders: Folders
+    config: ExperimentConfig,
+    components: Components,
+    functions: TrainingFunctions,
+    folders: Folders,
+    *,
+    begun_with: Mapping[str, str],
 ) -> Dense:
-    """Train the dense network, or take it from a file, the cache or the run before."""
+    """Train the dense network, or take it from a file, the cache or the run before.
+
+    Args:
+        config: The settings.
+        components: Data, network, method.
+        functions: The user's functions and the observer.
+        folders: Of the run, and of dense networks shared by runs.
+        begun_with: What has changed since an earlier process began with this run; a network that
+            both trained is shared with no other run.
+    """
     seed_everything(config.seed)
     model = laid_out(components.build_model().to(components.device), components.device)
     key = None
@@ -62,7 +77,7 @@ def make_dense(
         functions.observer.phase_started("dense", 0)
         functions.observer.phase_finished(PhaseResult("dense", 0.0, 0, cached=True))
     else:
-        key = _train_or_reuse(model, config, components, functions, folders)
+        key = _train_or_reuse(model, config, components, functions, folders, begun_with=begun_with)
     return Dense(model, key, measured(model, components))
 
 
@@ -212,6 +227,8 @@ def _train_or_reuse(
     components: Components,
     functions: TrainingFunctions,
     folders: Folders,
+    *,
+    begun_with: Mapping[str, str],
 ) -> str:
     """Fill the dense network; return what names all that it depends on."""
     settings = config.schedule.dense
@@ -219,6 +236,8 @@ def _train_or_reuse(
         load_pretrained(model, config.pretrained)
         settings = replace(settings, epochs=0)
     key = dense_key(config, components, model)
+    if begun_with:
+        key = digest([key, dict(begun_with)])
     dense_network(
         model,
         folders.cache_dir / key,

@@ -58,3 +58,24 @@ def test_jobs_run_again_when_the_metric_was_edited_and_the_sweep_says_why(tmp_pa
     assert edited.stdout.count("runs again: mymetric was edited") == 2
     path.write_text(METRIC.format(body="pass"))
     assert run_command(tmp_path, *sweep, *SHORT, "tracking=none").stdout.count(" reused ") == 2
+
+
+@pytest.mark.long
+def test_a_run_that_went_on_with_edited_code_stands_for_neither(tmp_path: Path) -> None:
+    job = ("metric._target_=mymetric.Mine", "model=small_cnn", *SHORT, "tracking=none")
+    path = tmp_path / "mymetric.py"
+    metric = METRIC.replace("L2Norm", "L1Norm")  # ranks by no energy, so that it is called
+    fails = "if __import__('pathlib').Path('outputs/runs/it/checkpoints').exists():"
+    body = f"def __call__(self, *given):\n        {fails}\n            raise OSError('gone')"
+    body += "\n        return super().__call__(*given)"
+    path.write_text(metric.format(body=body))
+    assert run_command(tmp_path, *job, "hydra.run.dir=outputs/runs/it").returncode == 1
+    path.write_text(metric.format(body="pass"))
+    again = run_command(tmp_path, "resume=outputs/runs/it", job[0])
+    assert again.returncode == 0, again.stderr
+    report = json.loads((tmp_path / "outputs/runs/it/report.json").read_text())
+    assert report["changed_while_it_ran"] == ["code", "the code of mymetric"]
+    sweep = run_command(tmp_path, "-m", *job)
+    assert "runs again: " in sweep.stdout
+    swept = json.loads(next(tmp_path.glob("outputs/sweeps/*/0/report.json")).read_text())
+    assert not swept["phases"][0]["cached"]
