@@ -55,7 +55,10 @@ def ranks_by_energy(metric: Metric) -> bool:
 
 
 def adds_up(metric: Metric) -> bool:
-    """Whether a unit scores the sum of what its parts score: its attribute `adds_up`, or False."""
+    """Whether a unit scores what its parts add up to, in any group, and -theta as theta does.
+
+    Its attribute `adds_up`, or False.
+    """
     return bool(getattr(metric, "adds_up", False))
 
 

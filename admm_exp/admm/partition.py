@@ -107,13 +107,29 @@ class PartitionConstraint:
         """Sum the squares of every unit: (n_units,) per layer."""
         return tuple(theta.square().sum(dim=1) for theta in self.unit_matrices(weights))
 
-    def energies_with(self, weights: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Energies]:
-        """Sum the squares of W, T and W - T of every unit, one record a layer."""
-        pairs = zip(self.unit_matrices(weights), self.unit_matrices(targets), strict=True)
-        return [
-            Energies(*(x.square().sum(dim=1) for x in (w, t, w - t)))
-            for w, t in ((w.float(), t) for w, t in pairs)
-        ]
+    def energies_with(
+        self,
+        weights: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        turned_at: Sequence[Tensor] | None = None,
+    ) -> list[Energies]:
+        """Sum the squares of W, T and W - T of every unit, and turn T if asked to."""
+        is_w: Sequence[Tensor | None] = [None] * len(targets)
+        if turned_at is not None:
+            is_w = self.spread(targets, [own.float() for own in turned_at])
+        parts = zip(weights, targets, self.groups, is_w, strict=True)
+        return [self._measured(w.float(), t, layer, mask) for w, t, layer, mask in parts]
+
+    def _measured(self, w: Tensor, t: Tensor, layer: Layer, is_w: Tensor | None) -> Energies:
+        def energies(tensor: Tensor) -> Tensor:
+            return self.partition.units(tensor.movedim(layer.dim, 0)).square().sum(dim=1)
+
+        measured = energies(w), energies(t)
+        away = w - t if is_w is None else t.sub_(w)
+        found = Energies(*measured, energies(away))
+        if is_w is not None:
+            t.lerp_(w, is_w.expand_as(w))
+        return found
 
     def unit_matrices(self, weights: Iterable[Tensor]) -> Iterator[Tensor]:
         """Lay the units out: (n_units, p) per layer, one row a unit; may alias the weights."""

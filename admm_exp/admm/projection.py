@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from admm_exp.admm.energies import Energies, channel_energies
+from admm_exp.admm.energies import Energies, channel_energies, turned_energies
 from admm_exp.admm.groups import (
     ChannelGroup,
     Units,
@@ -46,8 +46,22 @@ class Constraint(Protocol):
     def energies(self, weights: Iterable[Tensor]) -> tuple[Tensor, ...]:
         """Sum the squares of every unit: (n_units,) per group."""
 
-    def energies_with(self, weights: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Energies]:
-        """Sum the squares of W, T and W - T of every unit, one record a group."""
+    def energies_with(
+        self,
+        weights: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        turned_at: Sequence[Tensor] | None = None,
+    ) -> list[Energies]:
+        """Sum the squares of W, T and W - T of every unit, one record a group.
+
+        Turned T may be scored in passing, if the metric adds up.
+
+        Args:
+            weights: W.
+            targets: T, float32.
+            turned_at: (n_units,) bool per group: in the same pass T becomes W on these units and
+                T - W on the others; None leaves T as it is.
+        """
 
     def spread(self, weights: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
         """Spread a value of every unit over the weights: broadcastable, to be read only."""
@@ -106,6 +120,8 @@ def best_of(
 def _best(scores: Tensor, n_kept: int, n_blocks: int) -> Tensor:
     blocks, n_best = scores.view(n_blocks, -1), n_kept // n_blocks
     edge = blocks.topk(n_best, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
+    if scores.is_cpu and int((best := blocks >= edge).count_nonzero()) == n_kept:
+        return best.view(-1)  # no ties, which a GPU is not asked about
     above, tied = blocks > edge, blocks == edge
     n_open = n_best - above.sum(dim=1, keepdim=True)
     return (above | (tied & (tied.cumsum(dim=1) <= n_open))).view(-1)
@@ -152,9 +168,18 @@ class ChannelConstraint:
         """Sum the squares of every unit: (n_units,) per group."""
         return unit_energies(weights, self.groups)
 
-    def energies_with(self, weights: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Energies]:
-        """Sum the squares of W, T and W - T of every unit, one record a group."""
-        return list(channel_energies(weights, targets, self.groups))
+    def energies_with(
+        self,
+        weights: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        turned_at: Sequence[Tensor] | None = None,
+    ) -> list[Energies]:
+        """Sum the squares of W, T and W - T of every unit, and turn T if asked to."""
+        if turned_at is None:
+            return list(channel_energies(weights, targets, self.groups))
+        is_w = self.spread(targets, [own.float() for own in turned_at])
+        metric = self.metric if adds_up(self.metric) else None
+        return list(turned_energies(weights, targets, self.groups, is_w, metric))
 
     def spread(self, weights: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
         """Spread a value of every unit over the weights: broadcastable, to be read only."""

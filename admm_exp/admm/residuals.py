@@ -1,22 +1,18 @@
 """Residuals of a Z/U update, and what a cut would cost now, from sums over units."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from admm_exp.admm.batch import Batch
 from admm_exp.admm.convergence import GroupResiduals, Residuals
-from admm_exp.admm.energies import Energies
-from admm_exp.admm.projection import best_units
-
-if TYPE_CHECKING:
-    from admm_exp.admm.projection import Constraint
+from admm_exp.admm.groups import Units
 
 EPS_ABS = 1e-4
 EPS_REL = 1e-2
-MANY_UNITS = 2**16
 
 
 class Sums(NamedTuple):
@@ -51,87 +47,64 @@ class Sums(NamedTuple):
 
 @dataclass(frozen=True)
 class Changes:
-    """What a Z/U update did to a group of units.
+    """What a Z/U update did to groups of units side by side.
 
     Args:
-        energies: Of W and of T before it.
+        batch: The groups before it.
         x: ||X||^2 of every unit, (n_units,).
         u: ||U||^2 of every unit that is not kept, (n_units,).
-        shares: A and b of X = a W + b T, (n_units,) each.
-        before: Which units were kept, (n_units,) bool.
-        kept: Which are.
+        kept: Which units are kept now, (n_units,) bool.
+        nearest: Which the Euclidean projection would keep.
     """
 
-    energies: Energies
+    batch: Batch
     x: Tensor
     u: Tensor
-    shares: tuple[Tensor, Tensor]
-    before: Tensor
     kept: Tensor
+    nearest: Tensor
 
 
-def measure(changes: Sequence[Changes], constraint: "Constraint", rho: float, n: int) -> Residuals:
+def measure(changes: Sequence[Changes], groups: Sequence[Units], rho: float, n: int) -> Residuals:
     """Compute the residuals of one Z/U update with a single read from the device.
 
     Args:
-        changes: Of every group of units.
-        constraint: Groups of units.
+        changes: Of all groups of units, in their order.
+        groups: Groups of units.
         rho: Penalty parameter.
         n: Number of constrained scalars.
     """
-    nearest = best_units((change.x for change in changes), constraint.groups)
-    pairs = list(zip(changes, nearest, strict=True))
-    table = torch.cat([_sums_of(batch) for batch in _batches(pairs)])
+    table = torch.cat([_sums_of(own) for own in changes])
     rows = [Sums(*row) for row in table.tolist()]
     total = Sums(*map(sum, zip(*rows, strict=True)))
-    named = zip(constraint.groups, rows, strict=True)
-    groups = tuple(_of_group(group.name, rho, row, total.w) for group, row in named)
-    return _from_sums(n, rho, total, groups)
+    named = zip(groups, rows, strict=True)
+    by_group = tuple(_of_group(group.name, rho, row, total.w) for group, row in named)
+    return _from_sums(n, rho, total, by_group)
 
 
-def _batches(pairs: Sequence[tuple[Changes, Tensor]]) -> Iterator[list[tuple[Changes, Tensor]]]:
-    """Put groups together until there are many units."""
-    batch: list[tuple[Changes, Tensor]] = []
-    for pair in pairs:
-        batch.append(pair)
-        if sum(len(change.kept) for change, _ in batch) > MANY_UNITS:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _sums_of(batch: Sequence[tuple[Changes, Tensor]]) -> Tensor:
+def _sums_of(changes: Changes) -> Tensor:
     """Sum over the units of every group, in the order of `Sums`: (n_groups, 11).
 
-    Z is X on the kept units and T on those kept before. All units stand side by side, so that a
-    group costs a few operations.
+    Z is X on the kept units and T on those kept before.
     """
-    columns = [
-        (
-            *(c.energies.w, c.energies.t, c.energies.distance),
-            *(c.x, c.u, *c.shares, c.before, c.kept, best),
-        )
-        for c, best in batch
-    ]
-    w, t, distance, x, u, a, b, before, kept, nearest = map(torch.cat, zip(*columns, strict=True))
-    energies = Energies(w, t, distance)
-    moved = torch.where(before, energies.of(a, b - 1.0), x)
+    batch, x, kept = changes.batch, changes.x, changes.kept
+    energies, before = batch.energies, batch.before
+    w, t = energies.w, energies.t
+    moved = torch.where(before, energies.of(batch.a, batch.b - 1.0), x)
     numbers = [
-        torch.where(kept, energies.of(1.0 - a, -b), w),
+        torch.where(kept, energies.of(1.0 - batch.a, -batch.b), w),
         torch.where(kept, moved, t * before),
         w,
         x * kept,
-        u * ~kept,
+        changes.u * ~kept,
         w * ~kept,
         x * ~kept,
-        x * ~nearest,
+        x * ~changes.nearest,
         x,
         (before & kept).to(x.dtype),
         (before | kept).to(x.dtype),
     ]
-    sizes = [len(change.kept) for change, _ in batch]
-    return torch.stack([own.sum(dim=1) for own in torch.stack(numbers).split(sizes, dim=1)])
+    own = torch.stack(numbers).split(batch.sizes, dim=1)
+    return torch.stack([of_group.sum(dim=1) for of_group in own])
 
 
 def _of_group(name: str, rho: float, sums: Sums, total_w: float) -> GroupResiduals:

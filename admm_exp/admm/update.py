@@ -6,9 +6,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from admm_exp.admm.batch import batched, by_batch, by_group
 from admm_exp.admm.convergence import Residuals
 from admm_exp.admm.metrics import ranks_by_energy
-from admm_exp.admm.mixture import Mixture
+from admm_exp.admm.passes import OnePass, Passes, TwoPasses
 from admm_exp.admm.pieces import pieces_of
 from admm_exp.admm.projection import Constraint, best_units
 from admm_exp.admm.residuals import Changes, measure
@@ -52,8 +53,8 @@ def update_(
 
     A dual step c below 1 takes less of what the W-step left: U = U + c * (X - U) where Z = 0.
 
-    Two passes over W and T: one for the sums of squares that choose the support and are the
-    residuals, one that turns T into the new one. No tensor is as large as the largest weight,
+    Where X = W + U one pass over W and T yields the sums of squares that choose the support and
+    are the residuals, and turns T into the new one. No tensor is as large as the largest weight,
     except where the metric wants to see a whole group.
 
     Args:
@@ -74,7 +75,7 @@ def update_(
 
     Raises:
         ValueError: If relaxation is outside (0, 2), the dual step outside [0, 1], or a weight holds
-            NaN.
+            NaN, which T then holds too.
 
     Examples:
         >>> from admm_exp.admm.groups import ChannelGroup, Member
@@ -95,71 +96,26 @@ def update_(
     if not 0.0 <= dual_step <= 1.0:
         raise ValueError(f"dual_step must be in [0, 1], got {dual_step}")
     W, T = [weight.detach() for weight in weights], state.targets
-    found = constraint.energies_with(W, T)
-    if follows:
-        pairs = zip(found, state.support, strict=True)
-        found = [energies.where_t_is_w(before) for energies, before in pairs]
-    shares = [_shares(before, relaxation, follows) for before in state.support]
-    x = [energies.of(a, b) for energies, (a, b) in zip(found, shares, strict=True)]
-    support = state.support
-    if not is_frozen and ranks_by_energy(constraint.metric):
-        support = best_units(x, constraint.groups)
-    elif not is_frozen:
-        a, b = (constraint.spread(W, own) for own in zip(*shares, strict=True))
-        support = constraint.select(Mixture(W, T, None if relaxation == 1.0 else a, b))
-    duals = [
-        _dual_shares(before, own, dual_step)
-        for before, own in zip(state.support, shares, strict=True)
-    ]
-    u = x
-    if dual_step < 1.0:
-        u = [energies.of(a, b) for energies, (a, b) in zip(found, duals, strict=True)]
-    columns = zip(found, x, u, shares, state.support, support, strict=True)
-    residuals = measure(
-        [Changes(*each) for each in columns],
-        constraint,
-        state.rho,
-        sum(w.numel() for w in W),
-    )
-    signed = [
-        tuple(torch.where(kept, z, -u) for z, u in zip(own, dual, strict=True))
-        for kept, own, dual in zip(support, shares, duals, strict=True)
-    ]
-    _mix_(T, W, *(constraint.spread(W, own) for own in zip(*signed, strict=True)))
+    passes: Passes
+    if relaxation == dual_step == 1.0:
+        passes = OnePass(W, T, constraint, state.support)
+    else:
+        passes = TwoPasses(W, T, constraint, dual_step)
+    batches = batched(passes.energies, state.support, relaxation, follows)
+    x = [batch.x() for batch in batches]
+    nearest = best_units(by_group(batches, x), constraint.groups)
+    support = nearest
+    if is_frozen:
+        support = state.support
+    elif not ranks_by_energy(constraint.metric):
+        support = passes.select(batches)
+    u = x if dual_step == 1.0 else [batch.u(dual_step) for batch in batches]
+    chosen = (by_batch(batches, own) for own in (support, nearest))
+    changes = map(Changes, batches, x, u, *chosen)
+    residuals = measure(list(changes), constraint.groups, state.rho, sum(w.numel() for w in W))
+    passes.write(batches, support)
     targets = (*T,)  # another tuple: who keeps what depends on T sees that it changed
     return State(targets, support, state.rho, state.iteration + 1), residuals
-
-
-def _shares(before: Tensor, relaxation: float, follows: bool) -> tuple[Tensor, Tensor]:
-    """Write X of every unit as a W + b T: T is Z on the units kept before, -U on the others.
-
-    Returns:
-        A and b, (n_units,) float32.
-    """
-    ones = torch.ones(before.shape, device=before.device)
-    if follows:
-        return torch.where(before, 1.0, relaxation * ones), before.float() - 1.0
-    return relaxation * ones, torch.where(before, (1.0 - relaxation) * ones, -1.0)
-
-
-def _dual_shares(
-    before: Tensor, shares: tuple[Tensor, Tensor], dual_step: float
-) -> tuple[Tensor, Tensor]:
-    """Write U + c (X - U) of every unit as a W + b T: U is -T on the units removed before."""
-    if dual_step == 1.0:
-        return shares
-    a, b = shares
-    return dual_step * a, dual_step * b - (1.0 - dual_step) * (~before).float()
-
-
-def _mix_(
-    T: Sequence[Tensor], W: Sequence[Tensor], a: Sequence[Tensor], b: Sequence[Tensor]
-) -> None:
-    """Turn T into a W + b T, in place."""
-    a, b = ([x.expand_as(t) for x, t in zip(xs, T, strict=True)] for xs in (a, b))
-    for t, w, t_share, w_share in pieces_of(T, W, b, a):
-        torch._foreach_mul_(t, t_share)
-        torch._foreach_addcmul_(t, w, w_share)
 
 
 @torch.no_grad()

@@ -246,6 +246,43 @@ def test_update_in_place_needs_no_memory_of_the_size_of_t():
     assert new.targets is not state.targets  # who keeps what depends on T sees that it changed
 
 
+@pytest.mark.parametrize("metric", [L2Norm(), L1Norm(), FPGM(), Random(0)])
+@pytest.mark.parametrize("follows", [False, True])
+def test_one_pass_gives_z_and_u_of_the_plain_formula_to_the_last_bit(metric, follows):
+    constraint = ChannelConstraint(GROUPS, metric)
+    state, moved = initial_state(tied_weights(0), constraint, 0.5), 0
+    for seed in range(1, 30):
+        W = tied_weights(seed)
+        before = following(state, W, constraint) if follows else state
+        U = split(before, constraint)[1]
+        X = [w + u for w, u in zip(W, U, strict=True)]
+        state, _ = update_(W, state, constraint, follows=follows)
+        expected = constraint.select(X)
+        kept, removed = expected, [~own for own in expected]
+        assert all(map(torch.equal, state.support, expected))
+        assert all(map(torch.equal, split(state, constraint)[0], zeroed(X, GROUPS, kept)))
+        assert all(map(torch.equal, split(state, constraint)[1], zeroed(X, GROUPS, removed)))
+        moved += not all(map(torch.equal, before.support, expected))
+    assert moved > 5 or isinstance(metric, Random)
+
+
+class SignedSum:
+    """A metric of a user's, for which a sign matters."""
+
+    def __call__(self, theta, group):
+        return theta.sum(dim=1)
+
+
+def test_a_metric_that_reads_signs_sees_x_itself():
+    constraint = ChannelConstraint(GROUPS, SignedSum())
+    state = initial_state(tied_weights(0), constraint, 0.5)
+    for seed in range(1, 10):
+        W = tied_weights(seed)
+        X = [w + u for w, u in zip(W, split(state, constraint)[1], strict=True)]
+        state, _ = update(W, state, constraint)
+        assert all(map(torch.equal, state.support, constraint.select(X)))
+
+
 class LargestResult(TorchDispatchMode):
     """Watch what operations make that is no view of what was there."""
 
