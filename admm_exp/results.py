@@ -76,13 +76,15 @@ class Stopped:
 
     `pull` is S, the sum of lr * rho / (1 - momentum) over all steps (in the proximal form of
     log(1 + that)): a weight that the task does not hold ends at exp(-S/2) of its size, 1 % at 9.2.
-    None where the optimizer rescales the pull.
+    None where the optimizer rescales the pull. `masked` counts the iterations at the end that kept
+    the units to be removed at zero.
     """
 
     reason: str
     iteration: int
     epochs_saved: int
     pull: float | None = None
+    masked: int = 0
 
 
 @dataclass(frozen=True)

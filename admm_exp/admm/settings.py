@@ -96,6 +96,9 @@ class AdmmSettings:
         dual_step: How much of what an iteration leaves U takes.
         sparsity_ramp: Fraction of the iterations over which the sparsity rises; 0: all from the
             start.
+        masked_share: Last part of the iterations, rounded to whole ones and never all, whose
+            W-step keeps the units to be removed at zero instead of pulling at them, so that the
+            cut takes nothing away; an early end comes before it.
         stopping: What ends the training.
         stable_iterations: Iterations without a change that make a support stable.
         freeze_support: Whether a stable support is kept from then on.
@@ -114,6 +117,7 @@ class AdmmSettings:
     relaxation: Relaxation = 1.0
     dual_step: DualStep = DualStep.full
     sparsity_ramp: Fraction = 0.0
+    masked_share: Fraction = 0.0
     stopping: Stopping = Stopping.budget
     stable_iterations: Count = 3
     freeze_support: bool = False
@@ -126,6 +130,11 @@ class AdmmSettings:
     def is_joint_with(self, finetune_decay: str) -> bool:
         """Tell whether finetuning goes on with the cosine of this training."""
         return self.admm_decay == AdmmDecay.joint and finetune_decay == "cosine"
+
+    @property
+    def pulled_iterations(self) -> int:
+        """Iterations before those that keep the units to be removed at zero, at least 1."""
+        return max(1, self.admm_iterations - round(self.masked_share * self.admm_iterations))
 
     @property
     def epochs(self) -> int:

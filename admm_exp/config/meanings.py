@@ -43,6 +43,8 @@ MEANINGS = {
     "schedule.dual_step": "what U takes of what an iteration leaves: all, or only as much as its "
     "steps had time to remove, so that nothing is pulled past zero",
     "schedule.sparsity_ramp": "fraction of the iterations over which it rises; 0: at once",
+    "schedule.masked_share": "last part of the iterations in which what is to be removed stays at "
+    "zero, so that the cut loses nothing; 0: it is pulled to the end",
     "schedule.stopping": "what ends ADMM: all iterations, small residuals (w_step=reduced: the "
     "primal one, and no unit exchanged), or a stable support",
     "schedule.stable_iterations": "iterations without a change that make a support stable",

@@ -103,6 +103,7 @@ class Schedule:
     relaxation: Relaxation = AdmmSettings.relaxation
     dual_step: DualStep = AdmmSettings.dual_step
     sparsity_ramp: Fraction = AdmmSettings.sparsity_ramp
+    masked_share: Fraction = AdmmSettings.masked_share
     stopping: Stopping = AdmmSettings.stopping
     stable_iterations: Count = AdmmSettings.stable_iterations
     freeze_support: bool = AdmmSettings.freeze_support

@@ -1,8 +1,11 @@
 """The ADMM phase: W-steps with the user's train function, Z- and U-steps between them."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from time import perf_counter
+
+from torch.optim import Optimizer
 
 from admm_exp.admm.convergence import Residuals
 from admm_exp.admm.settings import Stopping
@@ -11,6 +14,7 @@ from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.phases.observers import Observers
 from admm_exp.phases.progress import LivePhase
 from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.pruning.penalty import StepCount
 from admm_exp.results import History, IterationRecord, PhaseResult, Stopped, hex_digits
 from admm_exp.training.loop import as_evaluation, run_epochs
 from admm_exp.training.optimizer import momentum_of
@@ -58,7 +62,7 @@ def train_admm(
         epochs = course.epochs_of(iteration)
         left = range(max(n_trained, epochs.start), epochs.stop)
         if left:  # none are left if the run stopped just before the update
-            with constrained.penalty(optimizer, course.settings.w_step) as steps:
+            with _w_step(constrained, course, optimizer, iteration) as steps:
                 n_steps = run_epochs(
                     constrained.model,
                     optimizer,
@@ -71,7 +75,7 @@ def train_admm(
                     steps_per_epoch=n_steps,
                     offset=offset,
                 )
-            unmoved = unmoved or steps.warning()
+            unmoved = unmoved or (steps.warning() if steps else None)
         dual_step = course.dual_step(iteration, constrained.rho, n_steps, momentum)
         past.append(_update(constrained, course, past, dual_step))
         functions.observer.iteration_finished(
@@ -95,7 +99,17 @@ def train_admm(
         len(past),
         course.lrs.epochs - n_epochs,
         course.pull_so_far(past, n_steps, momentum),
+        sum(map(course.is_masked, range(len(past)))),
     )
+
+
+def _w_step(
+    constrained: ConstrainedModel, course: AdmmCourse, optimizer: Optimizer, iteration: int
+) -> AbstractContextManager[StepCount | None]:
+    """Pull the units to be removed, or keep them at zero, as a pull of any strength would."""
+    if course.is_masked(iteration):
+        return constrained.removal().holding(optimizer, constrained.model)
+    return constrained.penalty(optimizer, course.settings.w_step)
 
 
 def _update(

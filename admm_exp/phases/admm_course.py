@@ -49,7 +49,11 @@ class AdmmCourse:
     def share_of(self, iteration: int) -> float:
         """Compute which share of the units to be removed an iteration, counted from 0, pulls on."""
         settings = self.settings
-        return ramped_share(iteration + 1, settings.admm_iterations, settings.sparsity_ramp)
+        return ramped_share(iteration + 1, settings.pulled_iterations, settings.sparsity_ramp)
+
+    def is_masked(self, iteration: int) -> bool:
+        """Tell whether the units to be removed stay at zero in an iteration, counted from 0."""
+        return iteration >= self.settings.pulled_iterations
 
     def auto_rho(self, steps_per_epoch: int, momentum: Momentum | None) -> float:
         """Choose the start value that leaves 1 % of an unheld coordinate after the whole phase."""
@@ -163,6 +167,8 @@ class AdmmCourse:
 
     def is_frozen(self, past: Sequence[Residuals]) -> bool:
         """Tell whether the next update keeps the support."""
+        if self.is_masked(len(past)):
+            return True
         settings, settled = self.settings, self._settled(past)
         return settings.freeze_support and is_support_stable(settled, settings.stable_iterations)
 
@@ -181,12 +187,12 @@ class AdmmCourse:
             steps_per_epoch: Optimizer steps of an epoch, which the rho to try comes from.
             momentum: Of the optimizer; None for Adam-like ones.
         """
-        n_ramped = count_ramped(self.settings.admm_iterations, self.settings.sparsity_ramp)
+        n_ramped = count_ramped(self.settings.pulled_iterations, self.settings.sparsity_ramp)
         auto = self.auto_rho(steps_per_epoch, momentum)
         return flipping_complaint(past, self.settings.w_step, auto, n_ramped)
 
     def _settled(self, past: Sequence[Residuals]) -> Sequence[Residuals]:
-        return past[count_ramped(self.settings.admm_iterations, self.settings.sparsity_ramp) :]
+        return past[count_ramped(self.settings.pulled_iterations, self.settings.sparsity_ramp) :]
 
 
 def admm_course_of(

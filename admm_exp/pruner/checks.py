@@ -15,7 +15,14 @@ from admm_exp.phases.admm_course import AdmmCourse
 from admm_exp.training.learning_rate import training_lrs
 from admm_exp.training.step_length import follows_gradients
 
-PRUNE_ONLY = ("dual_step", "sparsity_ramp", "stopping", "stable_iterations", "freeze_support")
+PRUNE_ONLY = (
+    "dual_step",
+    "sparsity_ramp",
+    "masked_share",
+    "stopping",
+    "stable_iterations",
+    "freeze_support",
+)
 """Settings that a training loop of one's own has no use for."""
 UNKNOWN_RHO = 1.0
 """Stands in for rho="auto" until the learning rates are known; T does not depend on it then."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -73,6 +74,7 @@ class ADMMPruner:
         rho_policy: Chooses rho of every iteration; Constant if None. From here on `prune` alone.
         dual_step: "full" or "reached", see `admm.settings.DualStep`.
         sparsity_ramp: Fraction of the iterations over which the sparsity rises.
+        masked_share: Last part of the iterations in which units to be removed stay at zero.
         stopping: What ends ADMM training: "budget", "residuals" or "support".
         stable_iterations: Iterations without a change that make a support stable.
         freeze_support: Whether a stable support is kept from then on.
@@ -102,19 +104,21 @@ class ADMMPruner:
         rho_policy: RhoPolicy | None = None,
         dual_step: str = AdmmSettings.dual_step,
         sparsity_ramp: float = AdmmSettings.sparsity_ramp,
+        masked_share: float = AdmmSettings.masked_share,
         stopping: str = AdmmSettings.stopping,
         stable_iterations: int = AdmmSettings.stable_iterations,
         freeze_support: bool = AdmmSettings.freeze_support,
     ) -> None:
         words = {"w_step": w_step, "dual_step": dual_step, "stopping": stopping}
-        numbers = {"relaxation": relaxation, "sparsity_ramp": sparsity_ramp}
+        shares = {"sparsity_ramp": sparsity_ramp, "masked_share": masked_share}
         counts = {"stable_iterations": stable_iterations, "freeze_support": freeze_support}
-        self._settings = checked_settings(**words, **numbers, **counts, admm_iterations=1)
+        numbers = shares | counts | {"relaxation": relaxation, "admm_iterations": 1}
+        self._settings = checked_settings(**words, **numbers)
         self._rho_policy = rho_policy or Constant()
         require("channel_multiple", channel_multiple, channel_multiple >= 1, "at least 1")
         self._train_fn = train_fn
         self._validate_fn = validate_fn
-        self._optimizer_fn = optimizer_fn or _sgd
+        self._optimizer_fn = optimizer_fn or partial(torch.optim.SGD, momentum=0.9)
         self._is_auto = rho == "auto"
         default, by_layer = default_and_layers(sparsity)
         self._constrained = ConstrainedModel(
@@ -294,7 +298,3 @@ class ADMMPruner:
         return TrainingFunctions(
             self._train_fn, self._validate_fn, self._optimizer_fn, observer, steps_per_epoch=n_steps
         )
-
-
-def _sgd(parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
-    return torch.optim.SGD(parameters, lr, momentum=0.9)

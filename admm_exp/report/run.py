@@ -135,7 +135,7 @@ def markdown(report: Mapping[str, Any], *, has_figures: bool = True) -> str:
         f"{report['models']['pruned']['test_accuracy']:.2%}. {surgery_sentence(surgery)} "
         "One MAC is two FLOPs.",
         *([latency_sentence(found)] if (found := report.get("latency")) else []),
-        *([pull_sentence(pull)] if (pull := _pull_of(report)) is not None else []),
+        *admm_sentences(report),
         "![loss and accuracy](figures/training.png)",
         *(["![residuals](figures/residuals.png)"] if report["admm"]["iterations"] else []),
         *([budget_sentence(report["budget"])] if report.get("budget") else []),
@@ -194,9 +194,22 @@ def pull_sentence(pull: float) -> str:
     )
 
 
-def _pull_of(report: Mapping[str, Any]) -> float | None:
-    pull: float | None = (report["admm"].get("stopped") or {}).get("pull")
-    return pull
+def masked_sentence(masked: int) -> str:
+    """Say how many iterations at the end kept what is to be removed at zero."""
+    last = "iteration" if masked == 1 else f"{masked} iterations"
+    return (
+        f"The last {last} kept what is to be removed at zero, so that the cut takes nothing away."
+    )
+
+
+def admm_sentences(report: Mapping[str, Any]) -> list[str]:
+    """Say how the ADMM phase of a report pulled, and how it ended."""
+    stopped = report["admm"].get("stopped") or {}
+    pull, masked = stopped.get("pull"), stopped.get("masked")
+    return [
+        *([pull_sentence(pull)] if pull is not None else []),
+        *([masked_sentence(masked)] if masked else []),
+    ]
 
 
 def surgery_sentence(surgery: Mapping[str, Any]) -> str:

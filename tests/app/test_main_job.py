@@ -115,7 +115,7 @@ def test_the_report_holds_the_numbers_of_the_contract(work: Path, cold: Done) ->
     names = [phase["name"] for phase in report["phases"]]
     assert names == ["dense", "admm", "prune", "finetune"]
     assert [row["iteration"] for row in report["admm"]["iterations"]] == [1, 2]
-    stopped = {"reason": "budget", "iteration": 2, "epochs_saved": 0}
+    stopped = {"reason": "budget", "iteration": 2, "epochs_saved": 0, "masked": 0}
     # rho=auto: the pulls of all steps, the ramp of rho and the falling learning rate included
     steps = 20  # of an epoch, with a momentum of 0.9
     rates = [epoch["lr"] for epoch in report["history"] if epoch["phase"] == "admm"]

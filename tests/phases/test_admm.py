@@ -3,7 +3,16 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from support.toy import accuracy_of, batches, functions_of, mlp, sgd, train_fn, weights_of
+from support.toy import (
+    accuracy_of,
+    batches,
+    functions_of,
+    is_same,
+    mlp,
+    sgd,
+    train_fn,
+    weights_of,
+)
 
 from admm_exp.admm.metrics import L2Norm
 from admm_exp.admm.rho_policy import Constant, Geometric, SupportDriven
@@ -109,6 +118,32 @@ def test_units_to_be_cut_lose_their_energy():
         float(c.model[0].weight[~c.state.support[0]].detach().norm()) for c in (pulled, untouched)
     ]
     assert dead[0] < 0.2 * dead[1]
+
+
+def plain_sgd(parameters, lr):
+    return torch.optim.SGD(parameters, lr)
+
+
+def test_masked_iterations_train_the_kept_units_with_the_others_at_zero():
+    model, reference = mlp(), mlp()
+    functions = functions_of(optimizer_fn=plain_sgd)
+    constrained, history, stopped = run(model, functions=functions, masked_share=0.34)  # 1 of 3
+    pulled, _, _ = run(
+        reference, (0.05,) * 4, functions=functions_of(optimizer_fn=plain_sgd), admm_iterations=2
+    )
+    kept, optimizer = pulled.state.support[0], plain_sgd(reference.parameters(), 0.05)
+    masks = {"0.weight": kept.unsqueeze(1), "0.bias": kept}
+    for x, y in [(None, None), *batches() * 2]:
+        if x is not None:
+            optimizer.zero_grad()
+            F.cross_entropy(reference(x), y).backward()
+            optimizer.step()
+        for name, mask in masks.items():
+            reference.get_parameter(name).data.mul_(mask)
+    assert is_same(weights_of(model), weights_of(reference))
+    assert constrained.state.support[0].equal(kept)
+    assert history.iterations[-1].primal_residual == 0.0 < history.iterations[-2].primal_residual
+    assert stopped.masked == 1
 
 
 def test_train_function_with_its_own_loss_trains_with_admm():

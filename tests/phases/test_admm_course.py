@@ -83,6 +83,30 @@ def test_no_rule_stops_during_the_ramp():
     assert course.stop_reason([good] * 4) == "residuals"
 
 
+@pytest.mark.parametrize(
+    ("iterations", "share", "masked"),
+    [
+        (1, 0.25, 0),
+        (2, 0.25, 0),
+        (3, 0.25, 1),
+        (4, 0.25, 1),
+        (8, 0.25, 2),
+        (8, 0.0, 0),
+        (3, 1.0, 2),
+    ],
+)
+def test_a_share_of_the_iterations_at_the_end_is_masked_but_never_all(iterations, share, masked):
+    course = course_of((0.1,) * iterations, iterations, masked_share=share)
+    answers = [course.is_masked(i) for i in range(iterations)]
+    assert answers == [False] * (iterations - masked) + [True] * masked
+
+
+def test_a_support_is_complete_before_it_is_masked_and_stays():
+    course = course_of(sparsity_ramp=1.0, masked_share=0.5)  # 2 of 4 iterations
+    assert course.share_of(1) == course.share_of(3) == 1.0 > course.share_of(0)
+    assert [course.is_frozen([measured()] * n) for n in range(4)] == [False, False, True, True]
+
+
 def test_pull_of_the_phase_is_known_where_the_optimizer_does_not_rescale_it():
     past = [measured(rho=2.0), measured(rho=4.0)]
     course = course_of((0.1, 0.1, 0.01, 0.01), 2)

@@ -9,7 +9,14 @@ from support.runs import finished_report
 
 from admm_exp.errors import CheckpointError
 from admm_exp.experiment.outputs import count_epochs
-from admm_exp.report.run import final_metrics, read_report, summary_rows, write_report
+from admm_exp.report.run import (
+    admm_sentences,
+    final_metrics,
+    masked_sentence,
+    read_report,
+    summary_rows,
+    write_report,
+)
 from admm_exp.results import EpochRecord, History
 
 
@@ -154,3 +161,11 @@ def test_report_json_is_written_last(tmp_path, monkeypatch):
     monkeypatch.setattr("admm_exp.report.run.markdown", lambda report, **_: "")
     write_report({}, tmp_path)
     assert written == ["report.md", "report.json"]
+
+
+@pytest.mark.parametrize(("masked", "said"), [(1, "The last iteration"), (2, "The last 2 iter")])
+def test_iterations_that_kept_zeros_are_told(masked, said):
+    assert masked_sentence(masked).startswith(said)
+    report = {"admm": {"stopped": {"pull": None, "masked": masked}}}
+    assert admm_sentences(report) == [masked_sentence(masked)]
+    assert admm_sentences({"admm": {"stopped": {"pull": None}}}) == []  # a report of before
