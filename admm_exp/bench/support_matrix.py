@@ -234,17 +234,21 @@ def _send_row(sender: Connection, name: str, limit_seconds: float, memory_bytes:
 
 
 def as_markdown(rows: Sequence[Examined]) -> str:
-    """Write the rows as a table, with a line of counts above it."""
+    """Write the rows as a table, with a line of counts above it; what fails had a traceback."""
     kinds = [row.result.split(":")[0] for row in rows]
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+    counts = ", ".join(
+        f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(["ok", "wrong", "fails", *kinds])
+    )
     removed = sorted(row.macs_removed for row in rows)
     deep = sum(fraction >= DEEP for fraction in removed)
-    counts += (
-        f"; {deep} lose at least {100 * DEEP:.0f} % of their MACs, "
-        f"the median {100 * median(removed):.0f} %"
+    slowest = max(rows, key=lambda row: row.total_seconds)
+    headline = (
+        f"{len(rows)} networks: {counts}; {deep} lose at least {100 * DEEP:.0f} % of their MACs, "
+        f"the median {100 * median(removed):.0f} %; the slowest is {slowest.network} with "
+        f"{slowest.total_seconds:.0f} s."
     )
     names = [field.name.replace("_", " ") for field in fields(Examined)]
-    lines = [f"{len(rows)} networks: {counts}.", "", _line(names), _line(["---"] * len(names))]
+    lines = [headline, "", _line(names), _line(["---"] * len(names))]
     return "\n".join(lines + [_line(_cells(row)) for row in rows]) + "\n"
 
 

@@ -136,11 +136,12 @@ def test_table_counts_the_results_and_has_a_line_per_network():
     rows = [
         Examined("a", "ok"),
         Examined("b", "refused: c | d"),
-        Examined("e", "ok", params=1234567),
+        Examined("e", "ok", params=1234567, macs_removed=0.5, total_seconds=3.4),
     ]
     lines = as_markdown(rows).splitlines()
     assert lines[0] == (
-        "3 networks: 2 ok, 1 refused; 0 lose at least 20 % of their MACs, the median 0 %."
+        "3 networks: 2 ok, 0 wrong, 0 fails, 1 refused; 1 lose at least 20 % of their MACs, "
+        "the median 0 %; the slowest is e with 3 s."
     )
     assert lines[2].startswith("| network | result |")
     assert lines[5].startswith("| b | refused: c / d |")

@@ -172,11 +172,12 @@ class Flow(Running):
             n_blocks: Blocks of a grouped convolution.
             can_fold: Whether a bias can hold what removed channels leave.
         """
-        fold = self.shifts.causes_of(codes, self.here)[:1] if can_fold else []
-        if not fold:
+        causes = self.shifts.causes_of(codes, self.here)
+        can_fold = can_fold and all(cause.is_constant for cause in causes)
+        if not can_fold:
             self.require_zero(codes)
         layer, tensor = self._owner[id(parameter)]
-        behind = "".join(map(str, fold))
+        behind = str(causes[0]) if causes and can_fold else ""
         self.add_rows(Rows(layer, tensor, dim, zeroed(codes), False, n_blocks, fold=behind))
 
     def add_rows(self, rows: Rows) -> Tensor:
@@ -229,11 +230,17 @@ class Flow(Running):
         """Note that rows of this weight make channels."""
         self.makers.setdefault((*self._owner[id(weight)], dim), len(codes))
 
-    def shift(self, codes: Tensor, cause: str) -> Tensor:
-        """Note that these entries are not zero where their units are set to zero."""
+    def shift(self, codes: Tensor, cause: str, *, is_constant: bool = True) -> Tensor:
+        """Note that these entries are not zero where their units are set to zero.
+
+        Args:
+            codes: Of the entries.
+            cause: The operation and the layer that runs it, or the layer alone.
+            is_constant: Whether they may be the same number for all inputs.
+        """
         is_new = ~is_shifted(codes) & ~self.labels.is_fixed(codes)
         if is_new.any():
-            self.shifts.note(codes[is_new], Cause(cause, self.line))
+            self.shifts.note(codes[is_new], Cause(cause, self.line, is_constant))
         return torch.where(self.labels.is_fixed(codes), codes, shifted(codes))
 
     def require_zero(self, codes: Tensor, within: str | None = None) -> None:

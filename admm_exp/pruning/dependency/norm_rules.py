@@ -140,4 +140,4 @@ def _scaled(
             flow.keep(channels, f"{flow.here} scales by a constant of its width")
     if affine or keeps_zero:
         return zeroed(channels)
-    return flow.shift(torch.as_tensor(channels), flow.here)
+    return flow.shift(torch.as_tensor(channels), flow.here, is_constant=False)

@@ -13,10 +13,12 @@ class Cause(NamedTuple):
     Args:
         what: The operation and the layer that runs it, or the layer alone.
         line: The line of code, or None inside of torch's own layers.
+        is_constant: Whether the entries may be the same number for all inputs.
     """
 
     what: str
     line: str | None = None
+    is_constant: bool = True
 
     def is_of(self, layer: str) -> bool:
         """Whether it is an operation in the code of this layer."""

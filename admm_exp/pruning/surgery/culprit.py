@@ -31,13 +31,13 @@ def first_difference(
     """
     expected: list[Made] = []
     got: list[Made] = []
-    with _watched(masked, expected):
-        call(masked, inputs)
     with _watched(small, got) as running:
         try:
             call(small, inputs)
         except Exception:  # whatever a cut network fails with
             return _named(small, running[-1] if running else "")
+    with _watched(masked, expected):
+        call(masked, inputs)
     for (name, before), (_, after) in zip(expected, got, strict=False):
         if any(_differ(a, b, tolerance) for a, b in zip(before, after, strict=False)):
             return _named(small, name)

@@ -18,7 +18,7 @@ from admm_exp.pruning.dependency.inputs import call
 from admm_exp.pruning.dependency.structures import map_tensors
 from admm_exp.pruning.dependency.traced import Split
 from admm_exp.pruning.surgery.culprit import first_difference
-from admm_exp.pruning.surgery.groups import PrunableGroup, in_step
+from admm_exp.pruning.surgery.groups import PrunableGroup, Steps, in_step
 from admm_exp.pruning.surgery.surgery import compare, cut, zero_
 
 TOLERANCE = 1e-4
@@ -62,6 +62,12 @@ def prove(
     groups = in_step(groups, matches)
     reasons = probe.culprits(_together(groups), splits)
     proven = [group for group in groups if group.name not in reasons]
+    freed = probe.freed(groups, reasons, splits)
+    if freed and probe.failure([*proven, *freed]) is None:
+        names = {group.name for group in freed}
+        reasons = {name: reason for name, reason in reasons.items() if name not in names}
+        by_name = {group.name: group for group in [*proven, *freed]}
+        proven = [by_name[group.name] for group in groups if group.name in by_name]
     return probe.loosened(proven), reasons
 
 
@@ -81,11 +87,12 @@ class _Probe:
     def __init__(self, model: nn.Module, example_input: Any) -> None:
         self.network = copied(model, _unwritten(model)).eval()
         self.inputs = _probing(self.network, example_input)
+        self._known: dict[tuple[tuple[str, Steps | None], ...], str | None] = {}
 
     def culprits(
         self, bundles: Sequence[Bundle], splits: Mapping[str, Sequence[Split]]
     ) -> dict[str, str]:
-        if self.failure(_flat(bundles)) is None:
+        if not bundles or self.failure(_flat(bundles)) is None:
             return {}
         alike: dict[tuple[str, ...], list[Bundle]] = {}
         for bundle in bundles:
@@ -129,6 +136,17 @@ class _Probe:
                 loose |= {group.name: group for group in free}
         return [loose.get(group.name, group) for group in groups]
 
+    def freed(
+        self,
+        groups: Sequence[PrunableGroup],
+        reasons: Mapping[str, str],
+        splits: Mapping[str, Sequence[Split]],
+    ) -> list[PrunableGroup]:
+        """List the groups that cannot shrink in step with others, but by themselves."""
+        free = [replace(g, steps=None) for g in groups if g.steps and g.name in reasons]
+        held = self.culprits([[group] for group in free], splits)
+        return [group for group in free if group.name not in held]
+
     def told(self, bundles: Sequence[Bundle], failure: str) -> dict[str, str]:
         """Give all groups the reason why they fail together, with the layer where it shows."""
         groups, place = _flat(bundles), None
@@ -146,6 +164,12 @@ class _Probe:
 
     def failure(self, groups: Sequence[PrunableGroup]) -> str | None:
         """Say what the cut of a part of the channels of these groups changes, or None."""
+        asked = tuple((group.name, group.steps) for group in groups)
+        if asked not in self._known:
+            self._known[asked] = self._failure(groups)
+        return self._known[asked]
+
+    def _failure(self, groups: Sequence[PrunableGroup]) -> str | None:
         try:
             masked, small = self.pair(groups)
             difference = compare(masked, small, self.inputs, TOLERANCE).relative

@@ -11,6 +11,7 @@ from admm_exp.admm.metrics import L2Norm
 from admm_exp.export.saved_model import load, save_model
 from admm_exp.pruning.budget.planner import Planner
 from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.pruning.dependency.graph import trace_groups
 from admm_exp.pruning.surgery.proof import randomise_
 
 IMAGES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -123,6 +124,14 @@ def test_what_differs_between_two_samples_is_not_folded():
     )
     with pytest.raises(Exception, match=r"0: its channels are not zero behind 1 \(LayerNorm\)"):
         cut_of(model, torch.randn(1, 6))
+
+
+def test_what_a_norm_without_scales_makes_of_zeros_is_no_constant():
+    norm = nn.LayerNorm(8, elementwise_affine=False)
+    model = nn.Sequential(nn.Linear(5, 8), norm, nn.Linear(8, 3))
+    group = trace_groups(model, torch.randn(2, 5))[0]
+    assert "not zero behind 1 (LayerNorm) once removed" in str(group.reason)
+    assert not any(site.fold for site in group.sites)
 
 
 def test_what_differs_between_two_calls_is_not_folded():

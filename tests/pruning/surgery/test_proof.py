@@ -159,6 +159,34 @@ def test_groups_whose_sizes_the_code_compares_shrink_in_step():
         assert compare(masked, small, inputs).relative < 1e-5
 
 
+class OneCounted(WidthFromShape):
+    """The same width, read off channels that the code counts by hand, and off the others too."""
+
+    def attend(self, x):
+        n, t, _ = x.shape
+        assert x.shape[-1] == 32
+        q, k, v = self.qkv(x).view(n, t, 3, -1, 8).permute(2, 0, 3, 1, 4)
+        y = (q @ k.transpose(-2, -1) / 8**0.5).softmax(-1) @ v
+        return self.o(y.transpose(1, 2).reshape(n, t, -1))
+
+
+def test_a_group_that_cannot_shrink_in_step_shrinks_by_itself():
+    groups = groups_of(randomise_(OneCounted()), torch.randn(2, 6, 6))
+    assert {name: group.steps for name, group in groups.items()} == {"qkv": None}
+
+
+def test_no_question_is_asked_twice_in_a_proof(monkeypatch):
+    asked, ask = [], proof._Probe._failure
+
+    def noted(self, groups):
+        asked.append((id(self), *((group.name, group.steps) for group in groups)))
+        return ask(self, groups)
+
+    monkeypatch.setattr(proof._Probe, "_failure", noted)
+    groups_of(randomise_(OneCounted()), torch.randn(2, 6, 6))
+    assert len(asked) == len(set(asked)) > 2
+
+
 def test_groups_in_step_need_one_sparsity():
     found = find_groups(randomise_(WidthFromShape()), torch.randn(2, 6, 6))
     assert group_sparsities(found, 0.0, {"qkv": 0.5}) == (0.5, 0.5)
