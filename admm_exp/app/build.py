@@ -31,6 +31,7 @@ from admm_exp.results import ARTIFACTS, JOURNAL
 from admm_exp.sweep.job import Job
 from admm_exp.tracking.journal import read_entries, recorded_run
 from admm_exp.tracking.mlflow_tracker import open_tracker
+from admm_exp.tracking.process_tracker import StoreProcess
 from admm_exp.tracking.tracker import NullTracker, Tracker
 from admm_exp.training.device import resolve_device, use_device, use_threads
 from admm_exp.training.loop import evaluate
@@ -114,10 +115,20 @@ def tracker_of(
     run_dir: Path,
     job: Job | None = None,
     is_resumed: bool = False,
+    *,
+    beside: StoreProcess | None = None,
 ) -> Tracker:
     """Start the MLflow run, or go on with that of the folder, unless tracking=none.
 
     A sweep's job is shown under its parent, a later round under the first.
+
+    Args:
+        config: The settings.
+        previous: The run that this one starts from.
+        run_dir: Folder of the run.
+        job: The job of a sweep that it is.
+        is_resumed: Go on with the run of the folder.
+        beside: Who speaks with MLflow; None for this process.
 
     Raises:
         TrackingError: If the store cannot be reached or used.
@@ -130,7 +141,8 @@ def tracker_of(
     earlier = previous.first_run_id if previous else None
     journal = run_dir / JOURNAL
     opened = recorded_run(read_entries(journal)) if is_resumed else None
-    return open_tracker(
+    open_run = open_tracker if beside is None else beside.open
+    return open_run(
         config.tracking_uri,
         config.experiment_name,
         job.name if job and job.name else plain,

@@ -1,6 +1,7 @@
 """One run from its settings to its result, in the process that leads it or in one that follows."""
 
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, chdir, nullcontext
 from dataclasses import dataclass
@@ -13,15 +14,16 @@ from admm_exp.app import run_folder
 from admm_exp.app.rerun import keep_settings
 from admm_exp.app.sweep_job import noted
 from admm_exp.config.settings import ExperimentConfig
-from admm_exp.results import CACHE, REPORT, History
+from admm_exp.results import ARTIFACTS, CACHE, REPORT, History
 from admm_exp.sweep.job import Job, read_job
-from admm_exp.training.processes import READY, WORK, Team, launched, leading
+from admm_exp.training.processes import READY, WORK, Team, launched, leading, usable_cores
 
 if TYPE_CHECKING:
     from admm_exp.experiment.components import Components
     from admm_exp.phases.observers import Observer
     from admm_exp.phases.snapshot import Snapshot
     from admm_exp.report.terminal import Terminal
+    from admm_exp.tracking.process_tracker import StoreProcess
     from admm_exp.tracking.tracker import Tracker
 
 
@@ -98,6 +100,7 @@ def _prepare(request: RunRequest, others: ExitStack) -> Prepared:
         settings = request.settings()
         # before torch is imported: a person waits for the answer
         config = check_config(settings, request.given)
+        beside = _store_beside(config, job, others)
         from admm_exp.app.build import build_components, tracker_of
         from admm_exp.report.terminal import Terminal
         from admm_exp.sweep.job import JobObserver
@@ -124,12 +127,31 @@ def _prepare(request: RunRequest, others: ExitStack) -> Prepared:
             team=team,
             components=components,
             earlier=earlier,
-            tracker=tracker_of(config, components.previous, run_dir, job, request.is_resumed),
+            tracker=tracker_of(
+                *(config, components.previous, run_dir, job, request.is_resumed), beside=beside
+            ),
         )
     except Exception:
         if job is None and not request.is_resumed:
             run_folder.remove_unused(run_dir)
         raise
+
+
+def _store_beside(
+    config: ExperimentConfig, job: Job | None, others: ExitStack
+) -> "StoreProcess | None":
+    """Load MLflow in a process of its own where that saves time.
+
+    Returns:
+        The process; None for jobs, of which many share a processor or a process that has loaded
+        MLflow already.
+    """
+    is_loaded = "mlflow" in sys.modules
+    if job is not None or is_loaded or config.tracking.name == "none" or usable_cores() < 2:
+        return None
+    from admm_exp.tracking.process_tracker import StoreProcess
+
+    return others.enter_context(StoreProcess(config.tracking_uri, Path(ARTIFACTS)))
 
 
 def _execute(request: RunRequest, made: Prepared, others: ExitStack) -> float:

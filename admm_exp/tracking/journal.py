@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -109,6 +109,12 @@ def baseline_of(entry: Mapping[str, Any]) -> Baseline:
     return Baseline(**kept | numbers | {"lock": Path(kept["lock"])})
 
 
+def ending_entries(status: RunStatus, error: str | None) -> list[dict[str, Any]]:
+    """Tell how a run ended, and with which error if with one."""
+    told: list[dict[str, Any]] = [] if error is None else [{"tags": {"error": error}}]
+    return [*told, {"status": status}]
+
+
 def read_entries(path: Path) -> list[dict[str, Any]]:
     """Read all entries; a last line that a killed process left half is none.
 
@@ -150,7 +156,9 @@ def _require_entry(number: int, entry: Any) -> None:
         baseline_of(entry)
 
 
-def metrics_of(entries: list[dict[str, Any]]) -> Iterator[tuple[str, float, int, int]]:
+def metrics_of(
+    entries: Iterable[Mapping[str, Any]],
+) -> Iterator[tuple[str, float, int, int]]:
     """Yield key, value, time in ms and step of every point."""
     for entry in entries:
         for key, value in entry.get("metrics", {}).items():

@@ -3,7 +3,6 @@
 import getpass
 import json
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,8 @@ from admm_exp.tracking.baseline import share_baseline
 from admm_exp.tracking.journal import (
     DELIVERED,
     Journal,
-    baseline_entry,
-    metrics_entry,
+    baseline_of,
+    ending_entries,
     metrics_of,
     origin_entry,
     read_entries,
@@ -25,9 +24,10 @@ from admm_exp.tracking.journal import (
 from admm_exp.tracking.own_store import require_own_artifacts
 from admm_exp.tracking.owner import owner_tags
 from admm_exp.tracking.queries import close_lost
+from admm_exp.tracking.recording import LOST_END, OpenedRun, RecordingTracker
 from admm_exp.tracking.sender import Sender
 from admm_exp.tracking.store import experiment_id, opened, writing
-from admm_exp.tracking.tracker import Baseline, RunStatus, Tracker
+from admm_exp.tracking.tracker import RunStatus
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,7 +46,8 @@ def open_tracker(
     tags: Mapping[str, str],
     parent_run_id: str | None = None,
     run_id: str | None = None,
-) -> Tracker:
+    empty: Path | None = None,
+) -> "MlflowTracker":
     """Start an MLflow run, or go on with one.
 
     Args:
@@ -59,6 +60,7 @@ def open_tracker(
         tags: The run's tags.
         parent_run_id: Run under which a new run is shown.
         run_id: Run to go on with; it keeps its experiment, name and parent.
+        empty: A database of `empty_database` that a store without tables becomes.
 
     Raises:
         TrackingError: The store cannot be reached or used, or has no such run.
@@ -68,7 +70,7 @@ def open_tracker(
     all_tags = _short(_own_tags() | dict(tags))
     parent = {} if parent_run_id is None else {"mlflow.parentRunId": parent_run_id}
     stored: set[tuple[str, int]] = set()
-    with opened(uri, artifact_root) as client:
+    with opened(uri, artifact_root, empty) as client:
         if run_id is None:
             experiment = experiment_id(client, experiment_name, artifact_root)
             if parent_run_id is None:  # a sweep has looked already
@@ -92,7 +94,7 @@ def open_tracker(
     return tracker
 
 
-class MlflowTracker:
+class MlflowTracker(RecordingTracker):
     """A tracker that buffers metrics and keeps what a failing server does not take.
 
     Everything waits until the server has it, and all entries are in the journal file in any case. A
@@ -109,79 +111,41 @@ class MlflowTracker:
         stored: Iterable[tuple[str, int]] = (),
     ) -> None:
         require_own_artifacts(tracking_uri, run.info.run_id, run.info.artifact_uri)
-        self.journal = journal
-        self.run_id: str | None = run.info.run_id
-        self.experiment_id: str | None = run.info.experiment_id
-        self.tracking_uri: str | None = tracking_uri
-        self._client = client
         self._run_id = str(run.info.run_id)
+        super().__init__(
+            OpenedRun(self._run_id, str(run.info.experiment_id), tracking_uri), journal, stored
+        )
+        self._client = client
         self._sender = Sender(
             tracking_uri, journal.path, lambda part: client.log_batch(self._run_id, metrics=part)
         )
-        self._known_points = set(stored)
         self._known_params = set(run.data.params)
         self._finished = False
 
-    def log_params(self, params: Mapping[str, object]) -> None:
-        """Log the settings that the run lacks."""
-        from mlflow.entities import Param
-
-        flat = limits.flatten(params)
-        self.journal.append({"params": flat})
-        missing = [Param(key, flat[key]) for key in flat if key not in self._known_params]
-        self._known_params.update(flat)
-        for part in limits.chunks(missing, limits.PARAMS_PER_CALL):
-            self._sender.take(partial(self._client.log_batch, self._run_id, params=part))
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Write down the points that are new and buffer them for the next flush."""
-        now_ms = time.time_ns() // 1_000_000
-        values = {limits.legal_key(key): float(value) for key, value in metrics.items()}
-        new = {key: v for key, v in values.items() if (key, step) not in self._known_points}
-        if new:
-            entry = metrics_entry(step, now_ms, new)
-            self.journal.append(entry)
+    def take(self, entry: Mapping[str, Any]) -> None:
+        """Send what an entry of the journal tells."""
+        if "metrics" in entry:
             self.take_metrics([entry])
+        if "params" in entry:
+            self._take_params(entry["params"])
+        if "tags" in entry:
+            self._sender.take(self._tagging(entry["tags"]))
+        if "baseline" in entry:
+            own = (self._client, str(self.experiment_id), self._run_id)
+            self._sender.take(partial(share_baseline, *own, baseline_of(entry)))
+        if "dataset" in entry:
+            self._take_dataset(**entry["dataset"])
+        if "artifact" in entry:
+            place = (entry["artifact"]["path"], entry["artifact"]["folder"])
+            self._sender.take(partial(self._client.log_artifact, self._run_id, *place))
 
-    def take_metrics(self, recorded: list[dict[str, Any]]) -> None:
+    def take_metrics(self, recorded: Iterable[Mapping[str, Any]]) -> None:
         """Buffer the points of recorded entries for the next flush."""
         from mlflow.entities import Metric
 
         points = list(metrics_of(recorded))
-        self._known_points.update((key, step) for key, _, _, step in points)
+        self.known_points.update((key, step) for key, _, _, step in points)
         self._sender.take_metrics([Metric(*point) for point in points])
-
-    def log_dataset(
-        self, name: str, digest: str, context: str, profile: Mapping[str, object]
-    ) -> None:
-        """Log a dataset input that holds facts, not data."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        if len(digest) > limits.MAX_DIGEST_LENGTH:
-            raise ValueError(f"digest must have at most 36 characters, got {len(digest)}")
-        facts = {"name": name, "digest": digest, "context": context, "profile": dict(profile)}
-        self.journal.append({"dataset": facts})
-        source = json.dumps({"tags": {"mlflow.source.name": "admm-exp"}})
-        dataset = Dataset(name, digest, "code", source, profile=json.dumps(dict(profile)))
-        data_input = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
-        self._sender.take(partial(self._client.log_inputs, self._run_id, [data_input]))
-
-    def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Copy a file or folder to the run's artifacts."""
-        if not path.exists():
-            raise FileNotFoundError(f"no artifact at {path}")
-        self.journal.append({"artifact": {"path": str(path), "folder": folder}})
-        self._sender.take(partial(self._client.log_artifact, self._run_id, str(path), folder))
-
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags, all in one call."""
-        self._sender.take(self._tagging(tags))
-
-    def share_baseline(self, baseline: Baseline) -> None:
-        """Point to the baseline run of a dense network, created if the store lacks it."""
-        self.journal.append(baseline_entry(baseline))
-        own = (self._client, str(self.experiment_id), self._run_id)
-        self._sender.take(partial(share_baseline, *own, baseline))
 
     def flush(self) -> None:
         """Send what waits; if the server fails, keep it and warn once."""
@@ -192,25 +156,42 @@ class MlflowTracker:
         if self._finished:
             return
         self._finished = True
-        last = [] if error is None else [self._tagging({"error": error})]
-        self.journal.append({"status": status})
+        last: list[Callable[[], object]] = []
+        for entry in ending_entries(status, error):
+            self.journal.append(entry)
+            if "tags" in entry:
+                last.append(self._tagging(entry["tags"]))
         last.append(partial(self._client.set_terminated, self._run_id, status))
         try:
             self._sender.deliver_last(last)
         except Exception as failure:
-            logger.warning(
-                "MLflow at %s did not take the end of the run (%s): its status there may be wrong, "
-                "deliver %s with admm-exp-sync",
-                *self._sender.describe(failure),
-            )
+            logger.warning(LOST_END, *self._sender.describe(failure))
         else:
             self.journal.append({DELIVERED: True})
 
+    def _take_params(self, flat: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        missing = [Param(key, flat[key]) for key in flat if key not in self._known_params]
+        self._known_params.update(flat)
+        for part in limits.chunks(missing, limits.PARAMS_PER_CALL):
+            self._sender.take(partial(self._client.log_batch, self._run_id, params=part))
+
+    def _take_dataset(
+        self, name: str, digest: str, context: str, profile: Mapping[str, object]
+    ) -> None:
+        """Log a dataset input that holds facts, not data."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"tags": {"mlflow.source.name": "admm-exp"}})
+        dataset = Dataset(name, digest, "code", source, profile=json.dumps(dict(profile)))
+        data_input = DatasetInput(dataset, [InputTag("mlflow.data.context", context)])
+        self._sender.take(partial(self._client.log_inputs, self._run_id, [data_input]))
+
     def _tagging(self, tags: Mapping[str, str]) -> Callable[[], object]:
-        """Write tags down and return the call that sets them."""
+        """Return the call that sets tags, all at once."""
         from mlflow.entities import RunTag
 
-        self.journal.append({"tags": dict(tags)})
         entities = [RunTag(key, value) for key, value in _short(tags).items()]
         return partial(self._client.log_batch, self._run_id, tags=entities)
 

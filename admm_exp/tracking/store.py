@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shutil
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ QUIET_MLFLOW = {
 
 
 @contextmanager
-def opened(uri: str, artifact_root: Path) -> Iterator["MlflowClient"]:
+def opened(uri: str, artifact_root: Path, empty: Path | None = None) -> Iterator["MlflowClient"]:
     """Yield a store's client, with a fresh SQLite store initialised first.
 
     Reading needs no lock; `writing` keeps processes that create runs from each other.
@@ -53,6 +54,7 @@ def opened(uri: str, artifact_root: Path) -> Iterator["MlflowClient"]:
     Args:
         uri: Absolute tracking URI.
         artifact_root: Folder for the artifacts of a store without a server.
+        empty: A database of `empty_database` for the same folder, which saves making one.
 
     Raises:
         TrackingError: The store cannot be opened, or the body failed.
@@ -60,7 +62,7 @@ def opened(uri: str, artifact_root: Path) -> Iterator["MlflowClient"]:
     with explained(uri), brief_requests():
         _load_mlflow()
         with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-            client = _connect(uri, artifact_root)
+            client = _connect(uri, artifact_root, empty)
         yield client
 
 
@@ -173,14 +175,14 @@ def _load_mlflow() -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
-def _connect(uri: str, artifact_root: Path) -> "MlflowClient":
+def _connect(uri: str, artifact_root: Path, empty: Path | None) -> "MlflowClient":
     from mlflow import MlflowClient
 
     database = sqlite_file(uri)
     if database is not None and not _is_ready(database):
         with writing(uri):
             if not _is_ready(database):
-                _initialise(database, artifact_root)
+                _initialise(database, artifact_root, empty)
     return MlflowClient(tracking_uri=uri)
 
 
@@ -188,22 +190,51 @@ def _is_ready(database: Path) -> bool:
     return database.exists() and database.stat().st_size > 0
 
 
-def _initialise(database: Path, artifact_root: Path) -> None:
+def _initialise(database: Path, artifact_root: Path, empty: Path | None) -> None:
     """Build the tables in a file of their own: cut off or raced, MLflow leaves half a schema."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
     fresh = database.with_name(f"{database.name}.init")
     # SQLite would replay a journal that a former file of the same name left behind.
     for leftover in (fresh, database):
         for suffix in ("", "-journal", "-wal", "-shm"):
             leftover.with_name(leftover.name + suffix).unlink(missing_ok=True)
-    with _without_waiting_for_the_disk(fresh):
-        SqlAlchemyStore(sqlite_uri(fresh), artifact_root.absolute().as_uri()).engine.dispose()
-    with closing(sqlite3.connect(fresh)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
+    if empty is None:
+        _build_tables(fresh, artifact_root)
+    else:
+        shutil.copyfile(empty, fresh)
     with fresh.open("rb+") as file:
         os.fsync(file.fileno())
     fresh.replace(database)
+
+
+def empty_database(uri: str, artifact_root: Path, folder: Path) -> Path | None:
+    """Load MLflow, and make the database that a store needs and has not, without touching it.
+
+    Args:
+        uri: Absolute tracking URI.
+        artifact_root: Folder for the artifacts of the store.
+        folder: Where to make it.
+
+    Returns:
+        The database; None if the store is none that lacks its tables.
+    """
+    _load_mlflow()
+    database = sqlite_file(uri)
+    if database is None or _is_ready(database):
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 (what a client loads late)
+
+        return None
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        _build_tables(folder / "empty.db", artifact_root)
+    return folder / "empty.db"
+
+
+def _build_tables(database: Path, artifact_root: Path) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    with _without_waiting_for_the_disk(database):
+        SqlAlchemyStore(sqlite_uri(database), artifact_root.absolute().as_uri()).engine.dispose()
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 @contextmanager

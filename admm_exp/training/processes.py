@@ -181,6 +181,12 @@ def launched() -> Team:
     return Team(rank, world, local_rank, PrefixStore("admm_exp", store))
 
 
+def usable_cores() -> int:
+    """Count the processor's cores that this process may use."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+
+
 def _started(devices: int) -> Team:
     """Start the others on this machine; nothing listens beyond it."""
     import torch

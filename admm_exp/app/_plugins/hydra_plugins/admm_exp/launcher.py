@@ -13,6 +13,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from admm_exp.training.processes import usable_cores
+
 if TYPE_CHECKING:
     from admm_exp.app.worker import Worker
 
@@ -56,7 +58,7 @@ class ProcessLauncher(Launcher):
         os.environ |= self._threads_each
         returns: dict[int, JobReturn] = {}
         start = time.monotonic()
-        if advice := scarce_cpus(self._n_jobs, _cpus()):
+        if advice := scarce_cpus(self._n_jobs, usable_cores()):
             print(advice)
         try:
             while waiting or len(self._free) < self._n_jobs:
@@ -171,8 +173,3 @@ def lost_seconds(job_seconds: Sequence[float], took_seconds: float) -> str | Non
         f"starting their processes included, and worked {alone_seconds:.0f} s in all; such short "
         "jobs are done sooner without it"
     )
-
-
-def _cpus() -> int:
-    has_affinity = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1

@@ -1,0 +1,133 @@
+"""MLflow in a process beside the training: what it is told is stored, and it may vanish."""
+
+import json
+import logging
+import sqlite3
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from admm_exp.errors import TrackingError
+from admm_exp.tracking import process_tracker
+from admm_exp.tracking.journal import metrics_entry
+from admm_exp.tracking.process_tracker import StoreProcess
+from admm_exp.tracking.store_process import LogLines, serve
+
+STUB = """
+import json, sys
+sys.stdin.readline()
+sys.stdin.readline()
+print(json.dumps({answer!r}), flush=True)
+"""
+NOWHERE = "sqlite:////nowhere.db"
+OPENED = {"opened": ["r", "1", NOWHERE], "points": [["admm/rho", 1]]}
+
+
+def requests_of(folder, *messages, uri=None):
+    uri = uri or f"sqlite:///{folder}/mlflow.db"
+    root = str(folder / "artifacts")
+    asked = {
+        "tracking_uri": uri,
+        "experiment_name": "exp",
+        "run_name": "run",
+        "artifact_root": root,
+        "journal": str(folder / "metrics.jsonl"),
+        "tags": {"kind": "run"},
+    }
+    told = [{"prepare": [uri, root, str(folder)]}, {"open": asked}, *messages]
+    return [json.dumps(message) for message in told]
+
+
+@contextmanager
+def stub(monkeypatch, folder, answer):
+    """Start a process that answers once and is gone."""
+    code = STUB.format(answer=answer).replace("{", "{{").replace("}", "}}")
+    monkeypatch.setattr(process_tracker, "START", code)
+    with StoreProcess(NOWHERE, folder) as process:
+        yield process
+
+
+def test_what_the_process_is_told_is_in_the_store(tmp_path):
+    file = tmp_path / "report.md"
+    file.write_text("fine")
+    answers = []
+    messages = (
+        {"entry": {"params": {"rho": "0.1"}}},
+        {"entry": metrics_entry(3, 1_000, {"admm/rho": float("nan"), "dense/lr": 0.5})},
+        {"entry": {"tags": {"warning": "careful"}}},
+        {"entry": {"dataset": {"name": "d", "digest": "x", "context": "train", "profile": {}}}},
+        {"entry": {"artifact": {"path": str(file), "folder": None}}},
+        {"flush": True},
+        {"finish": ["FINISHED", None]},
+    )
+    serve(requests_of(tmp_path, *messages), answers.append)
+    (run_id, _, uri), last = answers[0]["opened"], answers[-1]
+    client = MlflowClient(tracking_uri=uri)
+    run = client.get_run(run_id)
+    assert last == {"finished": True}
+    assert (run.info.status, run.data.params["rho"], run.data.tags["warning"]) == (
+        *("FINISHED", "0.1"),
+        "careful",
+    )
+    assert run.data.metrics["dense/lr"] == 0.5
+    assert [f.path for f in client.list_artifacts(run_id)] == ["report.md"]
+    assert run.inputs.dataset_inputs[0].dataset.name == "d"
+    assert "delivered" in (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
+
+
+def test_nothing_is_in_the_store_before_a_run_is_opened(tmp_path):
+    preparing, _ = requests_of(tmp_path)
+    serve([preparing], lambda message: pytest.fail(f"answered {message}"))
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.db"]
+    with closing(sqlite3.connect(tmp_path / "empty.db")) as made:
+        assert made.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+
+
+def test_a_store_that_cannot_be_used_is_refused_in_one_sentence(tmp_path):
+    answers = []
+    serve(requests_of(tmp_path, uri="sqlite:////proc/none/mlflow.db"), answers.append)
+    (answer,) = answers
+    assert "/proc/none/mlflow.db cannot be used" in answer["refused"]
+
+
+def test_a_warning_of_the_process_is_handed_over():
+    lines = []
+    record = logging.LogRecord("admm_exp.x", logging.WARNING, "", 1, "lost %s", ("it",), None)
+    LogLines(lines.append).emit(record)
+    assert lines == [{"log": ["admm_exp.x", logging.WARNING, "lost it"]}]
+
+
+def test_a_refusal_reaches_the_user(tmp_path, monkeypatch):
+    with (
+        stub(monkeypatch, tmp_path, {"refused": "no such store"}) as process,
+        pytest.raises(TrackingError, match="no such store"),
+    ):
+        process.open(NOWHERE, "e", "r", tmp_path, tmp_path / "j", tags={})
+
+
+def test_a_training_goes_on_without_the_process_and_keeps_its_entries(
+    tmp_path, monkeypatch, caplog
+):
+    with stub(monkeypatch, tmp_path, OPENED) as process:
+        tracker = process.open(NOWHERE, "e", "r", tmp_path, tmp_path / "j", tags={})
+        process._process.wait()
+        tracker.log_metrics({"admm/rho": 0.5}, step=1)
+        tracker.log_metrics({"admm/rho": 0.5}, step=2)
+        tracker.set_tags({"a": "b"})
+        tracker.finish("FAILED", "bad luck")
+        tracker.finish("FINISHED")
+    kept = [json.loads(line) for line in (tmp_path / "j").read_text().splitlines()]
+    assert [entry.get("step") for entry in kept] == [2, None, None, None]
+    assert kept[1:] == [{"tags": {"a": "b"}}, {"tags": {"error": "bad luck"}}, {"status": "FAILED"}]
+    assert ["is gone" in message for message in caplog.messages] == [True, True]
+
+
+def test_a_run_that_is_refused_leaves_no_process_and_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(process_tracker, "START", "import sys; sys.stdin.read()")
+    with StoreProcess(NOWHERE, tmp_path) as process:
+        child, folder = process._process, process._folder.name
+    assert child.returncode is not None
+    with pytest.raises(FileNotFoundError):
+        next(iter(Path(folder).iterdir()))
