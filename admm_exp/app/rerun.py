@@ -17,7 +17,7 @@ from admm_exp.app.trust import (
     require_plain_values,
     targets,
 )
-from admm_exp.errors import ConfigError
+from admm_exp.errors import ConfigError, TrackingError
 from admm_exp.results import JOURNAL, REPORT, RUNS, read_json
 from admm_exp.tracking.address import without_password
 from admm_exp.tracking.journal import read_entries, recorded_run
@@ -145,9 +145,12 @@ def is_finished(run_dir: Path) -> bool:
         has_report = read_json(run_dir / REPORT)["status"] == "finished"
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return has_report and (
-        not journal.exists() or '"status": "FINISHED"' in journal.read_text(errors="replace")
-    )
+    if not has_report or not journal.exists():
+        return has_report
+    try:
+        return any(entry.get("status") == "FINISHED" for entry in read_entries(journal))
+    except TrackingError:
+        return False
 
 
 def require_finished(run_dir: Path) -> None:

@@ -10,6 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app.main import one_sentence, run_command
+from admm_exp.app.trust import all_in
+from admm_exp.app.wording import one_line
 from admm_exp.errors import AdmmExpError, ConfigError
 from admm_exp.results import JOURNAL
 
@@ -59,10 +61,11 @@ def sync(runs: Path, tracking_uri: str, *, is_chosen: bool = True) -> bool:
     if not runs.is_dir():
         raise ConfigError(f"runs must be a folder that holds runs, got {runs}")
     is_complete = True
-    for path in sorted(runs.rglob(JOURNAL)):
+    for path in sorted(path for path in all_in(runs) if path.name == JOURNAL):
+        shown = one_line(str(path.parent))
         try:
-            print(f"{path.parent}: {deliver_journal(path, tracking_uri, is_chosen=is_chosen)}")
+            print(f"{shown}: {deliver_journal(path, tracking_uri, is_chosen=is_chosen)}")
         except AdmmExpError as error:
-            print(f"{path.parent}: {error}", file=sys.stderr)
+            print(f"{shown}: {one_line(str(error))}", file=sys.stderr)
             is_complete = False
     return is_complete

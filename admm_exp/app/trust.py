@@ -4,6 +4,7 @@ import inspect
 import os
 import pkgutil
 import re
+import shlex
 import stat
 import sys
 from collections.abc import Collection, Iterator, Mapping
@@ -15,6 +16,17 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from admm_exp.errors import ConfigError
+from admm_exp.results import (
+    CHECKPOINTS,
+    FIGURES,
+    JOURNAL,
+    LAYERS,
+    PAGE,
+    PROGRAM,
+    REPORT,
+    STRUCTURE,
+    WEIGHTS,
+)
 
 TARGET = "_target_"
 ROOMS = ("admm_exp.admm.", "admm_exp.data.", "admm_exp.methods.", "admm_exp.models.")
@@ -22,6 +34,8 @@ ROOMS = ("admm_exp.admm.", "admm_exp.data.", "admm_exp.methods.", "admm_exp.mode
 DOTTED_NAME = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
 SPECIAL_KEY = re.compile(r"_[a-z]+_")
 INTERPOLATION = "${"
+RUN_FILES = (JOURNAL, LAYERS, REPORT, PAGE, STRUCTURE, WEIGHTS, PROGRAM, ".hydra/lock")
+RUN_FOLDERS = (CHECKPOINTS, FIGURES)
 MOST_BYTES, DEEPEST = 2**20, 50
 DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
@@ -35,16 +49,45 @@ def require_plain_folder(folder: Path) -> None:
         ConfigError: If a link leads out of the folder, or something is a device or a pipe.
     """
     root = folder.resolve()
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(place, name)
-            mode = path.lstat().st_mode
-            if stat.S_ISLNK(mode) and not path.resolve().is_relative_to(root):
-                raise ConfigError(
-                    f"{path} is a link that leads out of {folder}: put what it names in its place"
-                )
-            if not (stat.S_ISLNK(mode) or stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise ConfigError(f"{path} is neither a file nor a folder: remove it")
+    for path in all_in(folder):
+        status = path.lstat()
+        mode = status.st_mode
+        if stat.S_ISLNK(mode) and not path.resolve().is_relative_to(root):
+            raise ConfigError(
+                f"{path} is a link that leads out of {folder}: put what it names in its place"
+            )
+        if not (stat.S_ISLNK(mode) or stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise ConfigError(f"{path} is neither a file nor a folder: remove it")
+        if stat.S_ISREG(mode) and status.st_nlink > 1:
+            raise ConfigError(
+                f"{path} is one of {status.st_nlink} names of a file, and what is written to it "
+                f"would change the others: put a copy in its place"
+            )
+        if path.parent == folder / ".hydra" and status.st_size > MOST_BYTES:
+            raise ConfigError(f"{path} has more than {MOST_BYTES} bytes: remove it")
+    for name in RUN_FILES:
+        if (folder / name).is_dir():
+            raise ConfigError(f"{folder / name} is a folder and should be a file: remove it")
+    for name in RUN_FOLDERS:
+        if (folder / name).is_file():
+            raise ConfigError(f"{folder / name} is a file and should be a folder: remove it")
+
+
+def all_in(folder: Path) -> Iterator[Path]:
+    """Yield all that lies in a folder, at any depth; links are not followed.
+
+    Raises:
+        ConfigError: If folders lie in each other more than `DEEPEST` deep.
+    """
+    waiting = [(folder, 0)]
+    while waiting:
+        place, depth = waiting.pop()
+        if depth > DEEPEST:
+            raise ConfigError(f"{folder} holds folders more than {DEEPEST} deep: remove them")
+        for entry in sorted(os.scandir(place), key=lambda entry: entry.name):
+            yield Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append((Path(entry.path), depth + 1))
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -109,13 +152,14 @@ def require_own_code(
             continue
         if not is_own_part(target):
             raise ConfigError(
-                f"{where} names code that is not this package's: confirm it with {key}={target}"
+                f"{where} names code that is not this package's: confirm it with "
+                f"{shlex.quote(f'{key}={target}')}"
             )
         special = [name for name in part if name != TARGET and SPECIAL_KEY.fullmatch(str(name))]
         if special:
             raise ConfigError(
                 f"{where} sets {prefix}{special[0]}, which changes how {target} is called: remove "
-                f"it, or confirm the part with {key}={target}"
+                f"it, or confirm the part with {shlex.quote(f'{key}={target}')}"
             )
 
 

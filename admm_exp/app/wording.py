@@ -31,14 +31,19 @@ def explain(error: BaseException, schema: type = ExperimentConfig) -> str:
         schema: Settings of the command, to name the nearest one to a misspelt key.
     """
     if isinstance(error, AdmmExpError):
-        return f"error: {error}"
+        return f"error: {one_line(str(error))}"
     if said := _composing(error, schema):
-        return f"error: {said}"
+        return f"error: {one_line(said)}"
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
         reason = error.strerror
         return f"error: {error.filename} cannot be written ({reason}): free it or run elsewhere"
     text = "".join(traceback.format_exception(error))
     return f"{text}error: {type(error).__name__}: {error}"
+
+
+def one_line(text: str) -> str:
+    r"""Show signs that no terminal should obey as text, a new line as \n."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def sentence(error: BaseException) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import inspect
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -11,12 +12,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 
 from admm_exp.admm.settings import WStep
 from admm_exp.config.parts import nameless
-from admm_exp.config.settings import (
-    ExperimentConfig,
-    OptimizerName,
-    Precision,
-    TrainerSettings,
-)
+from admm_exp.config.settings import ExperimentConfig, OptimizerName, Precision, TrainerSettings
 from admm_exp.errors import ConfigError
 
 Settings = TypeVar("Settings")
@@ -251,6 +247,8 @@ def _is_device(path: Path) -> bool:
 
 
 def _check_trainer(trainer: TrainerSettings) -> Iterator[str]:
+    if trainer.devices > (most := max(16, 4 * (os.cpu_count() or 1))):
+        yield f"trainer.devices must be at most {most} on this machine, got {trainer.devices}"
     if trainer.devices > 1 and (trainer.compile or trainer.precision == Precision.fp16):
         yield (
             f"trainer.devices={trainer.devices} goes with trainer.compile=false and "

@@ -42,6 +42,7 @@ _WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xDA), 0xFF})
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _UNSIGNED = 0, 1
+_PALETTE = 3
 
 
 def decode_rgb(path: Path) -> Tensor:
@@ -168,11 +169,14 @@ def _check_chunks(content: bytes) -> None:
     Raises:
         ValueError: If one differs or the file ends too early.
     """
-    at, kind = len(_PNG), b""
+    at, kind, kinds = len(_PNG), b"", set()
     while kind != b"IEND":
         if at + 12 > len(content):
             raise ValueError("the file is cut off")
         length, kind = struct.unpack_from(">I4s", content, at)
+        kinds.add(kind)
+        if kind == b"IDAT" and content[25] == _PALETTE and b"PLTE" not in kinds:
+            raise ValueError("the palette is missing")
         end = at + 8 + length
         is_critical = not kind[0] & 0x20
         if is_critical and content[end : end + 4] != _checksum(content[at + 4 : end]):
@@ -207,6 +211,8 @@ def _decode_with_pillow(content: bytes) -> Tensor:
         raise DataError(f"must have at most {MAX_PIXELS} pixels") from error
     with opened as image:
         _check_size(*image.size)
+        if image.format == "GIF" and image.size != struct.unpack_from("<HH", content, 6):
+            raise DataError("has a frame that lies outside of it")
         if image.format in ("JPEG", "MPO"):
             _check_scans(content.count(b"\xff\xda"))
         if image.mode[0] in "IF":

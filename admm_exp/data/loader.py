@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -65,6 +66,8 @@ class LoaderBatches:
     ) -> None:
         if workers < 0:
             raise DataError(f"workers must be at least 0, got {workers}")
+        if workers > (most := max(64, 4 * (os.cpu_count() or 1))):
+            raise DataError(f"workers must be at most {most} on this machine, got {workers}")
         self.n_samples = samples_per_pass(len(samples), batch_size, drop_last)
         self.labels: Tensor | None = getattr(samples, "labels", None)
         """Of all samples, int64 (N,), if they are known without reading the samples."""

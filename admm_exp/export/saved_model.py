@@ -132,9 +132,9 @@ def _require_checksums(structure: Mapping[str, Any], folder: Path) -> None:
     rest = {key: value for key, value in structure.items() if key != "checksums"}
     found = {STRUCTURE: _checksum_of_structure(rest)}
     found |= {
-        name: checksum_of((folder / name).read_bytes())
+        name: checksum_of(_read(folder / name))
         for name in (WEIGHTS, LAYERS)
-        if (folder / name).exists()
+        if (folder / name).is_file()
     }
     for name, checksum in found.items():
         if not isinstance(known, dict) or known.get(name) != checksum:
@@ -142,6 +142,13 @@ def _require_checksums(structure: Mapping[str, Any], folder: Path) -> None:
                 f"{folder / name} is damaged: it is not what the run wrote, whose checksum stands "
                 f"in {STRUCTURE}"
             )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (OSError, MemoryError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error or 'too large'})") from error
 
 
 def _checksum_of_structure(structure: Mapping[str, Any]) -> str:

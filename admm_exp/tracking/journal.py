@@ -17,6 +17,8 @@ from admm_exp.errors import TrackingError
 from admm_exp.tracking.tracker import Baseline, RunStatus
 
 DELIVERED = "delivered"
+MOST_BYTES = 2**30
+"""Of a journal; a run of a million epochs writes less."""
 DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 TEXTS = {
     "run": ("tracking_uri", "run_id"),
@@ -125,6 +127,8 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
         return []
     if not path.is_file():
         raise TrackingError(f"{path} is no file: remove it to go on without it")
+    if (size := path.stat().st_size) > MOST_BYTES:
+        raise TrackingError(f"{path} must have at most {MOST_BYTES} bytes, got {size}")
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
     try:
         entries = [json.loads(line) for line in lines]

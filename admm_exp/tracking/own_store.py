@@ -1,5 +1,6 @@
 """Whom a run is told of: the address that the user's own settings name, not that of its folder."""
 
+import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -31,7 +32,8 @@ def chosen_address(run_dir: Path, stored: str, own: str, run_id: str | None) -> 
         return stored
     raise TrackingError(
         f"{run_dir} was tracked at {stored}, which your settings do not name, and nothing is sent "
-        f"where a folder says: confirm it with tracking_uri={stored}, or name your own store"
+        f"where a folder says: confirm it with {shlex.quote(f'tracking_uri={stored}')}, or name "
+        f"your own store"
     )
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -61,7 +62,7 @@ def deliver_journal(path: Path, tracking_uri: str, *, is_chosen: bool = True) ->
         raise TrackingError(
             f"it was tracked at {opened_run.tracking_uri}, which your settings do not name, and "
             "nothing is sent where a folder says: confirm it with "
-            f"tracking_uri={opened_run.tracking_uri}"
+            + shlex.quote(f"tracking_uri={opened_run.tracking_uri}")
         )
     uri = absolute_uri(tracking_uri)
     require_reachable(uri)

@@ -1,6 +1,7 @@
 """Weights that somebody else trained: read from a file without running what it holds."""
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     try:
         if Path(path).suffix == ".safetensors":
             return unpacked(Path(path).read_bytes())[0]
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of what it is about to refuse
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"pretrained={path} holds more than tensors, or is damaged, and is not executed: "

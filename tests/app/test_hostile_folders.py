@@ -1,5 +1,6 @@
 """Run folders that someone else made: nothing in them is executed, followed or sent anywhere."""
 
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.hostile import HOSTILE, SYSTEM, Hostile, contents, genuine, place, write_run
+from support.hostile_more import MORE_HOSTILE, NOWHERE
 
 from admm_exp.app.main import main
 
@@ -31,11 +33,14 @@ def told(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
 
 def assert_refused(sentence: str) -> None:
     assert sentence.startswith("error: "), sentence
-    assert len(sentence.splitlines()) == 1, sentence
+    assert sentence.isprintable(), sentence
+
+
+ALL = HOSTILE | MORE_HOSTILE
 
 
 @pytest.mark.parametrize("word", ["resume", "repeat"])
-@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
+@pytest.mark.parametrize("change", ALL.values(), ids=ALL.keys())
 def test_a_hostile_folder_is_refused_in_a_sentence_and_does_nothing(
     place: Path, monkeypatch: pytest.MonkeyPatch, change: Hostile, word: str
 ) -> None:
@@ -43,12 +48,13 @@ def test_a_hostile_folder_is_refused_in_a_sentence_and_does_nothing(
     run.mkdir()
     if word == "repeat":
         (run / "report.json").write_text('{"status": "finished"}')
-    settings = genuine()
+    settings = genuine() | {"device": NOWHERE}
     said = change(settings, run, outside)
     write_run(run, settings, said)
     before = contents(outside)
     assert_refused(told(monkeypatch, f"{word}=run"))
     assert contents(outside) == before
+    assert sorted(os.listdir(outside)) == ["precious.txt", "weights"]
     assert not {"evil", "antigravity", "admm_exp_models"} & sys.modules.keys()
     assert not (place / "outputs").exists()
 

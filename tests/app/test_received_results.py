@@ -25,6 +25,7 @@ from support.hostile import (
     place,
     write_run,
 )
+from support.hostile_more import ODD_FILES
 from support.runs import details, finished_report, row
 from support.stores import log_runs, store_uri
 
@@ -104,7 +105,7 @@ RESULTS |= {
     "a network of endless width": builder(width=2**40),
     "a network of a hundred classes": builder(num_classes=100),
 }
-ALL = HOSTILE | RESULTS
+ALL = HOSTILE | ODD_FILES | RESULTS
 
 
 @cache

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from conftest import Done, run_command
 
+from admm_exp.app.wording import explain
+from admm_exp.errors import ConfigError
+
 SENTENCES = {
     "rhoo=1": r"unknown setting 'rhoo'; did you mean 'rho'?",
     "admm_iterations=3": "did you mean 'schedule.admm_iterations'?",
@@ -119,3 +122,8 @@ def test_help_loads_neither_torch_nor_mlflow(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "== Groups" in done.stdout
+
+
+def test_what_a_terminal_would_obey_is_shown_as_text() -> None:
+    told = explain(ConfigError("name=a\nb\x1b[2J is wrong, \u202eé is not"))
+    assert told == r"error: name=a\nb\x1b[2J is wrong, \u202eé is not"

@@ -263,3 +263,25 @@ def test_names_are_shown_as_text_whatever_their_bytes() -> None:
     assert printable(Path("a é")) == "a é"
     assert printable(os.fsdecode(b"caf\xe9.png")) == r"caf\xe9.png"
     assert printable("a\x1b[31m\n") == r"a\x1b[31m\n"
+
+
+def test_a_png_without_its_palette_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).quantize(16).save(path)
+    content = path.read_bytes()
+    start = content.index(b"PLTE") - 4
+    length = int.from_bytes(content[start : start + 4], "big")
+    path.write_bytes(content[:start] + content[start + 12 + length :])
+    with pytest.raises(DataError, match="could not be decoded"):
+        decode_rgb(path)
+
+
+def test_a_gif_with_a_frame_outside_of_it_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.gif"
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(path)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"\x2c\0\0\0\0")
+    content[start + 1 : start + 3] = b"\xff\x00"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="frame that lies outside"):
+        decode_rgb(path)

@@ -127,6 +127,11 @@ def test_moved_batches_yield_on_the_device_and_keep_an_epoch_of_their_own():
     assert batches._sampler.epoch == 0
 
 
+def test_more_workers_than_the_machine_can_start_are_refused():
+    with pytest.raises(DataError, match=r"^workers must be at most \d+ on this machine, got"):
+        batches_of(NoisySamples(18), workers=10**6)
+
+
 def test_negative_workers_are_refused():
     with pytest.raises(DataError, match=r"^workers must be at least 0, got -1$"):
         batches_of(NoisySamples(18), workers=-1)

@@ -24,6 +24,7 @@ SYNTAX = (
 )
 
 
+MOST_BYTES = 2**24
 # What YAML's constructors raise for `2020-99-99`, `!!int x` or a thousand brackets
 NO_VALUE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
@@ -32,11 +33,17 @@ class _Names(yaml.SafeLoader):
     """Leaves names as they are written, 1.10 is a layer and not a number, and none twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [str(key.value) for key, _ in node.value]
+        names = [_name(key) for key, _ in node.value]
         for name in names:
             if names.count(name) > 1:
                 raise yaml.constructor.ConstructorError(problem=f"{name} stands here twice")
-        return {str(key.value): self.construct_object(value, True) for key, value in node.value}
+        return {_name(key): self.construct_object(value, True) for key, value in node.value}
+
+
+def _name(key: yaml.Node) -> str:
+    if not isinstance(key, yaml.ScalarNode):  # one of lists in lists would take for ever to write
+        raise yaml.constructor.ConstructorError(problem="a name must be a text")
+    return str(key.value)
 
 
 def read_layers(path: str | Path, default: float) -> LayerSettings:
@@ -51,6 +58,8 @@ def read_layers(path: str | Path, default: float) -> LayerSettings:
         ConfigError: If the file is missing or has another form.
     """
     try:
+        if (size := Path(path).stat().st_size) > MOST_BYTES:
+            raise ConfigError(f"layers={path} must have at most {MOST_BYTES} bytes, got {size}")
         content = yaml.load(Path(path).read_text(), _Names)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from support.networks import build
@@ -181,3 +183,18 @@ def test_nested_sequences_with_ten_layers_are_written_and_read(layers):
 def test_name_given_twice_is_refused(layers):
     with pytest.raises(ConfigError, match=r"is not valid YAML \(fc stands here twice\)"):
         read_layers(layers("sparsity:\n  fc: 0.3\n  conv: 0.1\n  fc: 0.5\n"), 0.5)
+
+
+def test_a_name_that_is_lists_in_lists_is_refused_at_once(layers):
+    bomb = "a: &a [x, x]\n" + "".join(
+        f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise("abcdefghijkl")
+    )
+    with pytest.raises(ConfigError, match="a name must be a text"):
+        read_layers(layers(f"{bomb}sparsity: {{? *l : 0.5}}\n"), 0.5)
+
+
+def test_a_file_that_claims_a_terabyte_is_refused(tmp_path):
+    with (tmp_path / "layers.yaml").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ConfigError, match="must have at most 16777216 bytes, got 1099511627776"):
+        read_layers(tmp_path / "layers.yaml", 0.5)
