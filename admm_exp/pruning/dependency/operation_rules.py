@@ -70,6 +70,7 @@ MOVES = {
     "unsafe_split_with_sizes",
     "flip",
     "roll",
+    "unfold",
     "index",
     "index_select",
     "repeat",

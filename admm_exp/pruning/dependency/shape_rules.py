@@ -69,7 +69,7 @@ def _selectable(flow: Flow, name: str, codes: Tensor, args: Any, outputs: Any) -
 
 def _chosen_dims(name: str, args: Any) -> Sequence[int]:
     """List the dimensions along which an operation depends on positions."""
-    if name in ("select", "slice", "unbind", "index_select"):
+    if name in ("select", "slice", "unbind", "index_select", "unfold"):
         return [args[1] if len(args) > 1 else 0]
     if "split" in name:
         return [args[2] if len(args) > 2 else 0]

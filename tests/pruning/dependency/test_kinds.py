@@ -66,6 +66,7 @@ BODIES = {
     "constants in a buffer": (lambda m, y: y + m.s, {"s": torch.rand(1, 8, 1, 1)}),
     "where with a number": (lambda m, y: torch.where(y > 0.1, y, 0.0), {}),
     "where with a tensor": (lambda m, y: torch.where(y > 0.1, y, torch.zeros_like(y)), {}),
+    "windows of pixels": (lambda m, y: y.unfold(2, 3, 1).unfold(3, 4, 2).amax((-2, -1)), {}),
     "stack in front": (lambda m, y: torch.stack([y, 2 * y]).sum(0), {}),
     "stack behind": (lambda m, y: torch.stack([y, m.c(y)], -1).mean(-1), {"c": nn.Conv2d(8, 8, 1)}),
     "stack between": (lambda m, y: torch.stack([y, m.c(y)], 2).amax(2), {"c": nn.Conv2d(8, 8, 1)}),
