@@ -6,6 +6,7 @@ from functools import partial
 from types import MethodType
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -34,6 +35,15 @@ def copied(item: T, known: Mapping[int, Any] | None = None) -> T:
     if isinstance(twin, nn.Module):
         vars(twin)["__deepcopy__"] = MethodType(_copied_again, twin)
     return twin
+
+
+def unwritten(model: nn.Module) -> dict[int, nn.Parameter]:
+    """Make parameters without content that stand for those of a network in a copy, by id."""
+    return {
+        id(p): nn.Parameter(torch.empty_like(p), p.requires_grad)
+        for p in model.parameters()
+        if type(p) is nn.Parameter and p.is_floating_point()
+    }
 
 
 def _copied_again(network: nn.Module, _: dict[int, Any]) -> nn.Module:

@@ -23,6 +23,7 @@ from admm_exp.pruning.dependency.rows import Rows
 from admm_exp.pruning.dependency.running import Running
 from admm_exp.pruning.dependency.shifts import Cause, Shifts
 from admm_exp.pruning.dependency.sizes import Sizes
+from admm_exp.pruning.dependency.sketch import Sketch
 from admm_exp.pruning.dependency.structures import tensors_in
 from admm_exp.pruning.dependency.widths import Widths
 
@@ -33,6 +34,7 @@ class Flow(Running):
     Args:
         model: The network.
         alternatives: As `Sizes` takes them.
+        is_sketched: Whether large products need not be computed, see `Sketch`.
 
     Attributes:
         labels: Which channels live and die together.
@@ -49,8 +51,15 @@ class Flow(Running):
         views: Turned view of a parameter -> the parameter, and which of its dimensions are where.
     """
 
-    def __init__(self, model: nn.Module, alternatives: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        alternatives: frozenset[str] = frozenset(),
+        *,
+        is_sketched: bool = False,
+    ) -> None:
         super().__init__(model)
+        self.sketch = Sketch(is_sketched)
         self.labels = Labels(lambda: self.at_line(f"in {self.here}"))
         self.rows: dict[tuple[str, str, int], Rows] = {}
         self.makers: dict[tuple[str, str, int], int] = {}

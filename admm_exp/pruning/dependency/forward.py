@@ -31,6 +31,7 @@ class _Layers(TorchFunctionMode):
     ) -> Any:
         rule = self.rules.get(func)
         if rule is None:
+            self.flow.sketch.check_function(func)
             return run_sized(self.flow, func, args, kwargs or {})
 
         def unseen(*args: Any, **kwargs: Any) -> Any:
@@ -56,6 +57,7 @@ class _Operations(TorchDispatchMode):
     ) -> Any:
         if self.flow.is_inside_layer:
             return func(*args, **(kwargs or {}))
+        self.flow.sketch.check_operation(func, args)
         return self.rule(self.flow, func, args, kwargs or {})
 
 

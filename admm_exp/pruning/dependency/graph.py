@@ -17,6 +17,7 @@ from admm_exp.pruning.dependency.inputs import call
 from admm_exp.pruning.dependency.labels import label_of
 from admm_exp.pruning.dependency.operation_rules import operation
 from admm_exp.pruning.dependency.rules import LAYER_RULES
+from admm_exp.pruning.dependency.sketch import NumbersRead
 from admm_exp.pruning.dependency.ties import Tied, Ties
 from admm_exp.pruning.dependency.traced import NOWHERE, Site, Split, TracedGroup
 
@@ -41,39 +42,53 @@ def trace_groups(
     Raises:
         ModelError: If the network does not accept the example input or cannot be followed.
     """
-    with _untouched(model), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            flow = _followed(model, example_input, alternatives)
-        except Exception as error:  # whatever breaks on an unknown network
-            _check_forward(model, example_input)
-            raise ModelError(
-                f"the channels of the model cannot be followed "
-                f"({type(error).__name__}: {first_line(error)})"
-            ) from error
-        if any(name not in flow.met for name, _ in model.named_parameters()):
-            _follow_training(flow, example_input)
+            with _untouched(model):
+                flow = _followed(model, example_input, alternatives, is_sketched=True)
+        except (Exception, NumbersRead):
+            with _untouched(model):
+                flow = _run(model, example_input, alternatives)
     flow.settle()
     return _Groups(flow).describe()
 
 
-def _followed(model: nn.Module, example_input: Any, alternatives: frozenset[str]) -> Flow:
+def _run(model: nn.Module, example_input: Any, alternatives: frozenset[str]) -> Flow:
     """Follow the network; once more without opening its objects, which it may compare or share."""
-    flow = Flow(model, alternatives)
+    where = model, example_input, alternatives
     try:
-        follow(flow, example_input, LAYER_RULES, operation)
-    except Exception:
-        flow = Flow(model, alternatives)
-        follow(flow, example_input, LAYER_RULES, operation, opens=False)
+        try:
+            return _followed(*where, is_sketched=False)
+        except Exception:
+            return _followed(*where, is_sketched=False, opens=False)
+    except Exception as error:  # whatever breaks on an unknown network
+        _check_forward(model, example_input)
+        raise ModelError(
+            f"the channels of the model cannot be followed "
+            f"({type(error).__name__}: {first_line(error)})"
+        ) from error
+
+
+def _followed(
+    model: nn.Module,
+    example_input: Any,
+    alternatives: frozenset[str],
+    *,
+    is_sketched: bool,
+    opens: bool = True,
+) -> Flow:
+    flow = Flow(model, alternatives, is_sketched=is_sketched)
+    follow(flow, example_input, LAYER_RULES, operation, opens=opens)
+    if any(name not in flow.met for name, _ in model.named_parameters()):
+        model.train()
+        try:
+            follow(flow, example_input, LAYER_RULES, operation)
+        except Exception:  # branches that cannot run stay unseen, as they do in evaluation mode
+            if is_sketched:
+                raise
+            model.eval()
     return flow
-
-
-def _follow_training(flow: Flow, example_input: Any) -> None:
-    flow.model.train()
-    try:
-        follow(flow, example_input, LAYER_RULES, operation)
-    except Exception:  # branches that cannot run stay unseen, as they do in evaluation mode
-        flow.model.eval()
 
 
 class _Groups:

@@ -19,7 +19,7 @@ def linear(
     flow: Flow, func: Any, input: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Tensor:
     """Follow a linear layer: columns read channels, rows make them."""
-    outputs = func(input, weight, bias)
+    outputs = flow.sketch.product(func, input, weight, bias, axis=-1)
     if not flow.is_parameter(weight):
         if weight in flow.views and flow.views[weight][1] in ((0, 1), (1, 0)):
             parameter, (row, column) = flow.views[weight]
@@ -56,7 +56,8 @@ def convolution(
     groups: int = 1,
 ) -> Tensor:
     """Follow a convolution of any dimension; depthwise ones pass channels on."""
-    outputs = func(input, weight, bias, stride, padding, dilation, groups)
+    rest = (bias, stride, padding, dilation, groups)
+    outputs = flow.sketch.product(func, input, weight, *rest, axis=1 - weight.dim(), groups=groups)
     is_padded = padding != "valid" and (bool(padding) if isinstance(padding, int) else any(padding))
     can_fold = groups == 1 and not is_padded and _has_bias(flow, weight)
     blocks = (groups, can_fold)

@@ -80,9 +80,14 @@ def multi_head_attention(
     A head whose rows are zero adds nothing to the outputs, and the attention weights that it
     gives away are not followed: a network that uses them fails the proof of the group.
     """
-    outputs = func(query, key, value, *args, **kwargs)
     attention: Any = flow.model.get_submodule(flow.running[-1])
-    if isinstance(attention, nn.MultiheadAttention) and _owns_parameters(flow, attention):
+    is_own = isinstance(attention, nn.MultiheadAttention) and _owns_parameters(flow, attention)
+    outputs = None
+    if is_own and not any(isinstance(given, Tensor) for given in args[-1:]):
+        outputs = flow.sketch.attention(attention, (query, key, value), kwargs)
+    if outputs is None:
+        outputs = func(query, key, value, *args, **kwargs)
+    if is_own:
         heads, made = _heads(flow, attention, (query, key, value))
         reason = _obstacle(flow, attention)
     else:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from admm_exp.errors import ModelError, SurgeryError
 from admm_exp.pruning.dependency.checks import random_place
-from admm_exp.pruning.dependency.copying import copied
+from admm_exp.pruning.dependency.copying import copied, unwritten
 from admm_exp.pruning.dependency.inputs import call
 from admm_exp.pruning.dependency.structures import map_tensors
 from admm_exp.pruning.dependency.traced import Split
@@ -85,7 +85,7 @@ def _together(groups: Sequence[PrunableGroup]) -> list[Bundle]:
 
 class _Probe:
     def __init__(self, model: nn.Module, example_input: Any) -> None:
-        self.network = copied(model, _unwritten(model)).eval()
+        self.network = copied(model, unwritten(model)).eval()
         self.inputs = _probing(self.network, example_input)
         self._known: dict[tuple[tuple[str, Steps | None], ...], str | None] = {}
 
@@ -180,15 +180,6 @@ class _Probe:
         return f"its cut would change the outputs by {100 * difference:.2g} %"
 
 
-def _unwritten(model: nn.Module) -> dict[int, nn.Parameter]:
-    """Make parameters to stand for those that `randomise_` writes, by id."""
-    return {
-        id(p): nn.Parameter(torch.empty_like(p), p.requires_grad)
-        for p in model.parameters()
-        if type(p) is nn.Parameter and p.is_floating_point()
-    }
-
-
 def _flat(bundles: Sequence[Bundle]) -> Bundle:
     return [group for bundle in bundles for group in bundle]
 
@@ -242,7 +233,7 @@ def _drawn(groups: Sequence[PrunableGroup]) -> list[Tensor]:
 
 
 class _Drawn:
-    """Random numbers in [0, 1), drawn once and used again and again.
+    """Random numbers in [-1/2, 1/2), drawn once and used again and again.
 
     Drawing as many as a large network holds takes longer than running it. The period is prime, so
     no two rows of a parameter are alike, and every parameter begins somewhere else.
@@ -252,7 +243,7 @@ class _Drawn:
     """
 
     def __init__(self, seed: int) -> None:
-        numbers = torch.rand(PERIOD, generator=torch.Generator().manual_seed(seed))
+        numbers = torch.rand(PERIOD, generator=torch.Generator().manual_seed(seed)).sub_(0.5)
         self._twice = numbers.repeat(2)
         self._start = 0
 
@@ -261,7 +252,9 @@ class _Drawn:
         flat = tensor.view(-1) if tensor.is_contiguous() else tensor.new_empty(tensor.numel())
         for piece in flat.split(PERIOD):
             numbers = self._twice[self._start : self._start + len(piece)]
-            piece.copy_(numbers.mul(high - low).add_(low))
+            torch.mul(numbers, high - low, out=piece)
+            if low + high:
+                piece.add_((low + high) / 2)
             self._start = (self._start + len(piece)) % PERIOD
         if not tensor.is_contiguous():
             tensor.copy_(flat.view(tensor.shape))

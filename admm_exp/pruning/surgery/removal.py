@@ -1,6 +1,6 @@
 """Take channels out of the tensors of a network, and tell its layers their new sizes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ def remove_channels_(
     groups: Sequence[PrunableGroup],
     support: Sequence[Tensor],
     new_biases: Sequence[str] = (),
+    contents: Mapping[int, Tensor] | None = None,
 ) -> None:
     """Remove channels in place, with everything that reads them.
 
@@ -27,6 +28,7 @@ def remove_channels_(
         groups: Prunable groups.
         support: (n_units,) bool per group, True = kept.
         new_biases: Layers whose biases no group knows; they lose what their weights lose.
+        contents: id of a parameter that was not written -> what it is to hold.
     """
     kept: dict[tuple[str, str, int], tuple[Tensor, Site]] = {}
     for group, own in zip(groups, support, strict=True):
@@ -49,7 +51,7 @@ def remove_channels_(
             module = model.get_submodule(layer)
             old = getattr(module, tensor)
             places = holders.pop(id(old), [(module, tensor)])
-            new = _without(old, dim, rows, site.n_blocks)
+            new = _without((contents or {}).get(id(old), old), dim, rows, site.n_blocks)
             for place, name in places:
                 setattr(place, name, new)
             holders[id(new)] = places

@@ -1,6 +1,7 @@
 """From a support to a smaller network, and the proof that nothing was lost."""
 
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from admm_exp.errors import SurgeryError
-from admm_exp.pruning.dependency.copying import copied
+from admm_exp.pruning.dependency.copying import copied, unwritten
 from admm_exp.pruning.dependency.inputs import call
 from admm_exp.pruning.dependency.outputs import (
     Difference,
@@ -107,17 +108,33 @@ def cut(
         SurgeryError: If a layer cannot be cut.
     """
     columns = columns_to_fold(groups, support)
-    is_shared = shares_whole and not columns  # what is folded is written in place
-    small = copied(model, {id(p): p for p in model.parameters()} if is_shared else {})
     made: list[str] = []
+    known: dict[int, nn.Parameter] = {}
+    if not columns:  # what is folded is written in place
+        known = {id(p): p for p in model.parameters()} if shares_whole else unwritten(model)
+    contents = {id(known[id(p)]): p for p in model.parameters() if id(p) in known}
+    small = copied(model, known)
     if columns:
         example = next(group.example for group in groups if group.example is not None)
         made = fold_(small, zero_(copied(model), groups, support), columns, example)
     try:
-        remove_channels_(small, groups, support, made)
+        remove_channels_(small, groups, support, made, contents)
     except Exception as error:  # whatever breaks on an unknown network
         raise SurgeryError(f"the channels cannot be removed: {_describe(error)}") from error
+    if not shares_whole:
+        _write_(known, contents)
     return small
+
+
+@torch.no_grad()
+def _write_(unwritten: dict[int, nn.Parameter], contents: Mapping[int, Tensor]) -> None:
+    """Give parameters their contents, but those of which nobody holds more than the key here."""
+    held = [(weakref.ref(parameter), contents[id(parameter)]) for parameter in unwritten.values()]
+    unwritten.clear()
+    for place, content in held:
+        parameter = place()
+        if parameter is not None:
+            parameter.copy_(content)
 
 
 def max_abs_difference(masked: nn.Module, small: nn.Module, inputs: Any) -> float:

@@ -12,6 +12,7 @@ from torchvision import models
 from admm_exp.admm.metrics import Random
 from admm_exp.errors import SurgeryError
 from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.pruning.surgery.find import find_groups
 from admm_exp.pruning.surgery.surgery import compare, cut, mask_, max_abs_difference
 
 ARCHITECTURES = (
@@ -330,3 +331,27 @@ def test_outputs_of_another_form_are_refused_in_either_precision() -> None:
     x = torch.randn(4, 9)
     with pytest.raises(SurgeryError, match="outputs of shape"):
         compare(nn.Linear(9, 3), nn.Linear(9, 2), x)
+
+
+class Remembers(nn.Module):
+    """Holds a weight a second time, where no module looks."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.beside = [self.first.weight, self.last.bias]
+
+    def forward(self, x):
+        return self.last(self.first(x))
+
+
+def test_a_cut_copies_what_it_does_not_cut_and_what_is_held_elsewhere():
+    model = Remembers().eval()
+    groups = find_groups(model, torch.randn(2, 6)).groups
+    support = [torch.arange(group.n_units) % 2 == 0 for group in groups]
+    small = cut(model, groups, support)
+    assert torch.equal(small.last.bias, model.last.bias)
+    assert small.beside[1] is small.last.bias
+    assert torch.equal(small.beside[0], model.first.weight)
+    own = {t.data_ptr() for t in model.parameters()}
+    assert own.isdisjoint(t.data_ptr() for t in [*small.parameters(), *small.beside])
