@@ -124,8 +124,8 @@ def readable(module: nn.Module) -> dict[str, Any]:
 
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-EVERY_MODULES = frozenset(vars(nn.Module()))
-"""Attributes that torch gives to every module."""
+EVERY_MODULES = frozenset({*vars(nn.Module()), "counted_channels"})
+"""Attributes that torch gives to every module, and what norms remember, which is no size."""
 
 
 def set_size_(module: nn.Module, name: str, value: int) -> None:
