@@ -19,6 +19,7 @@ RHOS = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1]
 SPARSITIES = [0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
 TABLES = ("params", "tags", "latest_metrics", "metrics")
 RUN_SECONDS = 20
+MANY = Path("outputs", "sweeps", "many")
 
 
 def copy_runs(folder: Path, count: int) -> None:
@@ -51,14 +52,15 @@ def copy_runs(folder: Path, count: int) -> None:
         }
         run_dir = Path(next(r["value"] for r in rows["tags"] if r["key"] == "run_dir"))
         report = json.loads((run_dir / "report.json").read_text())
-        for copy in _settings(count):
+        first = sum(1 for _ in (folder / MANY).glob("*"))  # ids come from the number
+        for copy in _settings(first, count):
             _insert(connection, original, rows, copy)
             _write(copy, folder, report)
         connection.commit()
 
 
-def _settings(count: int) -> Iterator[dict[str, Any]]:
-    for index in range(count):
+def _settings(first: int, count: int) -> Iterator[dict[str, Any]]:
+    for index in range(first, first + count):
         choice = random.Random(index)
         yield {
             "number": index,
@@ -108,7 +110,7 @@ def _add(connection: sqlite3.Connection, table: str, rows: list[dict[str, Any]])
 def _write(copy: dict[str, Any], folder: Path, report: dict[str, Any]) -> None:
     own = {"config_hash": copy["config_hash"], "seed": copy["seed"]}
     changed = report | own | {"mlflow": report["mlflow"] | {"run_id": copy["run_id"]}}
-    run_dir = folder / "outputs" / "sweeps" / "many" / str(copy["number"])
+    run_dir = folder / MANY / str(copy["number"])
     artifacts = folder / "outputs" / "artifacts" / copy["run_id"] / "artifacts"
     for place in (run_dir, artifacts):
         place.mkdir(parents=True, exist_ok=True)
