@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app import run_folder
+from admm_exp.app.library_warnings import shown_once
 from admm_exp.app.rerun import keep_settings
 from admm_exp.app.sweep_job import noted
 from admm_exp.config.settings import ExperimentConfig
@@ -84,6 +85,7 @@ def run(request: RunRequest) -> float:
     """
     path = request.job_path
     with (
+        shown_once(None if path is None else path.parent),
         run_folder.alone_in(request.run_dir),
         nullcontext() if path is None else noted(path, request.run_dir),
         ExitStack() as others,
