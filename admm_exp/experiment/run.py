@@ -76,23 +76,24 @@ def run_experiment(
     rho = starting_rho(config, course, steps_per_epoch(config, components.dataset))
     log_settings(config, components.dataset, tracker, rho)
 
-    dense = make_dense(config, components, functions, folders, begun_with=begun_with)
-    if dense.key is not None:
-        entry = folders.cache_dir / dense.key
-        share_baseline(config, tracker, entry, dense.measured, history)
-    sparse = make_sparse(
-        config, components, functions, folders, dense=dense, course=course, rho=rho
-    )
-    small = make_small(config, components, functions, sparse.constrained, course)
-    finetuned = finetune(
-        config,
-        components,
-        functions,
-        course=course,
-        teacher=dense.network,
-        constrained=sparse.constrained,
-        small=small,
-    )
+    with checkpoints:
+        dense = make_dense(config, components, functions, folders, begun_with=begun_with)
+        if dense.key is not None:
+            entry = folders.cache_dir / dense.key
+            share_baseline(config, tracker, entry, dense.measured, history)
+        sparse = make_sparse(
+            config, components, functions, folders, dense=dense, course=course, rho=rho
+        )
+        small = make_small(config, components, functions, sparse.constrained, course)
+        finetuned = finetune(
+            config,
+            components,
+            functions,
+            course=course,
+            teacher=dense.network,
+            constrained=sparse.constrained,
+            small=small,
+        )
 
     if not is_first():
         return {}

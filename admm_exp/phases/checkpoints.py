@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,13 @@ from torch.optim import Optimizer
 
 from admm_exp.admm.state import State, from_tensors, to_tensors
 from admm_exp.errors import CheckpointError
+from admm_exp.phases.background_write import BackgroundWrite
 from admm_exp.phases.observers import Observer
 from admm_exp.phases.progress import LivePhase, PhaseLog, Progress
-from admm_exp.phases.snapshot import Snapshot, clear, write_snapshot
+from admm_exp.phases.snapshot import Snapshot, clear, header_of, write_packed
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
-from admm_exp.training.checkpoint import require_fit
+from admm_exp.training.checkpoint import HostCopies, require_fit
 from admm_exp.training.distribution import is_first
 from admm_exp.training.precision import restore_scaler, scaler_state
 from admm_exp.training.seeding import restore_rng_state, rng_state
@@ -28,7 +29,8 @@ class Checkpoints(Progress):
     """Progress that is kept on disk; it watches the run and tells the other observers first.
 
     The order of the data is a function of seed and epoch, so the state between two epochs is all
-    there is. A checkpoint holds the networks of all phases so far: each file is enough.
+    there is. A checkpoint holds the networks of all phases so far: each file is enough. It is
+    written while the next epoch trains, from copies of what the epoch before left.
 
     Args:
         folder: Where the checkpoints go.
@@ -52,8 +54,17 @@ class Checkpoints(Progress):
         self._start = perf_counter()
         self._steps = 0
         self._warned = False
+        self._writing = BackgroundWrite()
         if earlier is None and is_first():
             clear(folder)
+
+    def __enter__(self) -> Self:
+        """Train inside the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave no write under way, however training ended."""
+        self.wait()
 
     def begin(self, live: LivePhase) -> PhaseLog:
         """Bring everything to where the phase stopped, and keep it from now on after every epoch.
@@ -130,6 +141,7 @@ class Checkpoints(Progress):
             whole = self._earlier.logs[self._phase].result or whole
         log.result = whole
         log.seconds = whole.seconds
+        self.wait()
         if self._live is not None:
             over = self._tensors(self._live.model, None, self._live.constrained)
             self._over |= _copied(over)
@@ -149,16 +161,23 @@ class Checkpoints(Progress):
         log.steps_per_epoch, self._steps = self._steps, 0
         if not is_first():
             return
-        tensors = self._over | self._tensors(live.model, live.optimizer, live.constrained)
-        try:
-            write_snapshot(self._folder, Snapshot(self._number, self._origin, self._logs, tensors))
-        except OSError as error:
-            if not self._warned:
-                self._warned = True
-                self._observer.warned(
-                    f"no checkpoint can be written to {self._folder} ({error.strerror or error}): "
-                    f"training goes on, but what follows is lost if it stops"
-                )
+        self.wait()
+        tensors = self._tensors(live.model, live.optimizer, live.constrained)
+        snapshot = Snapshot(self._number, self._origin, self._logs, self._over)
+        header, copies, over = header_of(snapshot), HostCopies(tensors), dict(self._over)
+        self._writing.start(
+            lambda: write_packed(self._folder, snapshot.number, over | copies.tensors(), header)
+        )
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is on disk; a disk that takes none is told once."""
+        error = self._writing.failure()
+        if error is not None and not self._warned:
+            self._warned = True
+            self._observer.warned(
+                f"no checkpoint can be written to {self._folder} ({error.strerror or error}): "
+                f"training goes on, but what follows is lost if it stops"
+            )
 
     def _count_step(self) -> None:
         self._steps += 1

@@ -52,10 +52,28 @@ def write_snapshot(folder: Path, snapshot: Snapshot) -> None:
         folder: Folder of the checkpoints.
         snapshot: The state.
     """
+    write_packed(folder, snapshot.number, snapshot.tensors, header_of(snapshot))
+
+
+def header_of(snapshot: Snapshot) -> dict[str, str]:
+    """Write down what a checkpoint says beside its tensors."""
     logs = json.dumps(dict(snapshot.logs), default=vars)
-    header = {"origin": json.dumps(dict(snapshot.origin)), "logs": logs}
-    content = packed(snapshot.tensors, header)
-    name = f"{snapshot.number:06d}-{zlib.crc32(content):08x}{SUFFIX}"
+    return {"origin": json.dumps(dict(snapshot.origin)), "logs": logs}
+
+
+def write_packed(
+    folder: Path, number: int, tensors: Mapping[str, Tensor], header: Mapping[str, str]
+) -> None:
+    """Write a checkpoint whose header is written down already.
+
+    Args:
+        folder: Folder of the checkpoints.
+        number: Of the checkpoint.
+        tensors: Its tensors.
+        header: What `header_of` made.
+    """
+    content = packed(tensors, header)
+    name = f"{number:06d}-{zlib.crc32(content):08x}{SUFFIX}"
     write_atomically(folder / name, content)
     for path in _newest_first(folder)[KEPT:]:
         path.unlink(missing_ok=True)

@@ -64,6 +64,37 @@ def packed(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = N
     return b"".join([len(text).to_bytes(8, "little"), text, *parts])
 
 
+class HostCopies:
+    """Copies of tensors in host memory, of what they hold now, without stopping their devices.
+
+    A GPU copies when it has done what it was told before; nobody waits until `tensors` is asked.
+
+    Args:
+        tensors: On any device; they may change as soon as this is made.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._copies = {name: _host_copy(tensor.detach()) for name, tensor in tensors.items()}
+        self._copied = []
+        for device in {tensor.device for tensor in tensors.values() if tensor.is_cuda}:
+            event = torch.cuda.Event()
+            event.record(torch.cuda.current_stream(device))
+            self._copied.append(event)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Wait until all is copied."""
+        for event in self._copied:
+            event.synchronize()
+        return self._copies
+
+
+def _host_copy(tensor: Tensor) -> Tensor:
+    if not tensor.is_cuda:
+        return tensor.cpu() if tensor.device.type != "cpu" else tensor.clone()
+    # A copy into other than pinned memory waits for the device.
+    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+
+
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy tensors from a GPU one after the other without waiting in between, then wait once."""
     copies = {name: t.detach().to("cpu", non_blocking=t.is_cuda) for name, t in tensors.items()}

@@ -117,7 +117,8 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], stepping: Stepping = PL
         loss = loss.to(logits.device) + F.cross_entropy(logits, labels, reduction="sum")
         n += len(labels)
     model.train(was_training)
-    hits, losses, samples = summed(correct, loss, n)
+    # one answer of the device for both
+    hits, losses, samples = summed(*torch.stack((correct, loss)).tolist(), n)
     return Evaluation(hits / samples, losses / samples)
 
 

@@ -1,5 +1,7 @@
 import json
 from collections.abc import Iterator
+from threading import Event
+from time import sleep
 
 import pytest
 import torch
@@ -15,11 +17,11 @@ from admm_exp.phases.admm_course import admm_course_of
 from admm_exp.phases.checkpoints import Checkpoints
 from admm_exp.phases.dense import dense_network
 from admm_exp.phases.functions import TrainingFunctions
-from admm_exp.phases.snapshot import read_newest
+from admm_exp.phases.snapshot import read_newest, write_packed
 from admm_exp.phases.train import train_plain
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.results import History
-from admm_exp.training.checkpoint import packed
+from admm_exp.training.checkpoint import packed, unpacked
 from admm_exp.training.loop import train_epoch
 from admm_exp.training.precision import Stepping
 
@@ -63,6 +65,7 @@ def run(folder, deaths: Iterator[int], train=dropped, optimizer_fn=sgd, network=
         small, _ = constrained.removal().finish(torch.ones(2, 6))
         train_plain(small, "finetune", functions, epochs=2, offset=9, **settings)
     except Death:
+        progress.wait()  # what is under way when a process is killed, tests/support/kills.py tries
         return run(folder, deaths, train, optimizer_fn, network)
     return weights_of(small), timeless(history)
 
@@ -207,7 +210,7 @@ def test_a_full_disk_stops_no_training_and_is_told_once(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("admm_exp.phases.checkpoints.write_snapshot", full)
+    monkeypatch.setattr("admm_exp.phases.checkpoints.write_packed", full)
     history = History()
     progress = Checkpoints(tmp_path, ORIGIN, history, None)
     functions = TrainingFunctions(train_fn, accuracy_of, sgd, progress, progress=progress)
@@ -278,3 +281,72 @@ def test_a_choice_that_was_trained_with_stays(tmp_path):
     assert settled(None, lambda: {"a": 0.1}) == {"a": 0.1}
     assert settled(read_newest(tmp_path), lambda: {"a": 0.2}) == {"a": 0.1}
     assert settled(None, lambda: {"a": 0.3}) == {"a": 0.3}  # a new run in the same folder
+
+
+def trained_two_epochs(progress, model):
+    functions = TrainingFunctions(train_fn, accuracy_of, sgd, progress, progress=progress)
+    settings = {"lr": 0.1, "decay": "constant", "warmup": 0.0, "lr_per": "epoch", "offset": 0}
+    train_plain(model, "dense", functions, epochs=2, **settings)
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path, monkeypatch):
+    """The first checkpoint is written only once the second epoch's batches are being trained."""
+    second_epoch, order = Event(), []
+
+    def slow(*content):
+        assert second_epoch.wait(60)
+        order.append("written")
+        write_packed(*content)
+
+    def train(model, optimizer, epoch):
+        if epoch == 1:
+            order.append("trains")
+            second_epoch.set()
+        train_fn(model, optimizer, epoch)
+
+    monkeypatch.setattr("admm_exp.phases.checkpoints.write_packed", slow)
+    progress = Checkpoints(tmp_path, ORIGIN, History(), None)
+    functions = TrainingFunctions(train, accuracy_of, sgd, progress, progress=progress)
+    settings = {"lr": 0.1, "decay": "constant", "warmup": 0.0, "lr_per": "epoch", "offset": 0}
+    train_plain(mlp(), "dense", functions, epochs=2, **settings)
+    assert order == ["trains", "written", "written"]
+    assert read_newest(tmp_path).number == 2
+
+
+def test_a_checkpoint_holds_what_its_epoch_left_whatever_is_trained_meanwhile(tmp_path):
+    model, after = mlp(), []
+    progress = Checkpoints(tmp_path, ORIGIN, History(), None)
+    start = progress._writing.start
+
+    def wreck_and_start(write):
+        after.append(weights_of(model))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(1.0)
+        start(write)
+
+    progress._writing.start = wreck_and_start
+    trained_two_epochs(progress, model)
+    kept = [unpacked(path.read_bytes())[0] for path in sorted(tmp_path.iterdir())]
+    assert len(kept) == 2
+    for tensors, weights in zip(kept, after, strict=True):
+        assert all(torch.equal(tensors[f"dense/model/{n}"], w) for n, w in weights.items())
+
+
+def test_a_run_that_fails_leaves_no_write_under_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "admm_exp.phases.checkpoints.write_packed",
+        lambda *content: (sleep(0.2), write_packed(*content)),
+    )
+    progress = Checkpoints(tmp_path, ORIGIN, History(), None)
+
+    def fails(model, optimizer, epoch):
+        if epoch == 1:
+            raise Death
+        train_fn(model, optimizer, epoch)
+
+    functions = TrainingFunctions(fails, accuracy_of, sgd, progress, progress=progress)
+    settings = {"lr": 0.1, "decay": "constant", "warmup": 0.0, "lr_per": "epoch", "offset": 0}
+    with pytest.raises(Death), progress:
+        train_plain(mlp(), "dense", functions, epochs=2, **settings)
+    assert read_newest(tmp_path).number == 1

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from admm_exp.errors import TrainingError
 from admm_exp.results import Evaluation
@@ -363,3 +364,22 @@ def test_batches_left_over_make_a_step_along_their_own_mean():
     train_epoch(model, optimizer, batches[:2], stepping=stepping)
     train_epoch(model, optimizer, batches[2:])
     assert torch.equal(trained(batches, 2)[0], model.weight)
+
+
+class Waits(TorchDispatchMode):
+    """Counts the single numbers that are asked of a device."""
+
+    n = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.n += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **kwargs or {})
+
+
+def test_a_pass_of_evaluation_asks_the_device_for_no_single_number():
+    """Its two sums are read together, in one copy."""
+    with Waits() as waits:
+        assert float(torch.ones(())) == 1.0
+        assert waits.n == 1
+        evaluate(nn.Linear(4, 3), [(torch.randn(5, 4), torch.zeros(5, dtype=torch.long))] * 3)
+    assert waits.n == 1
