@@ -25,7 +25,7 @@ from admm_exp.phases.checkpoints import Checkpoints
 from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.distillation import Distillation
-from admm_exp.training.distribution import average_gradients
+from admm_exp.training.gradient_average import average_gradients
 from admm_exp.training.loop import LossFn, TrainFn, cross_entropy, evaluate, train_epoch
 from admm_exp.training.optimizer import build_optimizer, clip_gradients
 from admm_exp.training.precision import Stepping

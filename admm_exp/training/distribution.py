@@ -21,10 +21,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore
-from torch.optim import Optimizer
 
 from admm_exp.errors import ProcessError
-from admm_exp.training.optimizer import gradients_of
 
 POLL_SECONDS = 0.1
 
@@ -167,25 +165,6 @@ def total(values: Tensor) -> Tensor:
     return values
 
 
-def average_gradients(optimizer: Optimizer) -> Optimizer:
-    """Make an optimizer step along the average of all processes' gradients.
-
-    Hooks run in the order in which they were added: what adds a penalty to the gradients comes
-    later and is not sent.
-    """
-    if world_size() > 1:
-        optimizer.register_step_pre_hook(_average)
-    return optimizer
-
-
-def _average(optimizer: Optimizer, *_: Any) -> None:
-    gradients = gradients_of(optimizer)
-    flat = averaged(torch.cat([gradient.reshape(-1) for gradient in gradients]))
-    sizes = [gradient.numel() for gradient in gradients]
-    for gradient, mean in zip(gradients, flat.split(sizes), strict=True):
-        gradient.copy_(mean.view(gradient.shape))
-
-
 def copy_from_first_(model: nn.Module) -> None:
     """Give all processes the weights and buffers of the first, in place."""
     if world_size() > 1:
@@ -215,8 +194,19 @@ def require_same(what: str, value: int | list[Tensor]) -> None:
 
 
 def _call(collective: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-    try:
+    with calling():
         collective(*arguments, **options)
+
+
+@contextmanager
+def calling() -> Iterator[None]:
+    """Say in a sentence that another process does not answer.
+
+    Raises:
+        ProcessError: If a collective fails in the body.
+    """
+    try:
+        yield
     except RuntimeError as error:
         raise ProcessError(
             f"another process has died or does not answer ({_reason(error)})"

@@ -13,9 +13,10 @@ from torch import nn
 from torch.distributed.distributed_c10d import PrefixStore
 
 from admm_exp.errors import ProcessError
+from admm_exp.training import gradient_average
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.distribution import (
-    average_gradients,
+    averaged,
     copy_from_first_,
     from_first,
     is_first,
@@ -24,6 +25,7 @@ from admm_exp.training.distribution import (
     require_same,
     world_size,
 )
+from admm_exp.training.gradient_average import average_gradients
 from admm_exp.training.learning_rate import listed
 from admm_exp.training.loop import evaluate, run_epochs, train_epoch
 
@@ -81,6 +83,57 @@ def work():
         "weights": weights,
         "recalibrated": model.state_dict(),
     }
+
+
+def at_the_step(optimizer, *_):
+    """Average all gradients when they are all there."""
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+    mean = averaged(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+    for gradient, own in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(own.view(gradient.shape))
+
+
+def stepped(early, how):
+    """Take five steps; return the weights, and how many messages were sent before each."""
+    model, sent, send = network(), [], dist.all_reduce
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    if early:
+        average_gradients(optimizer)
+    else:
+        optimizer.register_step_pre_hook(at_the_step)
+
+    def counted(*arguments, **options):
+        sent[-1] += 1
+        return send(*arguments, **options)
+
+    for x, y in batches():
+        optimizer.zero_grad()
+        sent.append(0)
+        dist.all_reduce = counted
+        for _ in range(2 if how == "two passes" else 1):
+            nn.functional.cross_entropy(model(x), y).backward()
+        dist.all_reduce = send
+        if how == "halved":
+            torch._foreach_mul_([p.grad for p in model.parameters()], 0.5)
+        optimizer.step()
+    return [p.detach() for p in model.parameters()], sent
+
+
+def average():
+    """Average while the backward pass runs and at the step; tell where they differ."""
+    found, size = {}, gradient_average.BUCKET_BYTES
+    for bytes_each in (size, 1):
+        gradient_average.BUCKET_BYTES = bytes_each
+        for how in ("one pass", "two passes", "halved"):
+            early, sent = stepped(True, how)
+            late, _ = stepped(False, how)
+            is_same = all(map(torch.equal, early, late))
+            found[f"{how}, {'one bucket' if bytes_each == size else 'a bucket each'}"] = (
+                *(is_same, sent),
+                len(early),
+            )
+    gradient_average.BUCKET_BYTES = size
+    return {"averages": found}
 
 
 def drop_out():
@@ -143,7 +196,7 @@ def main(folder):
     me = 0 if os.fork() else 1
     store = PrefixStore("test", dist.FileStore(str(folder / "store"), 2))
     with joined(me, 2, store, torch.device("cpu"), patience_seconds=60):
-        found = work() | agree() | drop_out()
+        found = work() | average() | agree() | drop_out()
         torch.save(found, folder / f"{me}.pt")
         found["loss"] = lose_the_other()
         torch.save(found, folder / f"{me}.pt")

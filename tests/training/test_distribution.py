@@ -10,6 +10,7 @@ import torch
 from conftest import clean_environment
 
 from admm_exp.training import distribution
+from admm_exp.training.gradient_average import average_gradients
 from admm_exp.training.shared_batch_norm import shared_batch_norm
 
 pytestmark = pytest.mark.long
@@ -39,6 +40,18 @@ def test_weights_and_running_statistics_are_those_of_one_process(found, state):
     for name, value in found["alone"][state].items():
         torch.testing.assert_close(found["0"][state][name], value, **TOLERANCE)
         assert torch.equal(found["0"][state][name], found["1"][state][name])
+
+
+@needs_fork
+@pytest.mark.parametrize("how", ["one pass", "two passes", "halved"])
+@pytest.mark.parametrize("buckets", ["one bucket", "a bucket each"])
+def test_gradients_averaged_during_the_backward_pass_are_those_averaged_after_it(
+    found, how, buckets
+):
+    for me in ("0", "1"):
+        is_same, sent, n_parameters = found[me]["averages"][f"{how}, {buckets}"]
+        assert is_same
+        assert sent == [1 if buckets == "one bucket" else n_parameters] * 5
 
 
 @needs_fork
@@ -76,7 +89,7 @@ def test_a_process_that_dies_is_noticed(found):
 
 def test_one_process_alone_does_nothing_of_it():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], 0.1)
-    assert not distribution.average_gradients(optimizer)._optimizer_step_pre_hooks
+    assert not average_gradients(optimizer)._optimizer_step_pre_hooks
     values = torch.tensor([1.0, 3.0])
     assert distribution.averaged(values) is values
     assert distribution.from_first(lambda: values) is values
