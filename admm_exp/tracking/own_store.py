@@ -9,6 +9,12 @@ from urllib.parse import quote, unquote, urlsplit
 from admm_exp.errors import TrackingError
 from admm_exp.tracking.address import absolute_uri, sqlite_file, without_password
 
+TABLES = frozenset(
+    {"runs", "params", "tags", "metrics", "latest_metrics", "experiments", "experiment_tags"}
+    | {"datasets", "inputs", "input_tags"}
+)
+"""Where MLflow keeps runs."""
+
 
 def chosen_address(run_dir: Path, stored: str, own: str, run_id: str | None) -> str:
     """Choose where a run goes on that an earlier process told of.
@@ -68,6 +74,33 @@ def require_own_artifacts(tracking_uri: str, run_id: str, artifact_uri: str) -> 
         )
 
 
+def require_plain_tables(database: Path) -> None:
+    """Check that a database holds nothing that works when a run is read or written.
+
+    It may be someone else's: a view that never ends is waited for inside SQLite, where not even
+    Ctrl-C is heard, and a trigger deletes what others write.
+
+    Args:
+        database: An SQLite file.
+
+    Raises:
+        TrackingError: If it has a view, or a trigger on a table of runs.
+    """
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as store:
+            found = store.execute(
+                "SELECT type, name, tbl_name FROM sqlite_master WHERE type IN ('view', 'trigger')"
+            ).fetchall()
+    except sqlite3.Error:  # who opens it next says what is wrong with it
+        return
+    for kind, name, table in found:
+        if kind == "view" or table in TABLES:
+            raise TrackingError(
+                f"{database} holds the {kind} {name}, which would be run: drop it, or set another "
+                f"tracking_uri"
+            )
+
+
 def _plain(uri: str) -> str:
     try:
         return without_password(absolute_uri(uri)).rstrip("/")
@@ -82,6 +115,7 @@ def _holds(database: Path | None, run_id: str, run_dir: Path) -> bool:
     place = database.resolve()
     if place.is_relative_to(run_dir.resolve()) or not place.is_relative_to(Path.cwd().resolve()):
         return False
+    require_plain_tables(place)
     try:
         with closing(sqlite3.connect(f"file:{quote(str(place))}?mode=ro", uri=True)) as store:
             found = store.execute("SELECT 1 FROM runs WHERE run_uuid = ?", (run_id,)).fetchone()

@@ -9,13 +9,13 @@ import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
 from admm_exp.errors import TrackingError
-from admm_exp.tracking.address import without_password
+from admm_exp.tracking.address import has_server, without_password
 from admm_exp.tracking.journal import Journal, ending_entries
 from admm_exp.tracking.owner import owner_tags
 from admm_exp.tracking.recording import LOST_END, OpenedRun, RecordingTracker
@@ -24,6 +24,8 @@ from admm_exp.tracking.tracker import RunStatus
 START = "import sys; sys.path.append(sys.argv[1]); from {} import main; main()"
 SERVER = "admm_exp.tracking.store_process"
 LAST_SECONDS = 15.0
+OPEN_SECONDS = 120.0
+"""How long a server may take until the run has begun; one may answer a byte a second for ever."""
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +99,7 @@ class StoreProcess:
             TrackingError: The store cannot be reached or used, or has no such run.
         """
         self._is_open = True
+        seconds = OPEN_SECONDS if has_server(tracking_uri) else None
         answer = self.ask(
             {
                 "open": {
@@ -109,7 +112,8 @@ class StoreProcess:
                     "parent_run_id": parent_run_id,
                     "run_id": run_id,
                 }
-            }
+            },
+            seconds,
         )
         if answer is None:
             raise TrackingError(
@@ -131,9 +135,25 @@ class StoreProcess:
             return False
         return True
 
-    def ask(self, message: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Send a message and wait for the answer; None if the process is gone."""
-        return self._answers.get() if self.tell(message) else None
+    def ask(
+        self, message: Mapping[str, Any], seconds: float | None = None
+    ) -> dict[str, Any] | None:
+        """Send a message and wait for the answer; None if the process is gone.
+
+        Args:
+            message: What is asked.
+            seconds: How long to wait; the process is ended after that.
+        """
+        if not self.tell(message):
+            return None
+        try:
+            return self._answers.get(timeout=seconds)
+        except Empty:
+            self._process.kill()
+            return {
+                "refused": f"tracking_uri has answered, but come to no end in {seconds:g} s: try "
+                "later, set another tracking_uri, or run with tracking=none"
+            }
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

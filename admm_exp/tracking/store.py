@@ -21,6 +21,7 @@ from admm_exp.tracking.address import (
     sqlite_uri,
     without_password,
 )
+from admm_exp.tracking.own_store import require_plain_tables
 from admm_exp.tracking.view import prepare_view
 
 if TYPE_CHECKING:
@@ -183,6 +184,8 @@ def _connect(uri: str, artifact_root: Path, empty: Path | None) -> "MlflowClient
         with writing(uri):
             if not _is_ready(database):
                 _initialise(database, artifact_root, empty)
+    if database is not None:
+        require_plain_tables(database)
     return MlflowClient(tracking_uri=uri)
 
 

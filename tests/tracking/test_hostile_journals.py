@@ -16,6 +16,7 @@ from support.trackers import open_in, stored
 from admm_exp.errors import TrackingError
 from admm_exp.tracking.journal import read_entries
 from admm_exp.tracking.own_store import chosen_address
+from admm_exp.tracking.runs import read_runs
 from admm_exp.tracking.sync import deliver_journal
 
 
@@ -191,3 +192,25 @@ def test_a_database_of_the_current_folder_that_holds_the_run_is_gone_on_with(
 def test_an_address_is_the_users_own_whatever_its_password(tmp_path: Path) -> None:
     own = "http://ann:secret@host:5000/"
     assert chosen_address(tmp_path, "http://ann:***@host:5000", own, None) == own
+
+
+ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"CREATE VIEW more AS {ENDLESS}",
+        "CREATE TRIGGER more AFTER INSERT ON runs BEGIN DELETE FROM params; END",
+        "CREATE TRIGGER more AFTER UPDATE ON experiment_tags BEGIN DELETE FROM runs; END",
+    ],
+)
+def test_a_database_that_works_when_it_is_read_is_refused(
+    folder: Path, unsent: Any, statement: str
+) -> None:
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        database.execute(statement)
+    with pytest.raises(TrackingError, match=r"holds the (view|trigger) more, which would be run"):
+        read_runs(unsent.tracking_uri, "exp")
+    with pytest.raises(TrackingError, match="which would be run"):
+        open_in(folder)

@@ -131,3 +131,16 @@ def test_a_run_that_is_refused_leaves_no_process_and_no_folder(tmp_path, monkeyp
     assert child.returncode is not None
     with pytest.raises(FileNotFoundError):
         next(iter(Path(folder).iterdir()))
+
+
+def test_a_server_that_answers_byte_by_byte_is_not_waited_for(tmp_path, monkeypatch):
+    silent = "import sys\nfor line in sys.stdin:\n    pass\n"
+    monkeypatch.setattr(process_tracker, "START", silent)
+    monkeypatch.setattr(process_tracker, "OPEN_SECONDS", 0.2)
+    where = (tmp_path, tmp_path / "m.jsonl")
+    with (
+        StoreProcess("http://127.0.0.1:9", tmp_path) as process,
+        pytest.raises(TrackingError, match=r"come to no end in 0\.2 s: try later"),
+    ):
+        process.open("http://127.0.0.1:9", "exp", "run", *where, tags={})
+    assert not (tmp_path / "m.jsonl").exists()
