@@ -85,7 +85,9 @@ def run_command(
     schema: type,
     task: Callable[[DictConfig], Any],
     shortcut: Callable[[list[str]], bool] = lambda arguments: False,
+    *,
     sweeps: bool = False,
+    builds: bool = True,
 ) -> None:
     """Compose the settings of a command and run its task; say in one sentence what goes wrong.
 
@@ -95,6 +97,8 @@ def run_command(
         task: What to do with them.
         shortcut: Looks at the arguments first; True if that was all.
         sweeps: Whether it takes -m.
+        builds: Whether it builds parts, which may lie in the current folder; a command that only
+            reads what others may have made runs nothing that lies there.
     """
     # Hydra raises instead of printing, so that every error is worded in one place.
     wants_traceback = os.environ.setdefault(WANTS_TRACEBACK, os.environ.get(FULL_ERROR, "0"))
@@ -109,7 +113,8 @@ def run_command(
             sys.argv[1:] = options_first(sys.argv[1:])
             if not sweeps:
                 require_single(sys.argv[1:])
-            look_for_parts_here()
+            if builds:
+                look_for_parts_here()
             with explained(conf_dir(), asks_for_help(sys.argv[1:])):
                 hydra.main(
                     version_base="1.3", config_path=str(conf_dir()), config_name=config_name

@@ -32,7 +32,7 @@ class ReportSettings:
 def main() -> None:
     """Run `admm-exp-report`."""
     sys.argv[1:] = [_quoted(word) for word in sys.argv[1:]]
-    run_command("report", ReportSettings, _task)
+    run_command("report", ReportSettings, _task, builds=False)
 
 
 def _quoted(word: str) -> str:

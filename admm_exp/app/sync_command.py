@@ -26,7 +26,7 @@ class SyncSettings:
 
 def main() -> None:
     """Run `admm-exp-sync`."""
-    run_command("sync", SyncSettings, _task)
+    run_command("sync", SyncSettings, _task, builds=False)
 
 
 def _task(composed: DictConfig) -> None:

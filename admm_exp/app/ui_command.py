@@ -20,7 +20,7 @@ class UiSettings:
 
 def main() -> None:
     """Run `admm-exp-ui`."""
-    run_command("ui", UiSettings, _task)
+    run_command("ui", UiSettings, _task, builds=False)
 
 
 def _task(composed: DictConfig) -> None:

@@ -42,7 +42,8 @@ def ui_server(uri: str, port: int) -> Iterator[tuple[str, "subprocess.Popen[byte
     with TemporaryFile() as log:
         process = subprocess.Popen(
             command,
-            env=QUIET_MLFLOW | SERVER_ENVIRONMENT | os.environ,
+            # without the last a module of the current folder would be imported
+            env=QUIET_MLFLOW | SERVER_ENVIRONMENT | os.environ | {"PYTHONSAFEPATH": "1"},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -2,8 +2,10 @@
 
 import os
 import socket
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,10 @@ from support.hostile import HOSTILE, SYSTEM, Hostile, contents, genuine, place, 
 from support.hostile_more import MORE_HOSTILE, NOWHERE
 
 from admm_exp.app.main import main
+from admm_exp.app.report_command import main as report
+from admm_exp.app.sync_command import main as sync
+from admm_exp.app.ui_command import main as ui
+from admm_exp.tracking import server
 
 __all__ = ["place"]  # a fixture
 
@@ -95,3 +101,25 @@ def test_a_name_that_stands_at_two_places_is_confirmed_for_the_target_that_was_n
 def test_a_genuine_folder_is_not_refused(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_run(place / "run", genuine() | {"device": "cuda:99"})
     assert "cuda:99" in told(monkeypatch, "resume=run")  # read, checked, and built up to there
+
+
+@pytest.mark.parametrize("command", [report, sync, ui])
+def test_commands_that_only_read_run_nothing_that_lies_beside_what_they_read(
+    place: Path, monkeypatch: pytest.MonkeyPatch, command: Callable[[], None]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["admm-exp-it", "tracking_uri=sqlite:///none.db"])
+    with suppress(SystemExit):
+        command()
+    assert str(place) not in sys.path
+
+
+def test_the_server_of_the_ui_runs_nothing_that_lies_in_the_current_folder(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "mlflow.py").write_text((place / "evil.py").read_text())
+    monkeypatch.setattr(server, "START_SECONDS", 0.0)
+    seen = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, env, **__: seen.append(env))
+    with pytest.raises(AttributeError), server.ui_server("sqlite:///x.db", 5000):
+        raise AssertionError("there is no process")
+    assert seen[0]["PYTHONSAFEPATH"] == "1"

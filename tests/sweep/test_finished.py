@@ -32,3 +32,11 @@ def test_a_report_is_read_whole_only_if_its_hash_is_asked_for(tmp_path: Path) ->
     found = FinishedReports(tmp_path.iterdir())
     damaged.unlink()
     assert [report.config_hash for report in found.of(["a"])] == ["a"]
+
+
+def test_a_report_whose_first_line_names_another_hash_than_it_holds_is_not_taken(
+    tmp_path: Path,
+) -> None:
+    path = write_report(tmp_path / "one", "b", "1")
+    path.write_text('{"config_hash": "a", ' + path.read_text()[1:])  # the last of two counts
+    assert list(FinishedReports(tmp_path.iterdir()).of(["a"])) == []

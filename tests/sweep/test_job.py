@@ -120,3 +120,10 @@ def test_the_time_of_a_job_is_that_of_all_its_pieces(tmp_path: Path) -> None:
     begin_job(path, Path("run"))
     end_job(path, "finished")
     assert 60.0 <= read_job(path).seconds < 61.0
+
+
+def test_only_a_job_that_runs_is_interrupted(tmp_path: Path) -> None:
+    path = tmp_path / "0.json"
+    write_job(path, Job("rho=1", "abc", status="finished", seconds=2.0))
+    interrupt_job(path)
+    assert read_job(path) == Job("rho=1", "abc", status="finished", seconds=2.0)

@@ -47,6 +47,16 @@ def test_a_beaten_trial_tells_nothing_of_those_that_cut_less() -> None:
     assert dead_energy_limits([GOOD, BEATEN], 0.5, 4) == ()
 
 
+def test_only_a_trial_that_cut_at_least_as_much_beats_one() -> None:
+    assert not BEATEN.is_beaten_by([result(0.5, 0.99, 0.1)])
+    assert BEATEN.is_beaten_by([result(0.95, 0.99, 0.1)])
+
+
+def test_a_good_trial_that_cut_less_allows_nothing() -> None:
+    easy = result(0.5, 0.9, 0.95, 0.95, 0.95, 0.95)
+    assert dead_energy_limits([GOOD, BEATEN, easy], 0.9, 4) == (math.inf, 0.8, 0.7, 0.6)
+
+
 def test_a_trial_that_is_a_little_worse_is_not_beaten() -> None:
     close = result(0.9, 0.81, 0.9, 0.8, 0.7, 0.6)
     assert dead_energy_limits([GOOD, close], 0.9, 4) == ()

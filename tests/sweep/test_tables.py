@@ -58,3 +58,11 @@ def test_a_sweep_over_seeds_alone_has_a_name_in_its_tables():
     assert seed_table(rows)[1][:3] == ("all seeds", "2", "91.00 ± 1.41%")
     assert front_table(rows)[1][0] == "all seeds"
     assert best_table(rows) == []
+
+
+def test_choices_stand_on_validation_and_both_accuracies_are_told_apart():
+    rows = [run | {"val_accuracy": run["accuracy"] / 2} for run in two_methods()]
+    _, line = difference_table(rows)
+    assert line[2:] == ("+2.00 ± 0.58 (n 3)", "+1.00 ± 0.29 (n 3)")
+    _, line = best_table(rows)
+    assert line[3:5] == ("46.50 ± 1.00%", "93.00 ± 2.00%")

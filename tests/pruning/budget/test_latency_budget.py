@@ -15,7 +15,7 @@ from admm_exp.pruning.budget.budget import (
     uniform_counts,
     unit_scores,
 )
-from admm_exp.pruning.budget.latency_budget import LatencyBudget, counts_taking
+from admm_exp.pruning.budget.latency_budget import LatencyBudget, counts_taking, require_enough
 from admm_exp.pruning.budget.planner import Planner
 from admm_exp.pruning.budget.sensitivity import Curve, sensitivity_counts
 from admm_exp.pruning.constrained import ConstrainedModel
@@ -159,3 +159,29 @@ def test_a_budget_names_itself_when_the_smallest_network_is_too_slow():
     for check in (budget.require_reachable, budget.choose):
         with pytest.raises(ConfigError, match=sentence):
             check(model, planner, counts)
+
+
+def test_noise_is_no_miss():
+    budget = LatencyBudget(0.5, torch.zeros(1, 8), 1)
+    beyond = 0.5 + TOLERANCE + 0.01
+    assert budget.is_missed_by(LatencyRatio(beyond, 0.0, 1))
+    assert not budget.is_missed_by(LatencyRatio(beyond, 0.02, 1))
+
+
+def test_a_smallest_network_that_may_be_fast_enough_is_enough():
+    beyond = 0.5 + TOLERANCE + 0.01
+    require_enough(0.5, LatencyRatio(beyond, 0.02, 1), "it")
+    with pytest.raises(ConfigError, match="it cannot be reached: the smallest network"):
+        require_enough(0.5, LatencyRatio(beyond, 0.0, 1), "it")
+
+
+def test_the_nearest_network_is_taken_if_noise_alone_keeps_it_off():
+    def taking(spread):
+        def measure(kept):
+            return LatencyRatio(0.3 if kept[0] < 5 else 0.8, spread, 1)
+
+        return counts_taking(0.5, lambda strength: [round(10 * (1 - strength))], measure, "it")
+
+    assert taking(0.3)[1].value == 0.3
+    with pytest.raises(ConfigError, match=r"by whole channels: the nearest is 0\.300"):
+        taking(0.0)
