@@ -35,6 +35,7 @@ class Flow(Running):
         model: The network.
         alternatives: As `Sizes` takes them.
         is_sketched: Whether large products need not be computed, see `Sketch`.
+        by_head: Likewise.
 
     Attributes:
         labels: Which channels live and die together.
@@ -49,6 +50,7 @@ class Flow(Running):
         met: Names of the parameters that were used.
         buffers: Buffers of the network.
         views: Turned view of a parameter -> the parameter, and which of its dimensions are where.
+        constants: Turned view of a buffer -> layer and buffer, likewise.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Flow(Running):
         alternatives: frozenset[str] = frozenset(),
         *,
         is_sketched: bool = False,
+        by_head: bool = False,
     ) -> None:
         super().__init__(model)
         self.sketch = Sketch(is_sketched)
@@ -66,19 +69,16 @@ class Flow(Running):
         self.blocks: list[tuple[Tensor, int, str]] = []
         self.splits: list[tuple[Tensor, str, str | None]] = []
         self.tied: list[tuple[Tensor, str]] = []
-        self.sizes = Sizes(alternatives)
+        self.sizes = Sizes(alternatives, by_head=by_head)
         self.met: set[str] = set()
         self.widths = Widths()
         self.shifts = Shifts(self.labels)
         self.is_inside_layer = False
         self.views = WeakTensorKeyDictionary()
+        self.constants = WeakTensorKeyDictionary()
         self._codes = WeakTensorKeyDictionary()
         self._elements = Elements(self.labels, self.widths)
         self._looks: dict[tuple[str, str, int], str | None] = {}
-        self._owner: dict[int, tuple[str, str]] = {}
-        for name, module in model.named_modules():
-            for key, parameter in module.named_parameters(recurse=False):
-                self._owner.setdefault(id(parameter), (name, key))
         self.buffers = Buffers(model)
 
     def enter(self, name: str, inputs: Any) -> None:
@@ -125,8 +125,7 @@ class Flow(Running):
     def keep_all(self, tensors: Iterable[Tensor | None], reason: str) -> None:
         """Keep the units of all entries of these tensors, likewise."""
         for tensor in tensors:
-            codes = self.codes(tensor)
-            if codes is not None:
+            if (codes := self.codes(tensor)) is not None:
                 self.keep(codes, reason)
 
     def is_bare(self, codes: Tensor) -> bool:
@@ -145,9 +144,11 @@ class Flow(Running):
             self.met.add(self.name_of(tensor))
         return is_own
 
-    def name_of(self, parameter: Tensor) -> str:
-        """Name a parameter as the network does."""
-        return ".".join(part for part in self._owner[id(parameter)] if part)
+    def constant(self, tensor: Tensor) -> tuple[tuple[str, str], tuple[int | None, ...]] | None:
+        """Find the buffer that a tensor is, or is a turned view of, and its dimensions."""
+        place = self.buffers.place(tensor)
+        known: Any = self.constants.get(tensor)
+        return known if place is None else (place, tuple(range(tensor.dim())))
 
     def channels(
         self, parameter: Tensor, dim: int, codes: Tensor | None = None, n_blocks: int = 1
@@ -221,9 +222,8 @@ class Flow(Running):
     def looks(self, function: str, dims: Iterable[int]) -> None:
         """Note a norm or mean over dimensions that lose nothing, also for the layers around it."""
         line = self.line
-        for layer in self.running:
-            for dim in dims:
-                self._looks.setdefault((layer, function, dim), line)
+        looks = {(layer, function, dim): line for layer in self.running for dim in dims}
+        self._looks = looks | self._looks
 
     def settle(self) -> None:
         """Decide at the end of a run what was open: entries of parameters, ambiguous counts."""

@@ -25,7 +25,11 @@ T = TypeVar("T")
 
 
 def trace_groups(
-    model: nn.Module, example_input: Any, alternatives: frozenset[str] = frozenset()
+    model: nn.Module,
+    example_input: Any,
+    alternatives: frozenset[str] = frozenset(),
+    *,
+    by_head: bool = False,
 ) -> list[TracedGroup]:
     """Find the channel groups of a network.
 
@@ -38,25 +42,27 @@ def trace_groups(
         example_input: Inputs that the network accepts.
         alternatives: Layers whose reshapes keep channels apart along another dimension than the
             usual one.
+        by_head: Whether these keep heads apart.
 
     Raises:
         ModelError: If the network does not accept the example input or cannot be followed.
     """
+    where = model, example_input, alternatives, by_head
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with _untouched(model):
-                flow = _followed(model, example_input, alternatives, is_sketched=True)
+                flow = _followed(*where, is_sketched=True)
         except (Exception, NumbersRead):
             with _untouched(model):
-                flow = _run(model, example_input, alternatives)
+                flow = _run(*where)
     flow.settle()
     return _Groups(flow).describe()
 
 
-def _run(model: nn.Module, example_input: Any, alternatives: frozenset[str]) -> Flow:
+def _run(model: nn.Module, example_input: Any, alternatives: frozenset[str], by_head: bool) -> Flow:
     """Follow the network; once more without opening its objects, which it may compare or share."""
-    where = model, example_input, alternatives
+    where = model, example_input, alternatives, by_head
     try:
         try:
             return _followed(*where, is_sketched=False)
@@ -74,11 +80,12 @@ def _followed(
     model: nn.Module,
     example_input: Any,
     alternatives: frozenset[str],
+    by_head: bool,
     *,
     is_sketched: bool,
     opens: bool = True,
 ) -> Flow:
-    flow = Flow(model, alternatives, is_sketched=is_sketched)
+    flow = Flow(model, alternatives, is_sketched=is_sketched, by_head=by_head)
     follow(flow, example_input, LAYER_RULES, operation, opens=opens)
     if any(name not in flow.met for name, _ in model.named_parameters()):
         model.train()
@@ -148,8 +155,9 @@ class _Groups:
         others = []
         for layer, module in self.flow.model.named_modules():
             weights = {k: p for k, p in module.named_parameters(recurse=False) if p.dim() > 1}
-            names = [f"{layer}.{key}" if layer else key for key in weights]
-            if not weights or layer in known or not known.isdisjoint(names):
+            names = [self.flow.name_of(parameter) for parameter in weights.values()]
+            owners = {self.flow.owner_of(parameter) for parameter in weights.values()}
+            if not weights or layer in known or not known.isdisjoint({*names, *owners}):
                 continue
             does_run = not self.flow.met.isdisjoint(names)
             used = f"{layer or names[0]} ({type(module).__name__}) uses its weights in unknown ways"

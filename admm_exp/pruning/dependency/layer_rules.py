@@ -59,7 +59,7 @@ def convolution(
     rest = (bias, stride, padding, dilation, groups)
     outputs = flow.sketch.product(func, input, weight, *rest, axis=1 - weight.dim(), groups=groups)
     is_padded = padding != "valid" and (bool(padding) if isinstance(padding, int) else any(padding))
-    can_fold = groups == 1 and not is_padded and _has_bias(flow, weight)
+    can_fold = not is_padded and _has_bias(flow, weight)
     blocks = (groups, can_fold)
     return _convolved(flow, input, outputs, weight, bias, blocks, is_transposed=False)
 
@@ -111,9 +111,11 @@ def _convolved(
     if 1 < groups == n_in and (n_out == n_in or not is_transposed):
         made = made_by(flow, weight, 0, bias, codes.repeat_interleave(n_out // n_in))
     elif groups > 1 and is_transposed:
-        reason = flow.at_line(f"{flow.here} is a grouped transposed convolution")
-        flow.labels.keep(codes, reason)
-        made = flow.labels.fixed(reason).expand(n_out)
+        flow.columns(weight, 0, codes)
+        made = made_by(flow, weight, 1, None).repeat(groups)  # every block has the same columns
+        flow.blocks.append((codes, groups, flow.here))
+        if bias is not None and flow.is_parameter(bias):
+            made = flow.channels(bias, 0, made)
     else:
         flow.columns(weight, 0 if is_transposed else 1, codes, groups, can_fold=can_fold)
         made = made_by(flow, weight, 1 if is_transposed else 0, bias)
@@ -201,7 +203,7 @@ def _channel_norm(
         if has_statistics and getattr(module, key, None) is not None:
             flow.add_rows(Rows(layer, key, 0, zeroed(codes), False))
     if weight is None and has_statistics:
-        flow.keep(codes, f"{flow.here} has no gamma and beta that could be zero")
+        codes = flow.shift(codes, flow.here)  # what its statistics make of zero
     elif weight is not None:
         codes = zeroed(codes)
     if not has_statistics and weight is None and hasattr(module, "num_features"):
@@ -241,6 +243,10 @@ def pad(
     if codes is None:
         return outputs
     padded = [input.dim() - 1 - i // 2 for i, amount in enumerate(pad) if amount]
+    if any(codes.shape[dim] > 1 for dim in padded) and mode == "constant" and not value:
+        amounts = [n if codes.shape[-1 - i // 2] > 1 else 0 for i, n in enumerate(pad)]
+        flow.mark(outputs, torch.nn.functional.pad(codes, amounts, value=FIXED))
+        return outputs
     if any(codes.shape[dim] > 1 for dim in padded):
         flow.keep(codes, f"{flow.here} pads its channels")
         flow.mark(outputs, None)

@@ -6,17 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from admm_exp.pruning.dependency.complex_rules import COMPLEX
 from admm_exp.pruning.dependency.flow import Flow
-from admm_exp.pruning.dependency.labels import compact, is_shifted, shifted, zeroed
+from admm_exp.pruning.dependency.index_rules import INDEXED
+from admm_exp.pruning.dependency.labels import compact, is_shifted, shifted, varying, zeroed
 from admm_exp.pruning.dependency.norm_rules import moment
 from admm_exp.pruning.dependency.norms import MOMENTS
 from admm_exp.pruning.dependency.pointwise_rules import pointwise
 from admm_exp.pruning.dependency.region_rules import folded, put, sampled, unfolded
 from admm_exp.pruning.dependency.shape_rules import join, move, rectangular, tied_parts
 from admm_exp.pruning.dependency.structures import tensors_in
-from admm_exp.pruning.dependency.weight_rules import note_view, product
+from admm_exp.pruning.dependency.weight_rules import note_constant, note_view, product
 
 SAME = {"clone", "detach", "alias", "_to_copy", "lift_fresh", "contiguous", "zero_", "zeros_like"}
+SAME |= {"_conj", "_neg_view", "resolve_conj"}
 LIKE = {
     "ones_like",
     "full_like",
@@ -49,6 +52,8 @@ POINTWISE = {
     "copy_",
     "celu_",
     "rrelu_with_noise",
+    "complex",
+    "polar",
 }
 MOVES = {
     "view",
@@ -92,7 +97,7 @@ SPATIAL = (
     "grid_sampler",
     "max_unpool",
 )
-REDUCTIONS = {"sum", "amax", "amin", "max", "min", "linalg_vector_norm", "norm"}
+REDUCTIONS = {"sum", "amax", "amin", "max", "min", "median", "linalg_vector_norm", "norm"}
 WITHIN = {"_softmax", "_log_softmax", "cumsum", "cumprod", "sort", "topk"}
 
 
@@ -102,6 +107,7 @@ def operation(flow: Flow, func: Any, args: Sequence[Any], kwargs: dict[str, Any]
     known = {id(t): c for t in tensors_in([args, kwargs]) if (c := flow.codes(t)) is not None}
     outputs = func(*args, **kwargs)
     if not known or name in FACTORIES:
+        note_constant(flow, name, args, outputs)
         return outputs
     note_view(flow, name, args, outputs)
     rule = _rule_of(name, func)
@@ -123,6 +129,8 @@ def contract(flow: Flow, a: Tensor | None, b: Tensor | None) -> Tensor | None:
         Codes of (..., i, j), or None where no unit leaves the whole entry zero.
     """
     if (a is not None and a.shape[-1] > 1) or (b is not None and b.shape[-2] > 1):
+        if a is not None and b is not None and (whole := _whole(flow, a, b)) is not None:
+            return whole
         if a is None or b is None:
             keep = a if a is not None else b
             assert keep is not None
@@ -139,9 +147,24 @@ def contract(flow: Flow, a: Tensor | None, b: Tensor | None) -> Tensor | None:
         if one.numel() == 1 < other.numel() == other.shape[own]:  # weights of all channels
             flow.keep(one, f"{flow.here} weighs other channels by it")
             return other
+    if varying(a) and varying(b) and not set(varying(a)) & set(varying(b)):
+        small, large = sorted((a, b), key=torch.numel)
+        flow.keep(small, f"{flow.here} multiplies each of it with each of others")
+        return large
     outer = flow.labels.unite(zeroed(a), zeroed(b))
     outer = torch.where(is_shifted(a) & is_shifted(b), shifted(outer), outer)
     return rectangular(flow, compact(outer))
+
+
+def _whole(flow: Flow, a: Tensor, b: Tensor) -> Tensor | None:
+    """Follow heads, of which one or the other factor knows no widths: the widths stay."""
+    n = a.dim()
+    for one, other, inner in ((a, b, n - 2), (b, a, n - 1)):
+        own = varying(one)
+        if own and max(own) < n - 2 and varying(other) == [inner]:
+            flow.keep(other, f"{flow.here} multiplies whole heads with it")
+            return one
+    return None
 
 
 def _rule_of(name: str, func: Any) -> Callable[..., Any] | None:
@@ -162,6 +185,8 @@ def _rule_of(name: str, func: Any) -> Callable[..., Any] | None:
         (name == "col2im", folded),
         (name in ("roi_align", "roi_pool"), sampled),
         (name in ("index_put", "index_put_"), put),
+        (name in INDEXED, INDEXED.get(name, put)),
+        (name in COMPLEX, COMPLEX.get(name, put)),
     )
     return next((rule for applies, rule in rules if applies), None)
 
@@ -208,7 +233,9 @@ def _reduce(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
 def _within(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
     codes = flow.codes(args[0])
     assert codes is not None
-    dim = args[2] if func._overloadpacket.__name__ == "topk" else args[1]
+    place = 2 if func._overloadpacket.__name__ == "topk" else 1
+    given = args[place] if len(args) > place else -1
+    dim = kwargs.get("dim", -1 if isinstance(given, bool) else given)
     if codes.shape[dim] > 1:
         flow.keep(codes, f"{flow.here} mixes its channels")
         return None

@@ -1,6 +1,7 @@
 """Places in a user's code, for sentences that name the line at fault."""
 
 import linecache
+import os
 import sys
 import sysconfig
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import FrameType
 import torch
 
 _OURS = str(Path(__file__).parents[1])
-_TORCH = str(Path(torch.__file__).parent)
+_TORCH = str(Path(torch.__file__).parent) + os.sep
 _STANDARD = sysconfig.get_paths()["stdlib"]
 
 

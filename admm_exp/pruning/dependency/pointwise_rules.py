@@ -1,6 +1,7 @@
 """How channels go through element-wise operations."""
 
 from itertools import product
+from math import prod
 from typing import Any
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor
 
 from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.labels import compact, is_shifted, varying, zeroed
+from admm_exp.pruning.dependency.rows import Rows
+from admm_exp.pruning.dependency.size_rules import made_by_size
 from admm_exp.pruning.dependency.structures import tensors_in
 
 SAMPLES = (0.7, -1.3, 2.0)
@@ -20,9 +23,15 @@ def pointwise(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> An
     operands = tensors_in([args, kwargs])
     codes = {i: c for i, t in enumerate(operands) if (c := flow.codes(t)) is not None}
     padded = {i: c.reshape((1,) * (out.dim() - c.dim()) + c.shape) for i, c in codes.items()}
+    for i, operand in enumerate(operands):
+        if i not in codes:
+            own = _of_buffer(flow, operand, out.dim(), list(padded.values()))
+            padded |= {} if own is None else {i: own}
+            codes |= {} if own is None else {i: own}
     for i in list(padded):
         others = {d for j, c in padded.items() if j != i for d in varying(c)}
-        if len(padded) > 1 and _is_spread(flow, operands[i], padded[i], others):
+        shape = tuple(out.shape)
+        if len(padded) > 1 and _is_spread(flow, operands[i], padded[i], others, shape):
             del padded[i], codes[i]
     flags: Tensor = torch.zeros((1,) * out.dim(), dtype=torch.int64)
     joined: Tensor | None = None
@@ -33,7 +42,8 @@ def pointwise(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> An
     joined = compact(flow.labels.find(joined))
     for i, operand in enumerate(operands):
         shape = (1,) * (out.dim() - operand.dim()) + tuple(operand.shape)
-        if i not in codes and any(joined.shape[d] > 1 < shape[d] for d in range(out.dim())):
+        wide = [d for d in range(out.dim()) if joined.shape[d] > 1 < shape[d]]
+        if i not in codes and wide and not _is_uniform(flow, operand, shape, wide, joined):
             flow.keep(joined, f"{flow.here} combines it with a constant of its width")
             return None
     if args and out is args[0] and out._is_view() and 0 not in codes:
@@ -47,7 +57,9 @@ def pointwise(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> An
     return joined.masked_scatter(is_moved, flow.shift(joined[is_moved], f"{name} in {flow.here}"))
 
 
-def _is_spread(flow: Flow, operand: Tensor, codes: Tensor, others: set[int]) -> bool:
+def _is_spread(
+    flow: Flow, operand: Tensor, codes: Tensor, others: set[int], shape: tuple[int, ...]
+) -> bool:
     """Whether an operand is one number for all channels of the others, as a gate of one channel.
 
     Such an operand stays whole, and ties nothing.
@@ -63,7 +75,47 @@ def _is_spread(flow: Flow, operand: Tensor, codes: Tensor, others: set[int]) -> 
     if codes.numel() == 1:
         flow.keep(codes, f"{flow.here} spreads it over other channels")
         return True
-    return flow.is_bare(codes)
+    if flow.is_bare(codes):
+        return True
+    n_others = prod(n for d, n in enumerate(shape) if d in others)
+    if codes.numel() > n_others:
+        return False
+    flow.keep(codes, f"{flow.here} combines each of it with each of others")
+    return True
+
+
+def _of_buffer(flow: Flow, operand: Tensor, n_dims: int, others: list[Tensor]) -> Tensor | None:
+    """Tie a buffer that is as wide as the channels it meets to them, or return None."""
+    source = flow.constant(operand)
+    if source is None or not operand.is_floating_point():
+        return None
+    missing = n_dims - operand.dim()
+    varied = {d for codes in others for d in varying(codes) if d >= missing}
+    wide = {d for d in varied if operand.shape[d - missing] > 1}
+    if len(wide) != 1:
+        return None
+    place, dims = source
+    (dim,) = wide
+    own = dims[dim - missing]
+    if own is None:
+        return None
+    codes = flow.tie_but(next(c for c in others if c.shape[dim] > 1), dim)
+    codes = compact(zeroed(codes))
+    flow.add_rows(Rows(*place, own, codes.flatten(), False, is_constant=True))
+    return codes
+
+
+def _is_uniform(
+    flow: Flow, operand: Tensor, shape: tuple[int, ...], wide: list[int], codes: Tensor
+) -> bool:
+    """Whether a constant is one number for all channels, however many its code makes."""
+    full = operand.view(shape)
+    if operand.is_meta or not all(bool((full == full.narrow(d, 0, 1)).all()) for d in wide):
+        return False
+    for dim in wide:
+        own = flow.tie_but(codes, dim).flatten() if len(varying(codes)) > 1 else codes.flatten()
+        made_by_size(flow, operand, own, dim - (len(shape) - operand.dim()))
+    return True
 
 
 def _moves_zero(
@@ -85,7 +137,7 @@ def _result(
         if isinstance(item, Tensor):
             number = 0.0 if id(item) in zeros else value
             if item.dim() == 0 and id(item) not in followed and not item.is_meta:
-                number = float(item)  # a number that the code gives
+                number = float(abs(item.item()))  # a number that the code gives
             number = number if item.is_floating_point() else float(number != 0.0)
             return torch.full((1,), number, dtype=item.dtype)
         if isinstance(item, list | tuple):
@@ -94,4 +146,4 @@ def _result(
 
     options = {key: stand_in(v) for key, v in kwargs.items() if key != "memory_format"}
     result = tensors_in([func(*(stand_in(arg) for arg in args), **options)])[0]
-    return float(result)
+    return float(abs(result.item()))

@@ -37,6 +37,7 @@ LAYER_RULES: dict[Any, Any] = {
     F.alpha_dropout: layers.dropout,
     F.feature_alpha_dropout: layers.dropout,
     F.embedding: layers.embedding,
+    F.embedding_bag: layers.embedding,
     F.pad: layers.pad,
     torch._C._nn.pad: layers.pad,
     **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), layers.convolution),

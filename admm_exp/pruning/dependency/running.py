@@ -1,6 +1,6 @@
 """Where a network is while it runs: the layer, and the line of its code."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from admm_exp.pruning.dependency.places import line_of_caller
 
@@ -18,6 +18,18 @@ class Running:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.running: list[str] = [""]
+        self._owner: dict[int, tuple[str, str]] = {}
+        for name, module in model.named_modules():
+            for key, parameter in module.named_parameters(recurse=False):
+                self._owner.setdefault(id(parameter), (name, key))
+
+    def name_of(self, parameter: Tensor) -> str:
+        """Name a parameter as the network does."""
+        return ".".join(part for part in self._owner[id(parameter)] if part)
+
+    def owner_of(self, parameter: Tensor) -> str:
+        """Name the first layer that holds a parameter."""
+        return self._owner[id(parameter)][0]
 
     @property
     def here(self) -> str:

@@ -151,22 +151,28 @@ def attention(
 ) -> Tensor:
     """Follow scaled dot products: whole heads go through, head widths with an explicit scale."""
     outputs = func(query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
-    if enable_gqa:
-        flow.keep_all([query, key, value], f"{flow.here} shares keys between heads")
-        return outputs
+    n_shared = query.shape[-3] // key.shape[-3] if enable_gqa else 1
+    keys, values = (_for_queries(flow.codes(part), n_shared) for part in (key, value))
     widths = flow.codes(query)
     if scale is None and widths is not None and widths.shape[-1] > 1:
         flow.keep(widths, f"{flow.here} scales by the width of a head")
-    weights = contract(flow, flow.codes(query), _transposed(flow.codes(key)))
+    weights = contract(flow, flow.codes(query), _transposed(keys))
     if attn_mask is not None:
         weights = _masked(flow, weights, attn_mask)
     if weights is not None:  # a head without queries and keys attends to all alike
         weights = flow.shift(weights, f"softmax in {flow.here}")
     flow.mark(outputs, None)
-    result = contract(flow, weights, flow.codes(value))
+    result = contract(flow, weights, values)
     if result is not None:
         flow.mark(outputs, result)
     return outputs
+
+
+def _for_queries(codes: Tensor | None, n: int) -> Tensor | None:
+    """Give every head of keys to the n heads of queries that share it."""
+    if codes is None or n == 1 or codes.shape[-3] == 1:
+        return codes
+    return codes.repeat_interleave(n, -3)
 
 
 def _masked(flow: Flow, weights: Tensor | None, mask: Tensor) -> Tensor | None:

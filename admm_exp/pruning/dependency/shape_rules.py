@@ -50,7 +50,7 @@ def _selectable(flow: Flow, name: str, codes: Tensor, args: Any, outputs: Any) -
     """Tie channels that are chosen by their position, or keep them and follow them no more."""
     tensor = args[0]
     dims = [d % tensor.dim() for d in _chosen_dims(name, args)]
-    if all(codes.shape[dim] == 1 for dim in dims):
+    if all(codes.shape[dim] <= 1 for dim in dims):  # 0: nothing was found
         return codes
     if any(dim not in dims for dim in varying(codes)) and flow.is_bare(codes):
         return rows_tied(codes, dims, flow.labels)

@@ -10,6 +10,7 @@ from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.labels import zeroed
 from admm_exp.pruning.dependency.rows import Rows
 from admm_exp.pruning.dependency.sizes import Size
+from admm_exp.pruning.dependency.structures import is_zero
 
 Tensors = Sequence[Tensor]
 
@@ -142,6 +143,14 @@ def _sliced(flow: Flow, tensor: Tensor, dim: int, start: Any, stop: Any) -> None
 
 def _made(flow: Flow, args: Any, kwargs: Any, outputs: Any, sizes: Sequence[Any]) -> None:
     flow.sizes.made[outputs] = dict(enumerate(sizes))
+    dim = 1 if outputs.dim() > 3 else outputs.dim() - 1  # where channels usually are
+    is_sized = outputs.dim() > 1 and dim < len(sizes) and isinstance(sizes[dim], Size)
+    if is_sized and is_zero(outputs):
+        shape = [1] * outputs.dim()
+        shape[dim] = -1  # zeros, which may be the state of what makes as many channels
+        codes = flow.labels.fresh(outputs.shape[dim])
+        count_by(flow, sizes[dim], codes)
+        flow.mark(outputs, codes.view(shape))
 
 
 def _shape(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Sequence[Any]:

@@ -66,6 +66,7 @@ class Sizes:
     Args:
         alternatives: Layers whose reshapes keep channels apart along another dimension than the
             usual one: the first whose size is an attribute.
+        by_head: Whether these keep them apart along the last dimension but one, as heads, instead.
 
     Attributes:
         choices: (codes, layer) where a reshape could keep channels apart along two dimensions.
@@ -73,8 +74,10 @@ class Sizes:
         made: Constant tensor -> its dimensions that were made as long as an attribute says.
     """
 
-    def __init__(self, alternatives: frozenset[str] = frozenset()) -> None:
-        self.alternatives = alternatives
+    def __init__(
+        self, alternatives: frozenset[str] = frozenset(), *, by_head: bool = False
+    ) -> None:
+        self.alternatives, self.by_head = alternatives, by_head
         self.choices: list[tuple[Tensor, str]] = []
         self.positions: tuple[int, ...] = ()
         self.made = WeakTensorKeyDictionary()
@@ -93,6 +96,8 @@ class Sizes:
         if not by_attribute and len(others) > 1:  # the dimension of 3 in q, k, v is the shortest
             by_attribute = [max(others, key=lambda dim: codes.shape[dim])]
         self.choices.append((codes.flatten(), layer))
+        if self.by_head and layer in self.alternatives:
+            return dims[-2]
         return (by_attribute or others)[0] if layer in self.alternatives else usual
 
 

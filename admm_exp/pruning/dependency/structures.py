@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 MAX_DEPTH = 16
@@ -33,6 +34,12 @@ def tensors_in(item: Any) -> list[Tensor]:
     if isinstance(item, Tensor):
         return [item]
     return [leaf for leaf in leaves_in(item) if isinstance(leaf, Tensor)]
+
+
+def is_zero(tensor: Tensor) -> bool:
+    """Whether a constant, known by its numbers, is zero everywhere."""
+    with torch._C._DisableTorchDispatch():
+        return not tensor.is_meta and not bool(tensor.any())
 
 
 def map_tensors(item: Any, function: Callable[[Tensor], Any], depth: int = MAX_DEPTH) -> Any:

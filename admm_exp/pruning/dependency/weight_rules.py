@@ -28,6 +28,33 @@ def note_view(flow: Flow, name: str, args: Sequence[Any], outputs: Any) -> None:
     if source is None or not isinstance(outputs, Tensor):
         return
     parameter, dims = source
+    turned = _turned(name, args, outputs, dims)
+    if turned is not None:
+        flow.views[outputs] = (parameter, turned)
+
+
+def note_constant(flow: Flow, name: str, args: Sequence[Any], outputs: Any) -> None:
+    """Note that an operation turned a buffer, or took a part of it along other dimensions."""
+    if not (args and isinstance(args[0], Tensor) and isinstance(outputs, Tensor)):
+        return
+    source = flow.constant(args[0])
+    if source is None:
+        return
+    place, dims = source
+    turned = _turned(name, args, outputs, dims)
+    if name == "slice":
+        is_same = [a == b for a, b in zip(outputs.shape, args[0].shape, strict=True)]
+        turned = tuple(dim if same else None for dim, same in zip(dims, is_same, strict=True))
+    elif name == "select":
+        turned = tuple(dim for i, dim in enumerate(dims) if i != args[1] % len(dims))
+    if turned is not None:
+        flow.constants[outputs] = (place, turned)
+
+
+def _turned(
+    name: str, args: Sequence[Any], outputs: Tensor, dims: tuple[int | None, ...]
+) -> tuple[int | None, ...] | None:
+    """Say which dimension of the original every dimension of a view is, or None."""
     if name in ("t", "transpose", "permute"):
         order = list(range(len(dims)))
         if name == "permute":
@@ -35,23 +62,18 @@ def note_view(flow: Flow, name: str, args: Sequence[Any], outputs: Any) -> None:
         elif len(dims) > 1:
             a, b = (0, 1) if name == "t" else (args[1], args[2])
             order[a], order[b] = order[b], order[a]
-        flow.views[outputs] = (parameter, tuple(dims[d] for d in order))
-    elif name == "expand":
+        return tuple(dims[d] for d in order)
+    if name == "expand":
         sizes = (*[0] * (outputs.dim() - len(dims)), *args[0].shape)
         padded = (*[None] * (outputs.dim() - len(dims)), *dims)
         same = (a == b for a, b in zip(outputs.shape, sizes, strict=True))
-        flow.views[outputs] = (
-            parameter,
-            tuple(dim if is_same else None for dim, is_same in zip(padded, same, strict=True)),
-        )
-    elif name in ("unsqueeze", "squeeze", "view", "_unsafe_view", "reshape"):
+        return tuple(dim if is_same else None for dim, is_same in zip(padded, same, strict=True))
+    if name in ("unsqueeze", "squeeze", "view", "_unsafe_view", "reshape"):
         kept = [(n, dim) for n, dim in zip(args[0].shape, dims, strict=True) if n > 1]
         if [n for n, _ in kept] == [n for n in outputs.shape if n > 1]:
             rest = iter(dim for _, dim in kept)
-            own = tuple(next(rest) if n > 1 else None for n in outputs.shape)
-            flow.views[outputs] = (parameter, own)
-    elif name in ("detach", "alias", "_to_copy", "clone", "contiguous"):
-        flow.views[outputs] = (parameter, dims)
+            return tuple(next(rest) if n > 1 else None for n in outputs.shape)
+    return dims if name in ("detach", "alias", "_to_copy", "clone", "contiguous") else None
 
 
 def product(flow: Flow, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor | None:

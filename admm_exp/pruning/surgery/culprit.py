@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from admm_exp.pruning.dependency.inputs import call
+from admm_exp.pruning.dependency.inputs import accepted_form, call
 from admm_exp.pruning.dependency.outputs import is_measurable
 from admm_exp.pruning.dependency.structures import tensors_in
 
@@ -31,13 +31,14 @@ def first_difference(
     """
     expected: list[Made] = []
     got: list[Made] = []
+    form = accepted_form(masked, inputs)
     with _watched(small, got) as running:
         try:
-            call(small, inputs)
+            call(small, inputs, form)
         except Exception:  # whatever a cut network fails with
             return _named(small, running[-1] if running else "")
     with _watched(masked, expected):
-        call(masked, inputs)
+        call(masked, inputs, form)
     for (name, before), (_, after) in zip(expected, got, strict=False):
         if any(_differ(a, b, tolerance) for a, b in zip(before, after, strict=False)):
             return _named(small, name)

@@ -48,6 +48,9 @@ def find_groups(model: nn.Module, example_input: Any) -> Prunable:
     if layers:  # heads in place of widths of heads, or the other way round
         other = _examined(model, example_input, layers)
         found = other if other.n_pruned() > found.n_pruned() else found.told_by(other)
+        left = frozenset(found.choices())
+        if left and (heads := _examined(model, example_input, left, by_head=True)).n_pruned():
+            found = heads if heads.n_pruned() > found.n_pruned() else found
     if not found.groups:
         told = "; ".join(f"{group.name}: {group.reason}" for group in found.kept)
         raise ModelError(
@@ -96,9 +99,13 @@ class _Examined:
 
 
 def _examined(
-    model: nn.Module, example_input: Any, alternatives: frozenset[str] = frozenset()
+    model: nn.Module,
+    example_input: Any,
+    alternatives: frozenset[str] = frozenset(),
+    *,
+    by_head: bool = False,
 ) -> _Examined:
-    traced = trace_groups(model, example_input, alternatives)
+    traced = trace_groups(model, example_input, alternatives, by_head=by_head)
     reasons = {group.name: group.reason or _obstacle(model, group) for group in traced}
     groups = [_prunable(group, example_input) for group in traced if reasons[group.name] is None]
     splits = {group.name: group.splits for group in traced}
@@ -147,6 +154,8 @@ def _obstacle(model: nn.Module, traced: TracedGroup) -> str | None:
     for name in names:
         if not model.get_parameter(name).requires_grad:
             return f"{name} is frozen"
+        if model.get_parameter(name).is_complex():
+            return f"{name} holds complex numbers"
         if names.count(name) > 1:
             return f"{name} makes its channels twice"
     return None

@@ -73,7 +73,10 @@ def fold_(
             module.bias = nn.Parameter(weight.new_zeros(len(weight)), weight.requires_grad)
         if has_numbers:
             left = constants[layer] * is_gone.to(weight.device)
-            module.bias += weight.flatten(2).sum(2) @ left if weight.dim() > 2 else weight @ left
+            n = getattr(module, "groups", 1)
+            columns_of = weight.flatten(1) if weight.dim() == 2 else weight.flatten(2).sum(2)
+            parts = columns_of.unflatten(0, (n, -1)) @ left.view(n, -1, 1)
+            module.bias += parts.flatten()
     return made
 
 

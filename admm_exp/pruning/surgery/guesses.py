@@ -56,9 +56,11 @@ def _guesses(model: nn.Module, group: PrunableGroup, splits: Sequence[Split]) ->
     counted = {len(site.units): site.units for site in group.sites if site.units.min() > NOWHERE}
     counted[group.n_units] = torch.arange(group.n_units)
     known = {(site.layer, site.tensor) for site in group.sites if site.is_size}
+    layers = dict.fromkeys([*(s.name for s in splits), *(s.layer for s in group.sites)])
+    layers |= dict.fromkeys(layer.rpartition(".")[0] for layer in [*layers])  # code around them
     return [
         Site(layer, name, 0, False, counted[value], 1, is_size=True)
-        for layer in dict.fromkeys([*(s.name for s in splits), *(s.layer for s in group.sites)])
+        for layer in layers
         for name, value in remembered(model.get_submodule(layer))
         if value in counted and (layer, name) not in known
     ]
