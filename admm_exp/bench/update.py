@@ -6,8 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from admm_exp.admm.groups import count_kept
 from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Metric, Random
-from admm_exp.admm.projection import ChannelConstraint
+from admm_exp.admm.projection import ChannelConstraint, best_of
 from admm_exp.admm.state import initial_state
 from admm_exp.admm.update import update_
 from admm_exp.bench.measurement import Actions, Bench, Measurement, Target
@@ -28,6 +29,9 @@ PULLED = 1e-3
 SLOWEST_FPGM_SECONDS, TIMES_LIMIT = 0.3, 3.0
 TRACED, DEPTHS = (("resnet50", 224), ("vit_b_16", 224)), (20, 100, 500)
 SLOWEST_TRACE = {"resnet50": 1.1, "vit_b_16": 2.3}
+TORCH_PRUNING = {"resnet50": 0.46, "vit_b_16": 0.72}
+"""Seconds of Torch-Pruning 1.6.1 on one core, which proves nothing."""
+WHOLE_CUT = "trace, proof and cut"
 TURN_SECONDS = 0.05
 
 
@@ -72,16 +76,19 @@ def _updating(weights: Sequence[Tensor], constraint: ChannelConstraint) -> Calla
 
 def traces(bench: Bench) -> Iterator[Measurement]:
     """Measure finding the groups of a network and proving them, and how that grows with depth."""
-    for name, size in TRACED if not bench.is_quick else TRACED[:1]:
+    for name, size in TRACED:
         torch.manual_seed(0)
         model, image = torchvision_model(name, 1000).eval(), torch.randn(1, 3, size, size)
         row = Measurement(
             f"trace_{name}",
-            f"find and prove the channel groups of {name}, {size}x{size}, on the CPU",
-            bench.take_turns({"trace and proof": partial(find_groups, model, image)}, 0.0),
+            f"find, prove and cut the channel groups of {name}, {size}x{size}, on the CPU",
+            bench.take_turns({WHOLE_CUT: partial(_found_and_cut, model, image)}, 0.0),
         )
-        seconds = row.median_seconds("trace and proof")
-        yield row.with_targets(Target("seconds", seconds, SLOWEST_TRACE[name]))
+        seconds = row.median_seconds(WHOLE_CUT)
+        yield row.with_targets(
+            Target("seconds", seconds, SLOWEST_TRACE[name]),
+            Target("seconds, as Torch-Pruning", seconds, TORCH_PRUNING[name]),
+        )
     n_layers = DEPTHS[:-1] if bench.is_quick else DEPTHS
     yield Measurement(
         "trace_depth",
@@ -91,6 +98,14 @@ def traces(bench: Bench) -> Iterator[Measurement]:
             0.0,
         ),
     )
+
+
+def _found_and_cut(model: nn.Module, image: Tensor) -> nn.Module:
+    groups = find_groups(model, image).groups
+    kept = [count_kept(group.n_units, 0.5, group.n_blocks) for group in groups]
+    scores = [torch.arange(group.n_units) % (group.n_units // group.n_blocks) for group in groups]
+    support = best_of([-s.float() for s in scores], kept, [group.n_blocks for group in groups])
+    return cut(model, groups, support)
 
 
 def _chain(n: int) -> nn.Module:
