@@ -1,5 +1,6 @@
 """Which status a run ends with."""
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from admm_exp.tracking.tracker import Tracker
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """What ends a run in order; Windows has no SIGHUP."""
+
+
+logger = logging.getLogger(__name__)
 
 
 class Terminated(KeyboardInterrupt):
@@ -36,7 +40,8 @@ def tracked(tracker: Tracker) -> Iterator[Tracker]:
         try:
             yield tracker
         except KeyboardInterrupt:
-            tracker.finish("KILLED")
+            with _one_more_interrupt_ignored():
+                tracker.finish("KILLED")
             raise
         except StoppedError as error:
             tracker.finish("KILLED", str(error))
@@ -69,6 +74,26 @@ def sigterm_raises() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextmanager
+def _one_more_interrupt_ignored() -> Iterator[None]:
+    """Let a second Ctrl-C, typed out of habit, not cut off the status; a third one does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ignore(number: int, frame: FrameType | None) -> None:
+        logger.warning("the run is being ended; Ctrl-C once more leaves it as it is")
+        signal.signal(number, previous)
+
+    previous = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+    if previous is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, ignore)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:

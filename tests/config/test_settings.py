@@ -11,9 +11,10 @@ from omegaconf import OmegaConf
 
 from admm_exp.app.main import conf_dir
 from admm_exp.config.check import check_arguments, check_config
-from admm_exp.config.hashes import config_hash, dataset_settings, group_hash
+from admm_exp.config.hashes import _decisive, config_hash, dataset_settings, group_hash
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import ConfigError
+from admm_exp.results import WEIGHTS
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +44,11 @@ def test_what_decides_the_result_changes_the_hash(override: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "override", ["name=mine", "experiment_name=x", "tracking=none", "tracking_uri=sqlite:///x.db"]
+    "override",
+    [
+        *("name=mine", "experiment_name=x", "tracking=none", "tracking_uri=sqlite:///x.db"),
+        *("trainer.devices=2", "trainer.patience_seconds=5", "keep_streams=false"),
+    ],
 )
 def test_where_a_run_is_kept_leaves_the_hash(override: str) -> None:
     assert config_hash(config_of(override)) == config_hash(config_of())
@@ -152,6 +157,20 @@ def test_pretrained_weights_change_the_hash_by_what_they_hold(tmp_path: Path) ->
         (tmp_path / name).write_bytes(content)
         hashes.append(config_hash(config_of(f"pretrained={tmp_path / name}")))
     assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_run_to_start_from_changes_the_hash_by_the_network_it_holds(tmp_path: Path) -> None:
+    hashes = []
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / WEIGHTS).write_bytes(content)
+        hashes.append(config_hash(config_of(f"from_run={tmp_path / name}")))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_setting_younger_than_known_hashes_counts_where_it_changes_anything() -> None:
+    assert config_hash(config_of("keep_streams=true")) != config_hash(config_of())
+    assert "keep_streams" not in _decisive(config_of())
 
 
 def test_pretrained_weights_that_are_not_there_are_refused() -> None:

@@ -143,6 +143,34 @@ def test_the_previous_sighup_handler_returns():
     assert signal.getsignal(signal.SIGHUP) == before
 
 
+class Interrupted(NullTracker):
+    """A tracker at whose end Ctrl-C is typed again."""
+
+    def __init__(self, times):
+        self.times, self.ended = times, []
+
+    def finish(self, status, error=None):
+        for _ in range(self.times):
+            os.kill(os.getpid(), signal.SIGINT)
+        self.ended.append(status)
+
+
+def test_a_second_ctrl_c_does_not_cut_off_the_status(caplog):
+    before, tracker = signal.getsignal(signal.SIGINT), Interrupted(1)
+    with pytest.raises(KeyboardInterrupt), tracked(tracker):
+        raise KeyboardInterrupt
+    assert tracker.ended == ["KILLED"]
+    assert "Ctrl-C once more" in caplog.text
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_a_third_ctrl_c_ends_a_run_that_cannot_be_ended(caplog):
+    tracker = Interrupted(2)
+    with pytest.raises(KeyboardInterrupt), tracked(tracker):
+        raise KeyboardInterrupt
+    assert tracker.ended == []
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_server_that_asks_for_an_hour_is_not_waited_for(tmp_path, status):
     class Busy(BaseHTTPRequestHandler):
