@@ -1,6 +1,7 @@
 """Running the command as a user does."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 from support.warm import Done, Warm
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side
+
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup; tests send it to processes
 
 WARM = Warm()
 SHORT = (
