@@ -20,7 +20,7 @@ from admm_exp.pruning.budget.sensitivity import Curve
 from admm_exp.pruning.cost.latency import LatencyRatio
 from admm_exp.pruning.dependency.inputs import to_device
 from admm_exp.pruning.surgery.groups import KeptGroup
-from admm_exp.report.figures.run import draw_all
+from admm_exp.report.drawing_process import drawn_meanwhile
 from admm_exp.report.inference import inference_metrics
 from admm_exp.report.run import baseline_metrics, final_metrics, write_report
 from admm_exp.results import FIGURES, LAYERS, PAGE, REPORT, History
@@ -133,19 +133,19 @@ def deliver(
         export: What else the small network is written as.
         is_drawn: Draw figures too.
     """
-    on_cpu = copy.deepcopy(made.small.network).cpu()
-    example = to_device(components.example_input(), "cpu")
-    files = save_model(
-        on_cpu,
-        components.previous.build_original() if components.previous else made.dense.network,
-        components.builder,
-        example,
-        run_dir,
-    )
-    if export == Export.onnx:
-        files += save_onnx(on_cpu, example, run_dir)
+    with drawn_meanwhile(report, run_dir / FIGURES, is_drawn=is_drawn) as figures:
+        on_cpu = copy.deepcopy(made.small.network).cpu()
+        example = to_device(components.example_input(), "cpu")
+        files = save_model(
+            on_cpu,
+            components.previous.build_original() if components.previous else made.dense.network,
+            components.builder,
+            example,
+            run_dir,
+        )
+        if export == Export.onnx:
+            files += save_onnx(on_cpu, example, run_dir)
     report["files"] = sorted(path.name for path in files)
-    figures = draw_all(report, run_dir / FIGURES) if is_drawn else []
     tracker.log_metrics(
         {"surgery.max_abs_difference": report["surgery"]["max_abs_difference"]}
         | final_metrics(report)

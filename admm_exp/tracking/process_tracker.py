@@ -30,6 +30,15 @@ OPEN_SECONDS = 120.0
 logger = logging.getLogger(__name__)
 
 
+def command_of(module: str) -> list[str]:
+    """Make the command of a process that runs a module's `main`, wherever it is started.
+
+    Without -P a module of the current folder would be imported in place of a library's.
+    """
+    root = str(Path(__file__).parents[2])
+    return [sys.executable, "-P", "-c", START.format(module), root]
+
+
 class StoreProcess:
     """Loads MLflow and makes a missing database while this process does other things.
 
@@ -42,10 +51,8 @@ class StoreProcess:
 
     def __init__(self, tracking_uri: str, artifact_root: Path) -> None:
         self._folder = TemporaryDirectory(prefix="admm-exp-", ignore_cleanup_errors=True)
-        root = str(Path(__file__).parents[2])
         self._process = subprocess.Popen(
-            # Without -P a module of the current folder would be imported.
-            [sys.executable, "-P", "-c", START.format(SERVER), root],
+            command_of(SERVER),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
