@@ -17,12 +17,13 @@ from torchvision import models
 import admm_exp
 from admm_exp.admm.metrics import Random
 from admm_exp.errors import CheckpointError, ModelError
-from admm_exp.export.saved_model import load, save_model
+from admm_exp.export.saved_model import _count_, load, save_model
 from admm_exp.models.cifar_resnet import resnet8
 from admm_exp.models.lenet import small_cnn
 from admm_exp.models.mobilenet import mobilenet_v1
 from admm_exp.models.torchvision_zoo import torchvision_model
 from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.pruning.dependency.norms import COUNTED
 from admm_exp.results import LAYERS, PROGRAM, STRUCTURE, WEIGHTS
 
 OWN = "admm_exp.models"
@@ -469,3 +470,10 @@ def test_a_run_of_an_earlier_version_has_no_checksums_and_is_loaded(tmp_path):
     del structure["checksums"]
     (tmp_path / STRUCTURE).write_text(json.dumps(structure))
     assert is_same(load(tmp_path, Gated()), small)
+
+
+@pytest.mark.parametrize("count", [True, 2.0, "2", 0])
+def test_a_count_of_channels_is_a_whole_number(count):
+    key = next(iter(COUNTED))
+    with pytest.raises(AttributeError, match="cannot count"):
+        _count_(nn.Sequential(nn.LayerNorm(4)), {"0": {key: count}})
