@@ -12,18 +12,18 @@ import multiprocessing
 import re
 import resource
 import signal
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from datetime import date
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
 from time import process_time
 
 import torch
 from torch import Tensor, nn
 
 from admm_exp.admm.metrics import L2Norm
+from admm_exp.bench.support_table import Examined, as_line, as_markdown
 from admm_exp.bench.timm_families import FAMILIES, accepts, smallest_size, timm_network
 from admm_exp.errors import AdmmExpError
 from admm_exp.models.torchvision_zoo import (
@@ -36,53 +36,15 @@ from admm_exp.pruning.cost.cost import count_cost
 from admm_exp.pruning.surgery.groups import KeptGroup
 from admm_exp.pruning.surgery.proof import randomise_
 from admm_exp.pruning.surgery.surgery import compare
+from admm_exp.tracking.provenance import ask_git
 
 CLASSES, SPARSITY, TOLERANCE = 10, 0.5, 1e-5
-DEEP = 0.2
-"""Fraction of the MACs below which a network counts as hardly pruned."""
 TIMM = "timm/"
 OUTPUTS = "its channels are the output of the network"
 COPIES = 6
 """Times that the parameters lie in memory at the worst moment."""
 
 _NUMBERS = re.compile(r"(?<=\.)\d+(?=[. )]|$)")
-
-
-@dataclass(frozen=True)
-class Examined:
-    """What happened to one network.
-
-    Args:
-        network: Torchvision's name.
-        result: `ok`, or one sentence.
-        pixels: Height and width of the input.
-        layers_left_out: Repeated blocks left out to fit into memory.
-        groups: Groups that were pruned.
-        kept: Groups that stayed whole, without the classes.
-        params: Parameters before.
-        params_left: Parameters of the cut network as a fraction of that.
-        macs: Multiply-accumulates for one image before.
-        macs_removed: The fraction of them that the cut removes.
-        difference: Masked against cut network, relative to the spread of the outputs.
-        plan_seconds: Processor time to find the groups.
-        total_seconds: Processor time of everything.
-        kept_whole: What stayed whole, and why, without the classes.
-    """
-
-    network: str
-    result: str
-    pixels: int = 0
-    layers_left_out: int = 0
-    groups: int = 0
-    kept: int = 0
-    params: int = 0
-    params_left: float = 0.0
-    macs: int = 0
-    macs_removed: float = 0.0
-    difference: float = 0.0
-    plan_seconds: float = 0.0
-    total_seconds: float = 0.0
-    kept_whole: str = ""
 
 
 def examine(name: str, memory_bytes: float) -> Examined:
@@ -233,38 +195,14 @@ def _send_row(sender: Connection, name: str, limit_seconds: float, memory_bytes:
         sender.send(Examined(name, f"fails: {type(error).__name__}: {reason}"))
 
 
-def as_markdown(rows: Sequence[Examined]) -> str:
-    """Write the rows as a table, with a line of counts above it; what fails had a traceback."""
-    kinds = [row.result.split(":")[0] for row in rows]
-    counts = ", ".join(
-        f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(["ok", "wrong", "fails", *kinds])
+def _origin(networks: Sequence[str], library: str, memory_gb: float) -> str:
+    """Say what was run, when, and on which commit."""
+    asked = " ".join(networks) or f"--library {library}"
+    commit = ask_git("rev-parse", "--short", "HEAD") or "an unknown commit"
+    return (
+        f"`python -m admm_exp.bench.support_matrix {asked} --memory-gb {memory_gb:g}` "
+        f"on {date.today()} at {commit}, one thread."
     )
-    removed = sorted(row.macs_removed for row in rows)
-    deep = sum(fraction >= DEEP for fraction in removed)
-    slowest = max(rows, key=lambda row: row.total_seconds)
-    headline = (
-        f"{len(rows)} networks: {counts}; {deep} lose at least {100 * DEEP:.0f} % of their MACs, "
-        f"the median {100 * median(removed):.0f} %; the slowest is {slowest.network} with "
-        f"{slowest.total_seconds:.0f} s."
-    )
-    names = [field.name.replace("_", " ") for field in fields(Examined)]
-    lines = [headline, "", _line(names), _line(["---"] * len(names))]
-    return "\n".join(lines + [_line(_cells(row)) for row in rows]) + "\n"
-
-
-def _cells(row: Examined) -> Iterable[str]:
-    for field in fields(Examined):
-        value = getattr(row, field.name)
-        if field.name == "difference":
-            yield f"{value:.0e}"
-        elif isinstance(value, float):
-            yield f"{value:.2f}"
-        else:
-            yield f"{value:,}" if isinstance(value, int) else value.replace("|", "/")
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -281,14 +219,15 @@ def main() -> None:
     parser.add_argument("--memory-gb", type=float, default=2.5)
     options = parser.parse_args()
     rows = []
+    origin = _origin(options.networks, options.library, options.memory_gb)
     timm_names = [TIMM + name for name in FAMILIES.values()]
     for name in options.networks or (
         timm_names if options.library == "timm" else classifier_names()
     ):
         rows.append(examine_apart(name, options.limit_seconds, options.memory_gb * 1e9))
-        print(_line(_cells(rows[-1])), flush=True)
+        print(as_line(rows[-1]), flush=True)
         if options.output is not None:
-            options.output.write_text(as_markdown(rows))
+            options.output.write_text(as_markdown(rows, origin))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 import subprocess
 import sys
+from datetime import date
 
 import pytest
 from torch import nn
 
 from admm_exp.bench import support_matrix
-from admm_exp.bench.support_matrix import Examined, as_markdown, examine, examine_apart
+from admm_exp.bench.support_matrix import examine, examine_apart
+from admm_exp.bench.support_table import Examined, as_markdown
 from admm_exp.bench.timm_families import FAMILIES
 from admm_exp.models.torchvision_zoo import classifier_names
 
@@ -146,6 +148,19 @@ def test_table_counts_the_results_and_has_a_line_per_network():
     assert lines[2].startswith("| network | result |")
     assert lines[5].startswith("| b | refused: c / d |")
     assert "| 1,234,567 |" in lines[6]
+
+
+def test_table_says_what_was_run_when_and_on_which_code(monkeypatch, tmp_path):
+    table = tmp_path / "table.md"
+    words = ["support_matrix", "some", "--memory-gb", "0.5", "--output", str(table)]
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(support_matrix, "ask_git", lambda *_: "abc1234")
+    monkeypatch.setattr(support_matrix, "examine_apart", lambda name, *_: Examined(name, "ok"))
+    support_matrix.main()
+    assert table.read_text().splitlines()[2] == (
+        "`python -m admm_exp.bench.support_matrix some --memory-gb 0.5` "
+        f"on {date.today()} at abc1234, one thread."
+    )
 
 
 @pytest.mark.slow
