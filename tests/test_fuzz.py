@@ -118,6 +118,7 @@ def test_checkpoints(tmp_path: Path, n: int) -> None:
     checkpoints.phase_started("dense", 2)
     checkpoints.begin(LivePhase("dense", model, optimizer))
     checkpoints.epoch_finished(EpochRecord("dense", 1, 0.1, 1.0, 0.5, 1.0, 0.1))
+    checkpoints.wait()  # it is written beside
     (path,) = tmp_path.glob(f"*{SUFFIX}")
     whole = path.read_bytes()
 
