@@ -36,7 +36,8 @@ def run_sized(flow: Flow, func: Any, args: Sequence[Any], kwargs: dict[str, Any]
         outputs = func(*args, **kwargs)
     finally:
         flow.sizes.positions = ()
-    rule(flow, args, kwargs, outputs, sizes)
+    with torch._C._DisableTorchDispatch():  # arithmetic of labels is not the network's
+        rule(flow, args, kwargs, outputs, sizes)
     return outputs
 
 

@@ -118,3 +118,26 @@ def test_a_trace_that_begins_anew_leaves_the_buffers_as_they_were():
     before = copy.deepcopy(model.state_dict())
     trace_groups(model, torch.randn(2, 64))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+class Heads(nn.Module):
+    """Reshapes by attributes, as timm's attention does."""
+
+    def __init__(self):
+        super().__init__()
+        self.n_heads, self.width = 4, 8
+        self.qkv, self.out = nn.Linear(32, 96), nn.Linear(32, 32)
+
+    def forward(self, x):
+        qkv = self.qkv(x).reshape(*x.shape[:2], 3, self.n_heads, self.width).permute(2, 0, 3, 1, 4)
+        y = nn.functional.scaled_dot_product_attention(*qkv.unbind(0))
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+def test_sizes_in_attributes_are_followed_without_a_second_run(monkeypatch):
+    def run(*_):
+        raise AssertionError("followed once more")
+
+    monkeypatch.setattr("admm_exp.pruning.dependency.graph._run", run)
+    groups = trace_groups(nn.Sequential(nn.Linear(16, 32), Heads()).eval(), torch.randn(1, 5, 16))
+    assert any(group.reason is None for group in groups)
