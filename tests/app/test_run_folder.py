@@ -14,7 +14,8 @@ from conftest import SHORT, clean_environment, run_command
 from omegaconf import OmegaConf
 
 from admm_exp.app import run_folder, sweep_folder
-from admm_exp.app.run_folder import alone_in, hold, with_absolute_paths
+from admm_exp.app.rerun import new_folder_like
+from admm_exp.app.run_folder import alone_in, hold, remove_unused, with_absolute_paths
 from admm_exp.app.sweep_folder import claim_folder, next_number, set_aside
 from admm_exp.errors import ConfigError
 from admm_exp.tracking.journal import origin_entry
@@ -263,3 +264,23 @@ def test_a_run_works_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
 def test_locks_are_not_left_held(tmp_path: Path) -> None:
     with alone_in(hold(tmp_path / "run", may_hold_run=False)):
         assert run_folder._held == {}
+
+
+@pytest.mark.parametrize("left", ["report.json", "checkpoints/x"])
+def test_what_an_earlier_run_left_is_not_taken_back(tmp_path: Path, left: str) -> None:
+    for name in (".hydra/config.yaml", left):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    remove_unused(tmp_path)
+    assert (tmp_path / ".hydra" / "config.yaml").exists()
+
+
+def test_a_repetition_takes_the_settings_and_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    for name in ("config.yaml", "lock"):
+        (tmp_path / "run" / ".hydra" / name).write_text("x")
+    again = new_folder_like(tmp_path / "run")
+    assert [path.name for path in (again / ".hydra").iterdir()] == ["config.yaml"]
