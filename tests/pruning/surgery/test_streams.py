@@ -1,6 +1,8 @@
 """Residual streams behind norms across channels: cut without loss, trained, exported, reloaded."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from admm_exp.errors import ModelError
 from admm_exp.export.onnx import missing_packages, onnx_forward, save_onnx
 from admm_exp.export.saved_model import load, save_model
 from admm_exp.pruning.constrained import ConstrainedModel
+from admm_exp.pruning.dependency.norms import counted_channels
 from admm_exp.pruning.surgery.find import find_groups
 from admm_exp.pruning.surgery.proof import randomise_
 
@@ -151,6 +154,29 @@ def test_stream_that_was_cut_is_reloaded_and_exported(name, tmp_path):
     assert tmp_path / "model.pt2" in written
     program = torch.export.load(tmp_path / "model.pt2").module()
     torch.testing.assert_close(program(inputs), expected, rtol=1e-4, atol=1e-5)
+
+
+ELSEWHERE = """
+import sys, torch
+sys.modules["admm_exp"] = None  # whatever imports it fails
+program, inputs, outputs = sys.argv[1:]
+made = torch.export.load(program).module()(torch.load(inputs, weights_only=True))
+torch.save(made.detach(), outputs)
+"""
+
+
+def test_stream_whose_norms_count_runs_where_this_package_cannot_be_imported(tmp_path):
+    found, inputs = constrained("vit")
+    small, _ = found.removal().finish(inputs)
+    assert counted_channels(small), "no norm counts, so that nothing is shown"
+    save_model(small, found.model, {"_target_": "mine"}, inputs, tmp_path)
+    torch.save(inputs, tmp_path / "inputs")
+    files = [str(tmp_path / name) for name in ("model.pt2", "inputs", "outputs")]
+    command = [sys.executable, "-P", "-c", ELSEWHERE, *files]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    made = torch.load(tmp_path / "outputs", weights_only=True)
+    torch.testing.assert_close(made, small.eval()(inputs).detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_network_that_was_cut_is_cut_again_without_loss():
