@@ -199,9 +199,3 @@ def test_an_argument_that_is_counted_is_a_whole_number(value: str) -> None:
     with pytest.raises(ConfigError, match=r"^dataset.img_size must be a valid integer, got "):
         check_arguments("dataset", build, {"img_size": yaml.safe_load(value)})
     check_arguments("dataset", build, {"img_size": 16})
-
-
-def test_residual_streams_that_stay_whole_decide_the_result() -> None:
-    whole = config_of("keep_streams=true")
-    assert config_hash(whole) != config_hash(config_of())
-    assert config_hash(config_of("keep_streams=false")) == config_hash(config_of())
