@@ -128,6 +128,12 @@ def contract(flow: Flow, a: Tensor | None, b: Tensor | None) -> Tensor | None:
     Returns:
         Codes of (..., i, j), or None where no unit leaves the whole entry zero.
     """
+    if a is not None and b is not None and a.shape[-1] == 1 < b.shape[-2] and flow.is_bare(b):
+        flow.labels.keep(b, f"{flow.here} multiplies it with what loses nothing there")
+        b = None
+    if a is not None and b is not None and b.shape[-2] == 1 < a.shape[-1] and flow.is_bare(a):
+        flow.labels.keep(a, f"{flow.here} multiplies it with what loses nothing there")
+        a = None
     if (a is not None and a.shape[-1] > 1) or (b is not None and b.shape[-2] > 1):
         if a is not None and b is not None and (whole := _whole(flow, a, b)) is not None:
             return whole

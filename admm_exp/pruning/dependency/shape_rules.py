@@ -30,8 +30,9 @@ def move(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> Any:
         return reshaped
     moved: Any = func(codes, *args[1:], **kwargs)
     if isinstance(moved, Tensor):
-        return rectangular(flow, compact(moved), -3 if name == "pixel_shuffle" else None)
-    return [rectangular(flow, compact(part)) for part in moved]
+        dim = -3 if name == "pixel_shuffle" else None
+        return rectangular(flow, compact(moved), dim, is_choice=bool(_chosen_dims(name, args)))
+    return [rectangular(flow, compact(part), is_choice=True) for part in moved]
 
 
 def _open_dim(sizes: Sequence[int] | torch.dtype, codes: Tensor) -> int | None:
@@ -97,7 +98,12 @@ def tied_parts(flow: Flow, codes: Tensor, dim: int, size: int) -> Tensor:
 
 
 def rectangular(
-    flow: Flow, codes: Tensor, dim: int | None = None, *, is_reshape: bool = False
+    flow: Flow,
+    codes: Tensor,
+    dim: int | None = None,
+    *,
+    is_reshape: bool = False,
+    is_choice: bool = False,
 ) -> Tensor:
     """Tie channels that are taken apart: they stay different along one dimension only.
 
@@ -106,9 +112,10 @@ def rectangular(
         codes: Of the result.
         dim: The dimension; the longest along which they differ if None.
         is_reshape: Whether code says the sizes, so that another dimension may be tried.
+        is_choice: Whether rows were chosen by their position.
     """
     dims = varying(codes)
-    if len(dims) < 2 or flow.is_bare(codes):  # entries of a table are not channels yet
+    if len(dims) < 2 or (is_choice and flow.is_bare(codes)):  # rows of a table, no channels yet
         return codes
     flow.takes_apart(codes)
     longest = max(dims, key=lambda d: (codes.shape[d], -d))

@@ -31,6 +31,7 @@ MEETINGS = {
     "chosen by an index": lambda x, table: x * table[0][PLACES],
     "chosen by index_select": lambda x, table: x * table.index_select(1, PLACES),
     "one of several": lambda x, table: x * table.unbind(1)[3],
+    "turned": lambda x, table: x + table.permute(0, 2, 1).permute(0, 2, 1)[:, 1:],
     "split": lambda x, table: x * table.split([6, 1], 1)[0],
 }
 
