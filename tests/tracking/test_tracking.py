@@ -155,6 +155,15 @@ class Interrupted(NullTracker):
         self.ended.append(status)
 
 
+@pytest.fixture
+def in_foreground():
+    """Obey Ctrl-C, which a shell lets its background jobs ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("in_foreground")
 def test_a_second_ctrl_c_does_not_cut_off_the_status(caplog):
     before, tracker = signal.getsignal(signal.SIGINT), Interrupted(1)
     with pytest.raises(KeyboardInterrupt), tracked(tracker):
@@ -164,6 +173,7 @@ def test_a_second_ctrl_c_does_not_cut_off_the_status(caplog):
     assert signal.getsignal(signal.SIGINT) == before
 
 
+@pytest.mark.usefixtures("in_foreground")
 def test_a_third_ctrl_c_ends_a_run_that_cannot_be_ended(caplog):
     tracker = Interrupted(2)
     with pytest.raises(KeyboardInterrupt), tracked(tracker):
