@@ -1,6 +1,7 @@
 """What a person sees while a sweep goes on: one quiet line a job event, tables at the end."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class SweepTerminal:
         self.console = Console(highlight=False, soft_wrap=True, width=1000)
         self._errors = Console(highlight=False, soft_wrap=True, stderr=True)
         self._total, self._over = total, 0
+        self._begun: set[str] = set()
 
     def started(self, title: str, folder: Path) -> None:
         """Say what is about to run."""
@@ -50,8 +52,11 @@ class SweepTerminal:
         console = self._errors if job.status == "failed" else self.console
         if not job.is_over:
             word = "stopped by the cluster" if job.status == "interrupted" else "started"
+            self._begun.add(job.name)
             console.print(f"{'':>9} {word:<9} {job.name}", style="dim", markup=False)
             return
+        if job.started and job.name not in self._begun:  # it took less time than between two looks
+            self.job_changed(replace(job, status="running"), None)
         self._over += 1
         count = f"[{self._over}/{self._total}]"
         line = Text(f"{count:>9} ").append(f"{job.status:<9}", style=STYLES[job.status])

@@ -18,7 +18,8 @@ def test_warnings_and_failures_of_a_job_are_told_when_they_happen(
         warn_job(path, "rho is too large")
         end_job(path, "failed", "a bad mood")
     told = capsys.readouterr()
-    assert told.out.split() == ["warning", "rho=1:", *["rho", "is", "too", "large"]]
+    warning = ["warning", "rho=1:", *["rho", "is", "too", "large"]]
+    assert told.out.split() == [*warning, "started", "rho=1"]
     assert told.err.split()[:3] == ["[1/1]", "failed", "rho=1"]
     assert told.err.rstrip().endswith(": a bad mood")
 
@@ -40,3 +41,12 @@ def test_tables_keep_every_digit_on_a_narrow_terminal(
     assert capsys.readouterr().out.splitlines()[2].split() == [
         *("rho=0.01,sparsity=0.5", "96.50%", "96.50%", "86.50%", "193,344", "25.0%", "finished")
     ]
+
+
+@pytest.mark.parametrize(
+    ("started", "words"), [(5.0, ["started", "finished"]), (0.0, ["finished"])], ids=["ran", "not"]
+)
+def test_a_job_that_ran_between_two_looks_is_told_as_one_that_began(capsys, started, words):
+    SweepTerminal(1).job_changed(Job("a", "h", None, status="finished", started=started), None)
+    told = capsys.readouterr().out
+    assert [word for word in ("started", "finished") if word in told] == words
