@@ -18,7 +18,7 @@ from support.stores import log_runs, store_uri
 from support.trackers import open_in
 
 from admm_exp.errors import AdmmExpError, ConfigError, TrackingError
-from admm_exp.sweep.study import SearchSettings, open_study
+from admm_exp.sweep.study import SearchSettings, open_study, usable
 from admm_exp.tracking.queries import earlier_sweep
 from admm_exp.tracking.runs import read_runs
 
@@ -168,7 +168,8 @@ def test_a_damaged_study_is_gone_on_with_or_refused(tmp_path: Path, search: byte
         signal.alarm(LONGEST_SECONDS)
         with suppress(ConfigError), warnings.catch_warnings(action="ignore"):
             study = open_study(settings(folder), "it")
-            study.ask().suggest_float("rho", 0.1, 1.0)
+            with usable(settings(folder).storage):  # as the command asks
+                study.ask().suggest_float("rho", 0.1, 1.0)
         signal.alarm(0)
         shutil.rmtree(folder)
 
