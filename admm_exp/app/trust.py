@@ -76,15 +76,23 @@ def require_plain_folder(folder: Path) -> None:
 def all_in(folder: Path) -> Iterator[Path]:
     """Yield all that lies in a folder, at any depth; links are not followed.
 
+    Nothing lies in a folder that is missing: who reads it tells.
+
     Raises:
-        ConfigError: If folders lie in each other more than `DEEPEST` deep.
+        ConfigError: If folders lie in each other more than `DEEPEST` deep, or one cannot be read.
     """
-    waiting = [(folder, 0)]
+    waiting = [(folder, 0)] if folder.is_dir() else []
     while waiting:
         place, depth = waiting.pop()
         if depth > DEEPEST:
             raise ConfigError(f"{folder} holds folders more than {DEEPEST} deep: remove them")
-        for entry in sorted(os.scandir(place), key=lambda entry: entry.name):
+        try:
+            entries = sorted(os.scandir(place), key=lambda entry: entry.name)
+        except OSError as error:
+            raise ConfigError(
+                f"{place} cannot be read ({error.strerror}): let yourself read it"
+            ) from error
+        for entry in entries:
             yield Path(entry.path)
             if entry.is_dir(follow_symlinks=False):
                 waiting.append((Path(entry.path), depth + 1))
