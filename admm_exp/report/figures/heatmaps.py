@@ -26,6 +26,8 @@ QUANTITIES = {
 def heatmaps(rows: Sequence[Row], path: Path) -> list[Spot]:
     """Draw accuracy, accuracy after the cut and the final primal residual over rho x sparsity.
 
+    The residual is left out where it is 0 in every setting, as after masked iterations.
+
     Args:
         rows: One mapping a finished run; those whose cut a budget or a file decided are left out.
         path: PNG to write; more than 12 values on an axis, or 6 series, become points
@@ -40,15 +42,16 @@ def heatmaps(rows: Sequence[Row], path: Path) -> list[Spot]:
     is_grid = max(len(rhos), len(sparsities)) <= MAX_CELLS and len(series) <= MAX_SERIES
     if not is_grid:
         series = [""]
-    columns = 3 if is_grid and len(rhos) <= 4 else 1
-    lines = len(series) * (1 if columns == 3 else 3)
+    quantities = [q for q in QUANTITIES if q != "primal_residual" or _is_told(q, settings)]
+    columns = len(quantities) if is_grid and len(rhos) <= 4 else 1
+    lines = len(series) * len(quantities) // columns
     has_seeds = any(setting.n > 1 for setting in settings)
     height = (0.7 if has_seeds else 0.5) * len(sparsities) + 1.3 if is_grid else 3.4
     shown: list[tuple[Axes, list[Setting], list[tuple[float, float]]]] = []
     with figure_at(path, max(2.6, height) * lines) as figure:
         panels = figure.subplots(lines, columns, squeeze=False).ravel()
         for index, (name, quantity) in enumerate(
-            (name, quantity) for name in series for quantity in QUANTITIES
+            (name, quantity) for name in series for quantity in quantities
         ):
             chosen = [s for s in settings if s.series == name or not is_grid]
             if not any(s.spread(quantity) for s in chosen):  # only ADMM has residuals
@@ -122,6 +125,11 @@ def _points(axes: "Axes", settings: Sequence[Setting], quantity: str, norm: "Nor
         form = tick_percent if quantity.startswith("accuracy") else None
         axes.figure.colorbar(points, ax=axes, format=form, pad=0.01)
     axes.set(xlabel="rho", ylabel="sparsity")
+
+
+def _is_told(quantity: str, settings: Sequence[Setting]) -> bool:
+    """Tell whether a quantity is known, and not 0, in any setting."""
+    return any(math.isfinite(value := s.mean(quantity)) and value != 0.0 for s in settings)
 
 
 def _norm(quantity: str, settings: Sequence[Setting]) -> "Normalize":

@@ -142,3 +142,17 @@ def test_methods_without_residuals_get_no_empty_panel(tmp_path, monkeypatch):
     assert [title.splitlines()[-1] for title in drawn] == ["method=admm"] * 3 + [
         "method=oneshot"
     ] * 2
+
+
+def test_a_residual_that_is_0_everywhere_has_no_panel(tmp_path, monkeypatch):
+    drawn = []
+
+    @contextmanager
+    def kept(path, height_inches):
+        with figure_at(path, height_inches) as figure:
+            yield figure
+            drawn.extend(axes.get_title("left") for axes in figure.axes if axes.axison)
+
+    monkeypatch.setattr(heatmaps, "figure_at", kept)
+    heatmaps.heatmaps([row(primal_residual=0.0)], tmp_path / "cells.png")
+    assert drawn == ["test accuracy (%)", "right after the cut (%)"]
