@@ -127,32 +127,29 @@ def test_channels_show_both_ends_of_the_sparsities():
     assert [s.sparsity for s in panels._spread_out(settings, 3)] == [0.01, 0.06, 0.11]
 
 
-def test_methods_without_residuals_get_no_empty_panel(tmp_path, monkeypatch):
-    drawn = []
+@pytest.fixture
+def map_titles(monkeypatch):
+    """Collect the titles of the maps that are drawn."""
+    titles = []
 
     @contextmanager
     def kept(path, height_inches):
         with figure_at(path, height_inches) as figure:
             yield figure
-            drawn.extend(axes.get_title("left") for axes in figure.axes if axes.axison)
+            titles.extend(axes.get_title("left") for axes in figure.axes if axes.axison)
 
     monkeypatch.setattr(heatmaps, "figure_at", kept)
+    return titles
+
+
+def test_methods_without_residuals_get_no_empty_panel(tmp_path, map_titles):
     rows = [row(method="admm"), row(method="oneshot", primal_residual=None)]
     heatmaps.heatmaps(rows, tmp_path / "cells.png")
-    assert [title.splitlines()[-1] for title in drawn] == ["method=admm"] * 3 + [
+    assert [title.splitlines()[-1] for title in map_titles] == ["method=admm"] * 3 + [
         "method=oneshot"
     ] * 2
 
 
-def test_a_residual_that_is_0_everywhere_has_no_panel(tmp_path, monkeypatch):
-    drawn = []
-
-    @contextmanager
-    def kept(path, height_inches):
-        with figure_at(path, height_inches) as figure:
-            yield figure
-            drawn.extend(axes.get_title("left") for axes in figure.axes if axes.axison)
-
-    monkeypatch.setattr(heatmaps, "figure_at", kept)
+def test_a_residual_that_is_0_everywhere_has_no_panel(tmp_path, map_titles):
     heatmaps.heatmaps([row(primal_residual=0.0)], tmp_path / "cells.png")
-    assert drawn == ["test accuracy (%)", "right after the cut (%)"]
+    assert map_titles == ["test accuracy (%)", "right after the cut (%)"]
