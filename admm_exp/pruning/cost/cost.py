@@ -1,7 +1,7 @@
 """What a network costs: parameters, multiply-accumulates, bytes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from admm_exp.pruning.cost.architecture import architecture_of
 from admm_exp.pruning.dependency.copying import copied
 from admm_exp.pruning.dependency.inputs import call, first_sample, to_device
 
@@ -34,6 +35,20 @@ class Cost:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class _Work:
+    """Multiply-accumulates of a network for one sample: all, and by layer."""
+
+    macs: int
+    by_layer: Mapping[str, int]
+
+
+WORKS = 64
+"""Counts of one process that are kept: the jobs of a sweep share their dense network."""
+
+_works: dict[Hashable, _Work] = {}
+
+
 def count_cost(model: nn.Module, example_input: Any) -> Cost:
     """Count parameters, and the operations of one sample's forward pass in eval mode.
 
@@ -54,7 +69,7 @@ def count_cost(model: nn.Module, example_input: Any) -> Cost:
         for tensor in model.state_dict(keep_vars=True).values()
         if isinstance(tensor, Tensor)
     }
-    macs = _counted(model, example_input).get_total_flops() // 2
+    macs = _work_of(model, example_input).macs
     return Cost(
         params=sum(parameter.numel() for parameter in parameters),
         nonzero_params=sum(_count_nonzero(parameter) for parameter in parameters),
@@ -72,11 +87,7 @@ def macs_by_layer(model: nn.Module, example_input: Any) -> dict[str, int]:
         example_input: Inputs that the network accepts, on any device; of a batch, only the first
             sample is used.
     """
-    counts = _counted(model, example_input).get_flop_counts()
-    return {
-        name: sum(counts.get(f"{type(model).__name__}.{name}", {}).values()) // 2
-        for name, _ in model.named_modules()
-    }
+    return dict(_work_of(model, example_input).by_layer)
 
 
 @contextmanager
@@ -92,18 +103,36 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _counted(model: nn.Module, inputs: Any) -> FlopCounterMode:
+def _work_of(model: nn.Module, inputs: Any) -> _Work:
+    """Count what a network does with one sample; once for networks that do the same.
+
+    Counting takes longer than running a small network, and a run asks for the work of the same two
+    networks eight times, with other numbers in them.
+    """
     sample = first_sample(inputs)
+    key = architecture_of(model, sample) if isinstance(sample, Tensor) else None
+    if key is not None and key in _works:
+        return _works[key]
+    work, has_numbers = _counted(model, inputs, sample)
+    if key is not None and not has_numbers:  # numbers may have chosen the path
+        while len(_works) >= WORKS:
+            del _works[next(iter(_works))]
+        _works[key] = work
+    return work
+
+
+def _counted(model: nn.Module, inputs: Any, sample: Any) -> tuple[_Work, bool]:
+    """Count what a network does; tell whether that took a run with numbers."""
     with suppress(Exception):  # what is wrong with the model itself is raised by the last run
-        return _run_counted(without_numbers(model), to_device(sample, "meta"))
+        return _run_counted(without_numbers(model), to_device(sample, "meta")), False
     # The counter hooks gradients, which expanded parameters have none of
     twin = copied(model).requires_grad_(requires_grad=False)
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     if not isinstance(inputs, Tensor):  # where the batch is may have been guessed wrong
         with suppress(Exception):
-            return _run_counted(twin, to_device(sample, device))
+            return _run_counted(twin, to_device(sample, device)), True
         sample = inputs
-    return _run_counted(twin, to_device(sample, device))
+    return _run_counted(twin, to_device(sample, device)), True
 
 
 def without_numbers(model: nn.Module) -> nn.Module:
@@ -124,7 +153,7 @@ def _blank(tensor: Tensor) -> Tensor:
     return nn.Parameter(blank, requires_grad=False) if is_parameter else blank
 
 
-def _run_counted(model: nn.Module, sample: Any) -> FlopCounterMode:
+def _run_counted(model: nn.Module, sample: Any) -> _Work:
     with (
         evaluating(model),
         _unfused_attention(),
@@ -132,7 +161,12 @@ def _run_counted(model: nn.Module, sample: Any) -> FlopCounterMode:
         FlopCounterMode(display=False) as counter,
     ):
         call(model, sample)
-    return counter
+    counts, root = counter.get_flop_counts(), type(model).__name__
+    by_layer = {
+        name: sum(counts.get(f"{root}.{name}", {}).values()) // 2
+        for name, _ in model.named_modules()
+    }
+    return _Work(counter.get_total_flops() // 2, by_layer)
 
 
 def _count_nonzero(parameter: Tensor) -> int:

@@ -7,7 +7,7 @@ from torch import nn
 from torchvision import models
 
 from admm_exp.models.cifar_resnet import resnet8
-from admm_exp.pruning.cost.cost import count_cost
+from admm_exp.pruning.cost.cost import count_cost, macs_by_layer
 
 
 @pytest.mark.parametrize(
@@ -150,3 +150,41 @@ def test_what_runs_in_training_alone_is_not_counted():
             return (self.main(x), self.auxiliary(x)) if self.training else self.main(x)
 
     assert count_cost(Auxiliary().train(), torch.zeros(1, 4)).macs == 12
+
+
+class Repeated(nn.Module):
+    """A network whose attribute decides how much it does."""
+
+    def __init__(self, times: object) -> None:
+        super().__init__()
+        self.fc, self.times, self.runs = nn.Linear(4, 4), times, []
+
+    def forward(self, x):
+        for _ in range(int(self.times)):
+            x = self.fc(x)
+        return x
+
+
+def test_an_attribute_that_decides_the_work_is_seen():
+    macs = [count_cost(Repeated(n), torch.zeros(1, 4)).macs for n in (1, 2, torch.tensor(3))]
+    assert macs == [16, 32, 48]
+
+
+def test_a_hook_that_decides_the_work_is_seen():
+    first, second = Repeated(1), Repeated(1)
+    second.register_forward_hook(lambda module, _, output: module.fc(output))
+    assert [count_cost(m, torch.zeros(1, 4)).macs for m in (first, second)] == [16, 32]
+
+
+def test_networks_that_do_the_same_are_followed_once(monkeypatch):
+    runs = []
+    forward = Repeated.forward
+    monkeypatch.setattr(Repeated, "forward", lambda m, x: [runs.append(1), forward(m, x)][1])
+    models = [Repeated(4), Repeated(4).train()]
+    with torch.no_grad():
+        models[1].fc.weight.zero_()
+    costs = [count_cost(model, torch.zeros(1, 4)) for model in models]
+    by_layer = [macs_by_layer(model, torch.zeros(2, 4)) for model in models]
+    assert costs[0].macs == costs[1].macs == by_layer[0]["fc"] == by_layer[1]["fc"] == 64
+    assert [cost.nonzero_params for cost in costs] == [20, 4]
+    assert len(runs) == 1
