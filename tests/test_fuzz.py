@@ -27,7 +27,8 @@ from admm_exp.admm.metrics import L2Norm
 from admm_exp.app.build import build_components
 from admm_exp.app.main import conf_dir
 from admm_exp.app.wording import explain
-from admm_exp.config.check import check_config, known_keys
+from admm_exp.config.check import check_config
+from admm_exp.config.keys import known_keys
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.data.decoding import decode_rgb
 from admm_exp.errors import CheckpointError, ConfigError, DataError, TrackingError

@@ -23,7 +23,7 @@ from admm_exp.app.report_command import main as report
 from admm_exp.app.rerun import RESUME, is_finished, stored_settings
 from admm_exp.app.sync_command import main as sync_main
 from admm_exp.app.sync_command import sync
-from admm_exp.config.check import known_keys
+from admm_exp.config.keys import known_keys
 from admm_exp.errors import AdmmExpError, CheckpointError
 from admm_exp.experiment.previous import read_previous
 from admm_exp.experiment.repeat import compare_runs

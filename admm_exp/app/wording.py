@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from admm_exp.app.command_line import quoted
-from admm_exp.config.check import known_keys, unknown_key
+from admm_exp.config.keys import known_keys, unknown_key
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import AdmmExpError
 

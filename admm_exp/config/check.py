@@ -8,12 +8,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 
 from admm_exp.admm.settings import WStep
+from admm_exp.config.keys import unknown_keys
 from admm_exp.config.parts import nameless
 from admm_exp.config.settings import ExperimentConfig, OptimizerName, Precision, TrainerSettings
 from admm_exp.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 Settings = TypeVar("Settings")
 WHOLE = (int, int | None)
@@ -96,11 +100,11 @@ def _bound(
     settings: Mapping[str, Any], schema: type[Settings]
 ) -> tuple[Settings | None, list[str]]:
     """Bind settings to a dataclass; return None for it if they do not fit, and the findings."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
-    findings = list(_unknown_keys(settings, schema))
+    findings = list(unknown_keys(settings, schema))
     try:
-        return TypeAdapter(schema).validate_python(dict(settings)), findings
+        return _adapter(cast(type, schema)).validate_python(dict(settings)), findings
     except ValidationError as error:
         for item in error.errors():
             key = ".".join(
@@ -109,6 +113,14 @@ def _bound(
             if not key.startswith("rho"):
                 findings.append(_sentence(key, item))
         return None, findings
+
+
+@cache
+def _adapter(schema: type) -> "TypeAdapter[Any]":
+    """Make what binds settings to a dataclass: once, it takes longer than binding them."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(schema)
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
@@ -120,50 +132,6 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 def _list(names: Iterable[str]) -> str:
     return ", ".join(names)
-
-
-def nearest_key(key: str, schema: type = ExperimentConfig) -> str | None:
-    """Find the setting whose full or short name is nearest to a misspelt one."""
-    names = known_keys(schema)
-    if by_leaf := [name for name in names if name.rpartition(".")[2] == key]:
-        return by_leaf[0]
-    near = difflib.get_close_matches(key, names, 1, cutoff=0.6)
-    if near:
-        return near[0]
-    leaves = {name.rpartition(".")[2]: name for name in names}
-    near = difflib.get_close_matches(key.rpartition(".")[2], leaves, 1, cutoff=0.6)
-    return leaves[near[0]] if near else None
-
-
-@cache
-def known_keys(schema: type = ExperimentConfig) -> tuple[str, ...]:
-    """List the dotted names of all settings of a command."""
-    return tuple(_keys(schema))
-
-
-def _keys(schema: type, prefix: str = "") -> Iterator[str]:
-    for name, hint in get_type_hints(schema).items():
-        yield prefix + name
-        if dataclasses.is_dataclass(hint):
-            yield from _keys(cast(type, hint), f"{prefix}{name}.")
-
-
-def _unknown_keys(settings: Mapping[str, Any], root: type, prefix: str = "") -> Iterator[str]:
-    known = known_keys(root)
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        if name not in known:
-            yield unknown_key(name, root)
-        elif any(k.startswith(f"{name}.") for k in known) and isinstance(value, Mapping):
-            yield from _unknown_keys(value, root, f"{name}.")
-
-
-def unknown_key(key: str, schema: type = ExperimentConfig) -> str:
-    """Word the sentence for a key that no setting has."""
-    near = nearest_key(key, schema)
-    known = ", ".join(name for name in known_keys(schema) if "." not in name)
-    hint = f"did you mean {near!r}?" if near else f"known settings: {known}"
-    return f"unknown setting {key!r}; {hint}"
 
 
 def _check_rho(rho: Any) -> list[str]:

@@ -9,7 +9,7 @@ from conftest import run_command
 from admm_exp.app.help_text import beside, comments_of, search_help, with_meanings
 from admm_exp.app.main import conf_dir
 from admm_exp.app.settings_page import settings_page
-from admm_exp.config.check import known_keys
+from admm_exp.config.keys import known_keys
 from admm_exp.config.meanings import MEANINGS, meaning_of
 from admm_exp.config.settings import PlanConfig
 
