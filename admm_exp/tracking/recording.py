@@ -1,6 +1,7 @@
 """What all trackers do that send entries to a store: write them down first."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ class OpenedRun(NamedTuple):
     tracking_uri: str
 
 
-class RecordingTracker:
+class RecordingTracker(ABC):
     """A tracker whose entries are in the journal file before they are sent.
 
     Args:
@@ -42,9 +43,9 @@ class RecordingTracker:
         self.journal = journal
         self.known_points = set(known_points)
 
+    @abstractmethod
     def take(self, entry: Mapping[str, Any]) -> None:
         """Send an entry of the journal."""
-        raise NotImplementedError
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log the settings that the run lacks."""
