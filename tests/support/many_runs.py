@@ -26,21 +26,23 @@ def copy_runs(folder: Path, count: int) -> None:
     """Copy the newest finished run of a store until there are `count` more, in one transaction.
 
     Every copy has settings, a configuration hash, accuracies, a folder and a report of its own;
-    its rows are as many as those of the run that it copies.
+    its rows are as many as those of the run that it copies. Called again, it goes on where it
+    stopped: the same copies are made by one call and by several.
 
     Args:
         folder: Where commands ran; `outputs` lies in it.
         count: Number of copies.
     """
     database = folder / "outputs" / "mlflow.db"
+    first = sum(1 for _ in (folder / MANY).glob("*"))  # ids come from the number
     with closing(sqlite3.connect(database)) as connection:
         connection.row_factory = sqlite3.Row
-        original = dict(
-            connection.execute(
-                "SELECT r.* FROM runs r JOIN tags t USING (run_uuid) WHERE status = 'FINISHED' AND "
-                "t.key = 'kind' AND t.value = 'run' ORDER BY start_time DESC LIMIT 1"
-            ).fetchone()
+        copies = {copy["run_id"] for copy in _settings(0, first)}
+        finished = connection.execute(
+            "SELECT r.* FROM runs r JOIN tags t USING (run_uuid) WHERE status = 'FINISHED' AND "
+            "t.key = 'kind' AND t.value = 'run' ORDER BY start_time DESC"
         )
+        original = next(dict(row) for row in finished if row["run_uuid"] not in copies)
         rows = {
             table: [
                 dict(row)
@@ -52,7 +54,6 @@ def copy_runs(folder: Path, count: int) -> None:
         }
         run_dir = Path(next(r["value"] for r in rows["tags"] if r["key"] == "run_dir"))
         report = json.loads((run_dir / "report.json").read_text())
-        first = sum(1 for _ in (folder / MANY).glob("*"))  # ids come from the number
         for copy in _settings(first, count):
             _insert(connection, original, rows, copy)
             _write(copy, folder, report)
