@@ -50,7 +50,6 @@ class StoreProcess:
     """
 
     def __init__(self, tracking_uri: str, artifact_root: Path) -> None:
-        self._folder = TemporaryDirectory(prefix="admm-exp-", ignore_cleanup_errors=True)
         self._process = subprocess.Popen(
             command_of(SERVER),
             stdin=subprocess.PIPE,
@@ -62,6 +61,8 @@ class StoreProcess:
         self._is_open = False
         self._listener = threading.Thread(target=self._listen, name="store", daemon=True)
         self._listener.start()
+        # made last: from here on the process removes it if this one is killed
+        self._folder = TemporaryDirectory(prefix="admm-exp-", ignore_cleanup_errors=True)
         self.tell({"prepare": [tracking_uri, str(artifact_root.absolute()), self._folder.name]})
 
     def __enter__(self) -> Self:

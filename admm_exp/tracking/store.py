@@ -39,6 +39,9 @@ BRIEF_REQUESTS = {
 }
 BUSY = re.compile(r"too many (\d{3}) error responses")
 
+EMPTY = "empty.db"
+"""Name of a database that is made before a store needs it."""
+
 QUIET_MLFLOW = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -227,8 +230,8 @@ def empty_database(uri: str, artifact_root: Path, folder: Path) -> Path | None:
 
         return None
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
-        _build_tables(folder / "empty.db", artifact_root)
-    return folder / "empty.db"
+        _build_tables(folder / EMPTY, artifact_root)
+    return folder / EMPTY
 
 
 def _build_tables(database: Path, artifact_root: Path) -> None:

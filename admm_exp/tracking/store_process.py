@@ -25,7 +25,7 @@ from admm_exp.errors import TrackingError
 from admm_exp.tracking.address import absolute_uri
 from admm_exp.tracking.mlflow_tracker import MlflowTracker, open_tracker
 from admm_exp.tracking.run_status import ENDING
-from admm_exp.tracking.store import empty_database
+from admm_exp.tracking.store import EMPTY, empty_database
 
 Answer = Callable[[dict[str, Any]], object]
 PATHS = ("artifact_root", "journal")
@@ -66,7 +66,13 @@ def serve(requests: Iterable[str], answer: Answer) -> None:
     """
     messages = (json.loads(line) for line in requests)
     tracking_uri, artifact_root, folder = next(messages)["prepare"]
-    empty = _prepared(tracking_uri, Path(artifact_root), Path(folder))
+    try:
+        _answer(messages, _prepared(tracking_uri, Path(artifact_root), Path(folder)), answer)
+    finally:
+        _tidy(Path(folder))
+
+
+def _answer(messages: Iterator[dict[str, Any]], empty: Path | None, answer: Answer) -> None:
     for message in messages:
         try:
             tracker = _opened(message["open"], empty)
@@ -83,6 +89,14 @@ def _prepared(tracking_uri: str, artifact_root: Path, folder: Path) -> Path | No
         return empty_database(absolute_uri(tracking_uri), artifact_root, folder)
     except Exception:  # it is told when the run is opened
         return None
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what was prepared: a training that was killed cannot."""
+    with suppress(OSError):
+        for path in folder.glob(f"{EMPTY}*"):
+            path.unlink()
+        folder.rmdir()
 
 
 def _opened(asked: dict[str, Any], empty: Path | None) -> MlflowTracker:

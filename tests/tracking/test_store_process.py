@@ -3,6 +3,9 @@
 import json
 import logging
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -77,12 +80,20 @@ def test_what_the_process_is_told_is_in_the_store(tmp_path):
     assert "delivered" in (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
 
 
-def test_nothing_is_in_the_store_before_a_run_is_opened(tmp_path):
-    preparing, _ = requests_of(tmp_path)
-    serve([preparing], lambda message: pytest.fail(f"answered {message}"))
-    assert [path.name for path in tmp_path.iterdir()] == ["empty.db"]
-    with closing(sqlite3.connect(tmp_path / "empty.db")) as made:
-        assert made.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+def test_nothing_is_in_the_store_before_a_run_is_opened_and_nothing_is_left(tmp_path):
+    folder = tmp_path / "prepared"
+    folder.mkdir()
+
+    def requests():
+        yield json.dumps(
+            {"prepare": [f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path), f"{folder}"]}
+        )
+        assert [path.name for path in tmp_path.rglob("*.db")] == ["empty.db"]
+        with closing(sqlite3.connect(folder / "empty.db")) as made:
+            assert made.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+
+    serve(requests(), lambda message: pytest.fail(f"answered {message}"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_store_that_cannot_be_used_is_refused_in_one_sentence(tmp_path):
@@ -131,6 +142,42 @@ def test_a_run_that_is_refused_leaves_no_process_and_no_folder(tmp_path, monkeyp
     assert child.returncode is not None
     with pytest.raises(FileNotFoundError):
         next(iter(Path(folder).iterdir()))
+
+
+BEGIN = """
+import sys, time
+from pathlib import Path
+from admm_exp.tracking.process_tracker import StoreProcess
+process = StoreProcess(sys.argv[1], Path(sys.argv[2]))
+print(process._folder.name, process._process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("is_made", [False, True])
+def test_a_training_killed_before_its_run_begins_leaves_nothing_in_tmp(tmp_path, is_made):
+    command = [sys.executable, "-c", BEGIN, f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path)]
+    training = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert training.stdout is not None
+    folder, number = training.stdout.readline().split()
+    if is_made:
+        wait_until((Path(folder) / "empty.db").exists)
+    training.kill()
+    training.communicate()
+    wait_until(lambda: has_ended(int(number)))
+    assert not Path(folder).exists()
+
+
+def wait_until(condition):
+    while not condition():
+        time.sleep(0.05)
+
+
+def has_ended(number):
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def test_a_server_that_answers_byte_by_byte_is_not_waited_for(tmp_path, monkeypatch):
