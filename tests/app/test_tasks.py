@@ -73,20 +73,37 @@ def test_data_without_classes_asks_for_functions(tmp_path: Path) -> None:
     assert not (tmp_path / "outputs" / "runs").exists()
 
 
-@pytest.mark.slow
-def test_a_detector_trains_with_its_targets(tmp_path: Path) -> None:
-    for group, target in (("dataset", "boxes"), ("model", "detector")):
-        (tmp_path / "conf" / group).mkdir(parents=True)
+def detect(folder: Path, network: str) -> dict[str, Any]:
+    """Train, prune and finetune a detector by its own losses, on images with boxes."""
+    for group, target in (("dataset", "boxes"), ("model", network)):
+        (folder / "conf" / group).mkdir(parents=True)
         text = f"_target_: support.detector.{target}\nname: {target}\n"
-        (tmp_path / "conf" / group / f"{target}.yaml").write_text(text)
+        (folder / "conf" / group / f"{target}.yaml").write_text(text)
     functions = [
         f"+{name}._target_=support.detector.{function}"
         for name, function in (("train_fn", "train"), ("validate_fn", "score"))
     ]
     rates = ("schedule.dense.lr=0.01", "schedule.admm_lr=0.001", "schedule.finetune.lr=0.001")
-    chosen = ("--config-dir", "conf", "dataset=boxes", "model=detector")
-    report = report_of(tmp_path, *chosen, *functions, *rates)
+    chosen = ("--config-dir", "conf", "dataset=boxes", f"model={network}")
+    return report_of(folder, *chosen, *functions, *rates)
+
+
+@pytest.mark.slow
+def test_a_detector_trains_with_its_targets(tmp_path: Path) -> None:
+    report = detect(tmp_path, "detector")
     rows = {row["name"]: row["kept"] for row in report["layers"]}
     assert rows["backbone.first"] == 4
     assert rows["backbone.second"] == 6
     assert report["surgery"]["max_abs_difference"] < 1e-3
+
+
+@pytest.mark.slow
+def test_a_whole_detector_of_torchvision_trains_with_its_targets(tmp_path: Path) -> None:
+    report = detect(tmp_path, "whole_detector")
+    rows = {row["name"]: (row["channels"], row["kept"]) for row in report["layers"]}
+    assert rows["backbone.body.0.0"] == (16, 8)
+    assert rows["backbone.fpn.inner_blocks.0.0"] == (256, 128)
+    assert rows["roi_heads.box_head.fc6"] == (1024, 512)
+    dense, small = (report["models"][name] for name in ("dense", "finetuned"))
+    assert small["params"] < 0.3 * dense["params"]
+    assert 0.0 <= small["test_accuracy"] <= 1.0

@@ -2,7 +2,7 @@
 
 import torch
 from torch import nn
-from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection import FasterRCNN, fasterrcnn_mobilenet_v3_large_320_fpn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
@@ -44,6 +44,20 @@ def detector() -> nn.Module:
         rpn_post_nms_top_n_test=20,
         box_detections_per_img=5,
         box_batch_size_per_image=16,
+    )
+
+
+def whole_detector() -> nn.Module:
+    """A detector of torchvision's as it is, for small images, which guesses boxes untrained."""
+    return fasterrcnn_mobilenet_v3_large_320_fpn(
+        weights=None,
+        weights_backbone=None,
+        trainable_backbone_layers=6,
+        num_classes=3,
+        min_size=2 * SIDE,
+        max_size=2 * SIDE,
+        box_score_thresh=0.0,
+        box_detections_per_img=5,
     )
 
 

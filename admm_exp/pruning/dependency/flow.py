@@ -78,7 +78,7 @@ class Flow(Running):
         self.constants = WeakTensorKeyDictionary()
         self._codes = WeakTensorKeyDictionary()
         self._elements = Elements(self.labels, self.widths)
-        self._looks: dict[tuple[str, str, int], str | None] = {}
+        self._looks: dict[tuple[str, str, int], str] = {}
         self.buffers = Buffers(model)
 
     def enter(self, name: str, inputs: Any) -> None:
@@ -221,8 +221,8 @@ class Flow(Running):
 
     def looks(self, function: str, dims: Iterable[int]) -> None:
         """Note a norm or mean over dimensions that lose nothing, also for the layers around it."""
-        line = self.line
-        looks = {(layer, function, dim): line for layer in self.running for dim in dims}
+        where = self.at_line("")
+        looks = {(layer, function, dim): where for layer in self.running for dim in dims}
         self._looks = looks | self._looks
 
     def settle(self) -> None:
@@ -230,10 +230,10 @@ class Flow(Running):
         for rows in self._elements.rows():
             self.add_rows(rows)
         for key in [key for key in self._looks if key in self.rows]:
-            codes = self.rows[key].codes
-            where = f" in {self._looks[key]}" if self._looks[key] else ""
-            what = f"{self.named(key[0])} takes the {key[1]} of several things"
-            self.labels.keep(codes, what + where)
+            codes = self.labels.find(self.rows[key].codes)
+            what = f"{self.named(key[0])} takes the {key[1]} of it and of what loses nothing"
+            if len(codes) == 1 or compact(codes).numel() > 1:  # what is tied has its own reason
+                self.labels.keep(codes, f"{what}{self._looks[key]}: it can count one width alone")
 
     def produces(self, weight: Tensor, dim: int, codes: Tensor) -> None:
         """Note that rows of this weight make channels."""

@@ -40,11 +40,13 @@ def pointwise(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> An
         joined = zeroed(own) if joined is None else flow.labels.unite(joined, zeroed(own))
     assert joined is not None
     joined = compact(flow.labels.find(joined))
+    if joined.numel() == 1 and any(varying(own) for own in padded.values()):
+        flow.tied.append((joined.flatten(), flow.at_line(f"in {flow.here}")))
     for i, operand in enumerate(operands):
         shape = (1,) * (out.dim() - operand.dim()) + tuple(operand.shape)
         wide = [d for d in range(out.dim()) if joined.shape[d] > 1 < shape[d]]
         if i not in codes and wide and not _is_uniform(flow, operand, shape, wide, joined):
-            flow.keep(joined, f"{flow.here} combines it with a constant of its width")
+            flow.keep(joined, f"{flow.here} combines it with what is as wide and loses nothing")
             return None
     if args and out is args[0] and out._is_view() and 0 not in codes:
         flow.keep(joined, f"{flow.here} writes it into a part of a tensor")

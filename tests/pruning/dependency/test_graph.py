@@ -96,7 +96,7 @@ def test_concatenation_with_the_input_shifts_the_consumer_by_the_input(channels)
         (
             lambda x, a, b: torch.arange(8.0).view(1, 8, 1, 1) * a,
             8,
-            "combines it with a constant of its width",
+            "combines it with what is as wide and loses nothing",
         ),
         (
             lambda x, a, b: F.pad(a, (0, 0, 0, 0, 4, 4), value=1.0),

@@ -221,7 +221,31 @@ def test_layer_that_means_several_things_keeps_the_width():
     found = find_groups(randomise_(TwoMeans()), STEPS)
     assert {group.name for group in found.groups} == {"b"}
     reasons = {group.name: group.reason for group in found.kept}
-    assert reasons["a"].startswith("the TwoMeans takes the mean of several things in test_streams")
+    told = "the TwoMeans takes the mean of it and of what loses nothing in test_streams.py:"
+    assert reasons["a"].startswith(told)
+    assert reasons["a"].endswith(": it can count one width alone")
+
+
+class Mixer(nn.Module):
+    """Tokens are mixed for every channel with a bias: no removed channel would be zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.norm, self.mix = nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(7, 7)
+        self.up, self.down, self.fc = nn.Linear(8, 12), nn.Linear(12, 8), nn.Linear(8, 5)
+        self.unused = nn.Linear(2, 2)
+
+    def forward(self, x):
+        x = self.embed(x)
+        x = x + self.mix(self.norm(x).transpose(1, 2)).transpose(1, 2)
+        return self.fc(x + self.down(self.up(x).relu()))
+
+
+def test_tokens_that_are_mixed_keep_the_stream_at_the_layer_that_ties_it():
+    found = find_groups(randomise_(Mixer()), STEPS)
+    assert {group.name for group in found.groups} == {"up"}
+    reasons = {group.name: group.reason for group in found.kept}
+    assert reasons["embed"] == "all its channels are tied together in mix (Linear)"
 
 
 def test_norm_without_gamma_and_beta_keeps_the_width():
