@@ -16,6 +16,7 @@ from admm_exp.pruning.dependency.forward import follow
 from admm_exp.pruning.dependency.inputs import call
 from admm_exp.pruning.dependency.labels import label_of
 from admm_exp.pruning.dependency.operation_rules import operation
+from admm_exp.pruning.dependency.rows import by_group
 from admm_exp.pruning.dependency.rules import LAYER_RULES
 from admm_exp.pruning.dependency.sketch import NumbersRead
 from admm_exp.pruning.dependency.ties import Tied, Ties
@@ -171,15 +172,16 @@ class _Groups:
         sites: list[list[Site]] = [[] for _ in self.groups]
         for key, rows in self.flow.rows.items():
             groups, units = self.group_of[self.roots[key]], self.unit_of[self.roots[key]]
-            for position in groups[groups != NOWHERE].unique().tolist():
-                own = torch.where(groups == position, units, NOWHERE)
+            for position, own in by_group(groups):
                 sites[position].append(
                     Site(
                         layer=rows.layer,
                         tensor=rows.tensor,
                         dim=rows.dim,
                         is_unit=rows.is_unit,
-                        units=own,
+                        n_rows=len(units),
+                        rows=own,
+                        unit_of=units[own],
                         n_blocks=rows.n_blocks,
                         is_count=rows.is_count,
                         is_size=rows.is_size,
@@ -252,7 +254,7 @@ def _name(group: Tied, names: Sequence[str]) -> str:
 
 def _uneven(sites: list[Site], n_units: int) -> str | None:
     for site in sites:
-        counts = site.units[site.units != NOWHERE].bincount(minlength=n_units)
+        counts = site.unit_of.bincount(minlength=n_units)
         if site.is_unit and counts.min() != counts.max():
             return f"its channels are spread unevenly over {site.name}"
     return None

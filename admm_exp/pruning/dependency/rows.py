@@ -1,8 +1,11 @@
 """Rows of tensors that belong to channels, while a network runs."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
+
+from admm_exp.pruning.dependency.traced import NOWHERE
 
 
 @dataclass(frozen=True)
@@ -38,3 +41,16 @@ class Rows:
     def name(self) -> str:
         """Name of the tensor in the network."""
         return f"{self.layer}.{self.tensor}" if self.layer else self.tensor
+
+
+def by_group(groups: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """List the groups that the rows of a tensor belong to, each with its rows in order.
+
+    Args:
+        groups: (n,) the group of every row, -1 for none.
+    """
+    order = groups.argsort(stable=True)
+    values, counts = groups[order].unique_consecutive(return_counts=True)
+    for value, rows in zip(values.tolist(), order.split(counts.tolist()), strict=True):
+        if value != NOWHERE:
+            yield value, rows

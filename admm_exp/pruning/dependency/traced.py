@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 NOWHERE = -1
@@ -16,7 +17,10 @@ class Site:
         tensor: Name of its parameter or buffer.
         dim: Dimension of the rows.
         is_unit: Whether the rows are scalars of the units; otherwise they only read them.
-        units: (n,) the unit of every row, -1 for rows of other groups.
+        n_rows: Rows of the tensor, those of other groups included: a layer behind a long
+            concatenation reads hundreds of groups.
+        rows: (m,) those of this group, ascending.
+        unit_of: (m,) the unit of each of them.
         n_blocks: Blocks of a grouped convolution whose columns these are.
         is_count: Whether these are no rows but the channels that the norm or mean `tensor` counts.
         is_constant: Whether the rows are numbers of a buffer that are zero where units are.
@@ -29,7 +33,9 @@ class Site:
     tensor: str
     dim: int
     is_unit: bool
-    units: Tensor
+    n_rows: int
+    rows: Tensor
+    unit_of: Tensor
     n_blocks: int
     is_count: bool = False
     is_size: bool = False
@@ -40,6 +46,19 @@ class Site:
     def name(self) -> str:
         """Name of the tensor in the network."""
         return f"{self.layer}.{self.tensor}" if self.layer else self.tensor
+
+    @property
+    def units(self) -> Tensor:
+        """The unit of every row of the tensor, (n,), -1 for rows of other groups."""
+        return torch.full((self.n_rows,), NOWHERE).index_copy_(0, self.rows, self.unit_of)
+
+    def lost(self, gone: Tensor) -> Tensor:
+        """List the rows that go with the units that are gone.
+
+        Args:
+            gone: (n_units,) bool on the CPU, True = removed.
+        """
+        return self.rows[gone[self.unit_of]]
 
 
 @dataclass(frozen=True)

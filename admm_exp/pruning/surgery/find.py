@@ -12,7 +12,7 @@ from admm_exp.pruning.dependency.checks import check_kind, initialise_
 from admm_exp.pruning.dependency.copying import copied
 from admm_exp.pruning.dependency.graph import trace_groups
 from admm_exp.pruning.dependency.inputs import device_of, to_device
-from admm_exp.pruning.dependency.traced import NOWHERE, Site, TracedGroup
+from admm_exp.pruning.dependency.traced import Site, TracedGroup
 from admm_exp.pruning.surgery.groups import (
     KeptGroup,
     Prunable,
@@ -143,9 +143,7 @@ def _prunable(traced: TracedGroup, example_input: Any) -> PrunableGroup:
 
 
 def _rows(site: Site, n_units: int) -> Tensor:
-    rows = (site.units != NOWHERE).nonzero().flatten()
-    order = site.units[rows].argsort(stable=True)
-    return rows[order].view(n_units, -1)
+    return site.rows[site.unit_of.argsort(stable=True)].view(n_units, -1)
 
 
 def _obstacle(model: nn.Module, traced: TracedGroup) -> str | None:

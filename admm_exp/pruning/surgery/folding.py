@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from admm_exp.errors import SurgeryError
 from admm_exp.pruning.dependency.inputs import call, to_device
 from admm_exp.pruning.dependency.structures import map_tensors
-from admm_exp.pruning.dependency.traced import NOWHERE, Site
+from admm_exp.pruning.dependency.traced import Site
 from admm_exp.pruning.surgery.groups import PrunableGroup
 
 TOLERANCE = 1e-4
@@ -37,10 +37,11 @@ def columns_to_fold(
     found: dict[str, tuple[Site, Tensor]] = {}
     for group, kept in zip(groups, support, strict=True):
         for site in group.sites:
-            is_gone = (site.units != NOWHERE) & ~kept.cpu()[site.units.clamp_min(0)]
-            if site.fold and bool(is_gone.any()):
-                _, before = found.get(site.layer, (site, torch.zeros_like(is_gone)))
-                found[site.layer] = site, before | is_gone
+            if site.fold and len(lost := site.lost(~kept.cpu())):
+                fresh = torch.zeros(site.n_rows, dtype=torch.bool)
+                _, is_gone = found.get(site.layer, (site, fresh))
+                is_gone[lost] = True
+                found[site.layer] = site, is_gone
     return found
 
 

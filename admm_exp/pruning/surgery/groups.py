@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from admm_exp.admm.groups import count_kept
-from admm_exp.pruning.dependency.traced import NOWHERE, Site
+from admm_exp.pruning.dependency.traced import Site
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
@@ -96,7 +96,7 @@ class PrunableGroup:
     def width(self) -> int:
         """Channels of a unit: 1, or more where no layer tells them apart, as in attention heads."""
         sites = [site for site in self.sites if not site.is_size]
-        counts = [site.units[site.units != NOWHERE].bincount() for site in sites]
+        counts = [site.unit_of.bincount() for site in sites]
         return gcd(*(n for count in counts for n in count.tolist())) or 1
 
     def multiple(self, channel_multiple: int) -> int:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from admm_exp.pruning.dependency.sizes import remembered
-from admm_exp.pruning.dependency.traced import NOWHERE, Site, Split
+from admm_exp.pruning.dependency.traced import Site, Split
 from admm_exp.pruning.surgery.groups import PrunableGroup
 
 Proof = Callable[[Sequence[PrunableGroup]], tuple[list[PrunableGroup], dict[str, str]]]
@@ -53,13 +53,13 @@ def with_guessed_sizes(
 
 
 def _guesses(model: nn.Module, group: PrunableGroup, splits: Sequence[Split]) -> list[Site]:
-    counted = {len(site.units): site.units for site in group.sites if site.units.min() > NOWHERE}
+    counted = {s.n_rows: s.unit_of for s in group.sites if len(s.rows) == s.n_rows}
     counted[group.n_units] = torch.arange(group.n_units)
     known = {(site.layer, site.tensor) for site in group.sites if site.is_size}
     layers = dict.fromkeys([*(s.name for s in splits), *(s.layer for s in group.sites)])
     layers |= dict.fromkeys(layer.rpartition(".")[0] for layer in [*layers])  # code around them
     return [
-        Site(layer, name, 0, False, counted[value], 1, is_size=True)
+        Site(layer, name, 0, False, value, torch.arange(value), counted[value], 1, is_size=True)
         for layer in layers
         for name, value in remembered(model.get_submodule(layer))
         if value in counted and (layer, name) not in known

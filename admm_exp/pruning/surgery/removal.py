@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from admm_exp.pruning.dependency.attention import fit_attention_, fit_encoders_
 from admm_exp.pruning.dependency.norms import count_channels_
 from admm_exp.pruning.dependency.sizes import set_size_
-from admm_exp.pruning.dependency.traced import NOWHERE, Site
+from admm_exp.pruning.dependency.traced import Site
 from admm_exp.pruning.surgery.groups import PrunableGroup
 
 
@@ -32,10 +32,12 @@ def remove_channels_(
     """
     kept: dict[tuple[str, str, int], tuple[Tensor, Site]] = {}
     for group, own in zip(groups, support, strict=True):
+        gone = ~own.cpu()
         for site in group.sites:
             key = (site.layer, site.tensor, site.dim)
-            rows, _ = kept.get(key, (torch.ones(len(site.units), dtype=torch.bool), site))
-            kept[key] = rows & _kept_rows(site, own.cpu()), site
+            rows = kept[key][0] if key in kept else torch.ones(site.n_rows, dtype=torch.bool)
+            rows[site.lost(gone)] = False
+            kept[key] = rows, site
     for layer in new_biases:
         if (layer, "weight", 0) in kept:
             kept[layer, "bias", 0] = kept[layer, "weight", 0]
@@ -70,10 +72,6 @@ def _count_(module: Any, function: str, dim: int, rows: Tensor) -> None:
         sizes = [*shape]
         sizes[dim] = int(rows.sum())
         module.normalized_shape = tuple(sizes)
-
-
-def _kept_rows(site: Site, support: Tensor) -> Tensor:
-    return torch.where(site.units == NOWHERE, True, support[site.units.clamp_min(0)])
 
 
 def _holders(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:

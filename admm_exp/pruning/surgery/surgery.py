@@ -20,7 +20,6 @@ from admm_exp.pruning.dependency.outputs import (
 )
 from admm_exp.pruning.dependency.places import line_of
 from admm_exp.pruning.dependency.structures import leaves_in, map_tensors, tensors_in
-from admm_exp.pruning.dependency.traced import NOWHERE
 from admm_exp.pruning.surgery.folding import columns_to_fold, fold_
 from admm_exp.pruning.surgery.groups import PrunableGroup, Slice
 from admm_exp.pruning.surgery.removal import remove_channels_
@@ -83,8 +82,7 @@ def zero_constants_(
         for site in group.sites:
             if site.is_constant:
                 buffer = model.get_buffer(site.name)
-                is_gone = (site.units != NOWHERE) & ~kept.cpu()[site.units.clamp_min(0)]
-                buffer.index_fill_(site.dim, is_gone.nonzero().flatten().to(buffer.device), 0.0)
+                buffer.index_fill_(site.dim, site.lost(~kept.cpu()).to(buffer.device), 0.0)
     return model
 
 

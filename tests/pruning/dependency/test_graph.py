@@ -79,6 +79,14 @@ def test_concatenation_shifts_the_consumer_by_the_branches_before_it():
     assert units_read_by(group_of(model, "a"), "head") == [-1] * 8 + list(range(8))
 
 
+def test_a_group_holds_its_own_rows_of_a_long_concatenation_alone():
+    model = Branches(lambda _, a, b: torch.cat([a, b] * 20, 1), 320)
+    held = [s for g in trace_groups(model, IMAGES) for s in g.sites if s.layer == "head"]
+    columns = sorted((s.n_rows, *s.rows.tolist()) for s in held if not s.is_unit)
+    of_a = [16 * i + c for i in range(20) for c in range(8)]
+    assert columns == [(320, *of_a), (320, *(8 + c for c in of_a))]
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_concatenation_with_the_input_shifts_the_consumer_by_the_input(channels):
     model = Branches(lambda images, a, _: torch.cat([images, a], 1), channels + 8)
