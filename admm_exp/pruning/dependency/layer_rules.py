@@ -10,6 +10,12 @@ from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.labels import FIXED, zeroed
 from admm_exp.pruning.dependency.rows import Rows
 from admm_exp.pruning.dependency.size_rules import count_by, made_by_size
+from admm_exp.pruning.dependency.standardised_rules import (
+    remember_columns,
+    standardise,
+    standardised,
+    tie_scale,
+)
 
 FOLDING = tuple(kind.forward for kind in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))
 """What runs in layers whose bias can hold constants."""
@@ -58,6 +64,10 @@ def convolution(
     """Follow a convolution of any dimension; depthwise ones pass channels on."""
     rest = (bias, stride, padding, dilation, groups)
     outputs = flow.sketch.product(func, input, weight, *rest, axis=1 - weight.dim(), groups=groups)
+    if (known := standardised(flow, weight)) is not None:
+        remember_columns(flow, flow.along(input, 1 - weight.dim()), groups)
+        _convolved(flow, input, outputs, known.weight, bias, (groups, False), is_transposed=False)
+        return tie_scale(flow, outputs, known)
     is_padded = padding != "valid" and (bool(padding) if isinstance(padding, int) else any(padding))
     can_fold = not is_padded and _has_bias(flow, weight)
     blocks = (groups, can_fold)
@@ -163,6 +173,8 @@ def batch_norm(
     """Follow a batch norm: gamma, beta and running statistics belong to the channel."""
     is_batch = running_mean is None
     outputs = func(input, running_mean, running_var, weight, bias, is_batch, 0.0, eps)
+    if is_batch and standardise(flow, input, outputs, weight, bias):
+        return outputs
     return _channel_norm(flow, input, outputs, weight, bias, running_mean is not None)
 
 

@@ -18,10 +18,20 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from admm_exp.pruning.dependency.remembered import (
+    KEY,
+    STANDARDISES,
+    is_of_rows,
+    standardised_rows,
+)
+from admm_exp.pruning.dependency.remembered import (
+    MOMENTS as REMOVED,
+)
+
 NORMS = ("layer_norm", "rms_norm", "group_norm")
 MOMENTS = ("mean", "var", "std", "var_mean", "std_mean")
 POINTWISE = {"sub", "rsub", "add", "radd", "mul", "rmul", "truediv", "div", "pow", "square", "abs"}
-COUNTED = (*NORMS, *MOMENTS)
+COUNTED = (*NORMS, *MOMENTS, STANDARDISES)
 """Functions whose result depends on the number of zeros among what they look at."""
 
 
@@ -36,6 +46,8 @@ def count_channels_(module: nn.Module, counts: Mapping[str, int]) -> None:
     if not isinstance(module, CountsChannels):
         module.__class__ = _counting_class(cls)
     module.counted_channels = {**getattr(module, "counted_channels", {}), **counts}  # type: ignore
+    if KEY in counts and not hasattr(module, REMOVED):
+        module.register_buffer(REMOVED, module.weight.new_zeros(2, len(module.weight)))  # type: ignore
 
 
 def counted_channels(network: nn.Module) -> dict[str, dict[str, int]]:
@@ -58,12 +70,15 @@ class CountsChannels:
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module's own forward pass with norms that count."""
-        with _Counting(self.counted_channels) if _counts.get() else nullcontext():
+        counting = _Counting(self.counted_channels, getattr(self, REMOVED, None))
+        with counting if _counts.get() else nullcontext():
             return super().forward(*args, **kwargs)  # type: ignore[misc]
 
     def extra_repr(self) -> str:
         """Say what is counted, behind what the module says of itself."""
-        counts = ", ".join(f"{key}: {n} channels" for key, n in self.counted_channels.items())
+        units = {KEY: "entries of a row"}
+        told = self.counted_channels.items()
+        counts = ", ".join(f"{key}: {n} {units.get(key, 'channels')}" for key, n in told)
         own: str = super().extra_repr()  # type: ignore[misc]
         return f"{own}; counts {counts}" if own else f"counts {counts}"
 
@@ -100,8 +115,9 @@ class _Counting(TorchFunctionMode):
     removed channel do not stay zero in between (0 - mean): what they would be is carried along.
     """
 
-    def __init__(self, counts: Mapping[str, int]) -> None:
+    def __init__(self, counts: Mapping[str, int], moments: Tensor | None = None) -> None:
         super().__init__()
+        self.moments, self.n_entries = moments, counts.get(KEY, 0)
         self.counts = {tuple(key.split()): n for key, n in counts.items()}
         self.names = {name for name, _ in self.counts}
         dims = {int(dim) for name, dim in self.counts if name in MOMENTS}
@@ -112,7 +128,9 @@ class _Counting(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name, kwargs = getattr(func, "__name__", ""), kwargs or {}
-        if name in self.names:
+        if name == STANDARDISES and self.moments is not None and is_of_rows(args, kwargs):
+            return standardised_rows(self.moments, self.n_entries, *args, **kwargs)
+        if name in self.names and name != STANDARDISES:
             dims = normalised_dims(name, args, kwargs)
             for dim in dims:
                 if (n := self.counts.get((name, str(dim)))) is not None:

@@ -15,6 +15,7 @@ from admm_exp.pruning.dependency.norms import MOMENTS
 from admm_exp.pruning.dependency.pointwise_rules import pointwise
 from admm_exp.pruning.dependency.region_rules import folded, put, sampled, unfolded
 from admm_exp.pruning.dependency.shape_rules import join, move, rectangular, tied_parts
+from admm_exp.pruning.dependency.standardised_rules import note_rows
 from admm_exp.pruning.dependency.structures import tensors_in
 from admm_exp.pruning.dependency.weight_rules import note_constant, note_view, product
 
@@ -104,8 +105,10 @@ WITHIN = {"_softmax", "_log_softmax", "cumsum", "cumprod", "sort", "topk"}
 def operation(flow: Flow, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run an operation and give its results their codes."""
     name = func._overloadpacket.__name__
-    known = {id(t): c for t in tensors_in([args, kwargs]) if (c := flow.codes(t)) is not None}
     outputs = func(*args, **kwargs)
+    if note_rows(flow, name, args, outputs):
+        return outputs
+    known = {id(t): c for t in tensors_in([args, kwargs]) if (c := flow.codes(t)) is not None}
     if not known or name in FACTORIES:
         note_constant(flow, name, args, outputs)
         return outputs

@@ -1,6 +1,7 @@
 """Where a network is while it runs: the layer, and the line of its code."""
 
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from admm_exp.pruning.dependency.places import line_of_caller
 
@@ -13,11 +14,13 @@ class Running:
 
     Attributes:
         running: Names of the layers that run, the innermost last.
+        weight_rows: Rows of a weight that a layer standardises -> whose they are.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.running: list[str] = [""]
+        self.weight_rows = WeakTensorKeyDictionary()
         self._owner: dict[int, tuple[str, str]] = {}
         for name, module in model.named_modules():
             for key, parameter in module.named_parameters(recurse=False):

@@ -8,9 +8,13 @@ from torch import Tensor, nn
 
 from admm_exp.pruning.dependency.attention import fit_attention_, fit_encoders_
 from admm_exp.pruning.dependency.norms import count_channels_
+from admm_exp.pruning.dependency.remembered import KEY, MOMENTS, STANDARDISES, moments_without
 from admm_exp.pruning.dependency.sizes import set_size_
 from admm_exp.pruning.dependency.traced import Site
 from admm_exp.pruning.surgery.groups import PrunableGroup
+
+Kept = dict[tuple[str, str, int], tuple[Tensor, Site]]
+"""Layer, tensor and dimension -> bool rows, True = kept, and one of the sites there."""
 
 
 @torch.no_grad()
@@ -30,7 +34,7 @@ def remove_channels_(
         new_biases: Layers whose biases no group knows; they lose what their weights lose.
         contents: id of a parameter that was not written -> what it is to hold.
     """
-    kept: dict[tuple[str, str, int], tuple[Tensor, Site]] = {}
+    kept: Kept = {}
     for group, own in zip(groups, support, strict=True):
         gone = ~own.cpu()
         for site in group.sites:
@@ -42,8 +46,9 @@ def remove_channels_(
         if (layer, "weight", 0) in kept:
             kept[layer, "bias", 0] = kept[layer, "weight", 0]
     holders = _holders(model)
+    _remember_(model, kept, contents or {})
     for (layer, tensor, dim), (rows, site) in kept.items():
-        if rows.all():
+        if rows.all() or tensor == STANDARDISES:
             continue
         if site.is_count:
             _count_(model.get_submodule(layer), tensor, dim, rows)
@@ -61,6 +66,26 @@ def remove_channels_(
         _resize_(model.get_submodule(layer))
     fit_attention_(model)
     fit_encoders_(model)
+
+
+def _remember_(model: nn.Module, kept: Kept, contents: Mapping[int, Tensor]) -> None:
+    """Let layers that standardise their weights remember the columns that they lose."""
+    for layer in dict.fromkeys(key[0] for key in kept):
+        module: Any = model.get_submodule(layer)
+        site = (layer, STANDARDISES, -1)
+        if site not in kept and not hasattr(module, MOMENTS):
+            continue
+        weight = contents.get(id(module.weight), module.weight)
+        n_in = weight.shape[1] * module.groups
+        whole = torch.ones(len(weight), dtype=torch.bool), None
+        rows, _ = kept.get((layer, "weight", 0), whole)
+        columns, _ = kept.get(site, (torch.ones(n_in, dtype=torch.bool), None))
+        if columns.all() and not hasattr(module, MOMENTS):
+            continue
+        moments = moments_without(module, weight, rows, columns, module.groups)
+        n_entries = getattr(module, "counted_channels", {}).get(KEY, weight[0].numel())
+        count_channels_(module, {KEY: n_entries})
+        module.register_buffer(MOMENTS, moments)
 
 
 def _count_(module: Any, function: str, dim: int, rows: Tensor) -> None:

@@ -9,6 +9,7 @@ from math import inf
 from torch import nn
 
 from admm_exp.errors import ConfigError, ModelError
+from admm_exp.pruning.dependency.remembered import STANDARDISES
 from admm_exp.pruning.surgery.groups import KeptGroup, Prunable, PrunableGroup
 
 WILDCARDS = "*?["
@@ -93,7 +94,8 @@ def without_streams(prunable: Prunable) -> Prunable:
 
 def _counting(group: PrunableGroup) -> str | None:
     """Name the first layer that counts the channels of a group in a norm or mean, or None."""
-    layers = (site.layer or "the network itself" for site in group.sites if site.is_count)
+    norms = (site for site in group.sites if site.is_count and site.tensor != STANDARDISES)
+    layers = (site.layer or "the network itself" for site in norms)
     return next(layers, None)
 
 
