@@ -4,14 +4,38 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import clean_environment
+from conftest import SHORT, clean_environment, run_command
 
 KILLS = Path(__file__).parents[1] / "support" / "kills.py"
+
+DEADLY = """
+import os, signal
+from pathlib import Path
+from torch import nn
+
+sync = os.fsync
+
+def fsync(number):
+    written = os.readlink(f"/proc/self/fd/{number}")
+    if Path("deadly").exists() and "/checkpoints/" in written:
+        Path("left").write_text(written)
+        Path("deadly").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    sync(number)
+
+os.fsync = fsync
+
+def net(num_classes):
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(), nn.Linear(32, num_classes))
+"""
 
 
 def kill(*arguments: str) -> list[str]:
@@ -76,3 +100,26 @@ def test_a_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room() ->
     for lines in verdict["told"].values():
         assert re.fullmatch(sentence, lines[-1])
         assert not any("Traceback" in line for line in lines)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(sys.platform != "linux", reason="looks up open files as Linux names them")
+def test_a_run_that_is_killed_while_a_thread_writes_a_checkpoint_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "own.py").write_text(DEADLY)
+    own = ("model._target_=own.net", "~model.width", "tracking=none", *SHORT)
+    whole = run_command(tmp_path, *own, "hydra.run.dir=whole")
+    assert whole.returncode == 0, whole.stderr
+    shutil.rmtree(tmp_path / "outputs")
+    resumed = ("resume=killed", "model._target_=own.net")
+    for words in [(*own, "hydra.run.dir=killed"), resumed, resumed]:
+        (tmp_path / "deadly").touch()
+        assert run_command(tmp_path, *words).returncode == -signal.SIGKILL
+        half_written = Path((tmp_path / "left").read_text())
+        assert half_written.exists()
+    done = run_command(tmp_path, *resumed)
+    assert done.returncode == 0, done.stderr
+    assert not half_written.exists()
+    found, expected = ((tmp_path / d / "model.safetensors") for d in ("killed", "whole"))
+    assert found.read_bytes() == expected.read_bytes()
