@@ -143,7 +143,7 @@ def contract(flow: Flow, a: Tensor | None, b: Tensor | None) -> Tensor | None:
         if a is None or b is None:
             keep = a if a is not None else b
             assert keep is not None
-            flow.keep(keep, f"{flow.here} multiplies it with a constant")
+            flow.keep(keep, f"{flow.here} multiplies it with what loses nothing there")
             return None
         first, second = flow.tie_but(a, -1).flatten(), flow.tie_but(b, -2).flatten()
         inner = flow.labels.unite(zeroed(first), zeroed(second))
