@@ -66,6 +66,12 @@ def test_a_start_value_that_a_policy_keeps_is_not_called_held():
     assert course_of().cap_notice(9.0, [measured(rho=9.0)], PLAIN) is None  # half the bound is 5
 
 
+def test_the_first_iteration_takes_what_the_policy_asks_for_and_says_nothing():
+    course = course_of(policy=lambda start, past, n_iterations: 100.0)  # half the bound is 5
+    assert course.next_rho(1.0, [], PLAIN, None) == 100.0
+    assert course.cap_notice(1.0, [], PLAIN) is None
+
+
 def test_support_freezes_only_where_asked_and_after_the_ramp():
     still = [measured()] * 2
     settings = {"stable_iterations": 2}

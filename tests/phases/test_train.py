@@ -114,3 +114,29 @@ def test_train_function_that_never_steps_is_an_error_that_names_the_phase():
 
     with pytest.raises(TrainingError, match=r"never stepped the optimizer .* in phase finetune"):
         train_plain(mlp(), "finetune", functions_of(train_fn=forgets), **SETTINGS)
+
+
+def test_a_phase_may_go_on_with_the_curve_of_learning_rates_that_another_began():
+    rates = []
+
+    def spy(model, optimizer, epoch):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+
+    train_plain(mlp(), "dense", functions_of(train_fn=spy), **SETTINGS)
+    whole, rates[:] = list(rates), []
+    second_half = SETTINGS | {"epochs": 2, "before": 2}
+    train_plain(mlp(), "finetune", functions_of(train_fn=spy), **second_half)
+    assert rates == pytest.approx(whole[2:])
+
+
+def test_a_phase_leaves_no_hook_on_the_optimizer():
+    optimizers = []
+
+    def optimizer_fn(parameters, lr):
+        optimizers.append(sgd(parameters, lr))
+        return optimizers[-1]
+
+    train_plain(mlp(), "finetune", functions_of(optimizer_fn=optimizer_fn), **SETTINGS)
+    (optimizer,) = optimizers
+    assert not optimizer._optimizer_step_pre_hooks
