@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -197,7 +197,7 @@ HOSTILE: dict[str, Hostile] = {
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A user's folder, with what is dear to them beside it and a trap in it."""
     outside = tmp_path / "outside"
     (outside / "weights").mkdir(parents=True)
@@ -215,7 +215,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("PYTHONSAFEPATH", "OMP_WAIT_POLICY", "HYDRA_FULL_ERROR", "ADMM_EXP_TRACEBACK"):
         monkeypatch.setenv(name, "0")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
-    return here
+    yield here
+    flatten(here / "run")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -227,3 +228,12 @@ def write_run(run: Path, settings: Settings, said: str | None = None) -> None:
     if said is None:
         said = json.dumps(settings)
     (run / ".hydra" / "config.yaml").write_text(said)
+
+
+def flatten(folder: Path) -> None:
+    """Take folders "d" out of each other: pytest removes no tree that is deeper than its stack."""
+    outer, inner, aside = folder / "d", folder / "d" / "d", folder / "aside"
+    while inner.is_dir():
+        inner.rename(aside)
+        outer.rmdir()
+        aside.rename(outer)
