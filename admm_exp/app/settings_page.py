@@ -168,6 +168,8 @@ def _values(hint: Any) -> str:
     if isinstance(hint, EnumMeta):
         return ", ".join(f"`{member.value}`" for member in list[StrEnum](hint))
     kind, *bounds = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+    if bounds and isinstance(bounds[0], tuple):
+        return ", ".join(f"`{_written(value)}`" for value in bounds[0])
     rules = [BOUNDS[type(b)] for b in bounds if type(b) in BOUNDS]
     limits = [
         form.format(f"{getattr(bound, name):,}")

@@ -51,7 +51,7 @@ def gpu(bench: Bench) -> Iterator[Measurement]:
         row = Measurement(
             f"gpu_{name}",
             f"{n_steps} training steps with data, {made.name}, {precision}",
-            _take_turns(bench, made, Stepping(precision), Stepping(precision, True), n_steps),
+            _take_turns(bench, made, Stepping(precision), Stepping(precision, "default"), n_steps),
             machine.seconds_for_macs(3 * made.macs * batch_size * n_steps),
             "multiply-accumulates of forward and backward pass",
             batch_size * n_steps,

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast, get_type_hints
 from admm_exp.admm.settings import WStep
 from admm_exp.config.keys import unknown_keys
 from admm_exp.config.parts import nameless
-from admm_exp.config.settings import ExperimentConfig, OptimizerName, Precision, TrainerSettings
+from admm_exp.config.settings import (
+    COMPILE_VALUES,
+    ExperimentConfig,
+    OptimizerName,
+    Precision,
+    TrainerSettings,
+)
 from admm_exp.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -215,6 +221,9 @@ def _is_device(path: Path) -> bool:
 
 
 def _check_trainer(trainer: TrainerSettings) -> Iterator[str]:
+    if trainer.compile not in COMPILE_VALUES:
+        allowed = _list(str(value).lower() for value in COMPILE_VALUES)
+        yield f"trainer.compile must be one of {allowed}, got {trainer.compile}"
     if trainer.devices > (most := max(16, 4 * (os.cpu_count() or 1))):
         yield f"trainer.devices must be at most {most} on this machine, got {trainer.devices}"
     if trainer.devices > 1 and (trainer.compile or trainer.precision == Precision.fp16):

@@ -64,7 +64,8 @@ MEANINGS = {
     "tracking.name": "of the tracker",
     "trainer": "how a training step computes, and who shares it",
     "trainer.precision": "number format of training: tf32 on GPUs, half where it is native",
-    "trainer.compile": "torch.compile for training; the first step of each network takes a minute",
+    "trainer.compile": "torch.compile for training: true, or its mode default, reduce-overhead "
+    "(CUDA graphs, for small networks), max-autotune; each network's first step takes a minute",
     "trainer.devices": "processes that share every batch, each with a GPU where there are GPUs",
     "trainer.patience_seconds": "how long a process that does not answer is waited for",
     "sparsity": "fraction of the units that every group loses",

@@ -157,21 +157,39 @@ class Precision(StrEnum):
     fp16 = "fp16"
 
 
+DEFAULT_MODE = "default"
+COMPILE_VALUES = (True, False, DEFAULT_MODE, "reduce-overhead", "max-autotune")
+"""Whether torch.compile builds the step, or how; true is its default mode."""
+
+
 @dataclass
 class TrainerSettings:
     """How a training step computes, and who shares it.
 
     Args:
         precision: Of the arithmetic.
-        compile: Whether torch.compile builds the step.
+        compile: One of `COMPILE_VALUES`; the default mode is true, by whichever name.
         devices: Processes that train together.
         patience_seconds: How long one that does not answer is waited for.
     """
 
     precision: Precision
-    compile: bool
+    compile: Annotated[Any, COMPILE_VALUES]  # OmegaConf merges no union here
     devices: Annotated[int, Ge(1)]
     patience_seconds: Annotated[float, Gt(0.0)]
+
+    def __post_init__(self) -> None:
+        """Give one thing one name: the default mode is true, and so is 1."""
+        for is_compiled, names in ((True, (True, DEFAULT_MODE)), (False, (False,))):
+            if self.compile in names:
+                self.compile = is_compiled
+
+    @property
+    def compile_mode(self) -> str | None:
+        """Mode of torch.compile; None to leave networks as they are."""
+        if isinstance(self.compile, str):
+            return self.compile
+        return DEFAULT_MODE if self.compile else None
 
 
 @dataclass

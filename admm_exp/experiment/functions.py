@@ -82,7 +82,7 @@ def functions_of(
 def stepping_of(config: ExperimentConfig) -> Stepping:
     """Read how a training step computes."""
     trainer = config.trainer
-    return Stepping(trainer.precision, trainer.compile, config.schedule.accumulation)
+    return Stepping(trainer.precision, trainer.compile_mode, config.schedule.accumulation)
 
 
 def steps_per_epoch(config: ExperimentConfig, dataset: Dataset) -> int:

@@ -80,7 +80,7 @@ def train_epoch(
             with stepping.autocast(images.device):
                 loss = loss_fn(forward(images), labels, images)
             stepping.backward(loss, optimizer)
-            losses.append(loss.detach())
+            losses.append(loss.detach())  # of loss_fn, no output that a CUDA graph overwrites
             n_waiting += 1
             if n_waiting == stepping.accumulation:
                 stepping.step(optimizer, n_waiting)

@@ -15,6 +15,8 @@ from admm_exp.training.optimizer import gradients_of
 Forward = Callable[[Tensor], Any]
 SCALING = ("scale", "_growth_tracker")
 """What changes in a scaler from step to step: its factor, and the steps since it last changed."""
+REPLAYED = {"reduce-overhead", "max-autotune"}
+"""Modes of torch.compile that record CUDA graphs: a replay writes where the one before wrote."""
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 _scalers: WeakKeyDictionary[Optimizer, torch.amp.GradScaler] = WeakKeyDictionary()
@@ -30,28 +32,31 @@ class Stepping:
 
     Args:
         precision: "float32", "tf32" (as `use_precision` has set the device), "bf16" or "fp16".
-        is_compiled: Compile the forward and backward pass of every network at its first step. The
-            network itself is left as it is: what is saved, cut or loaded knows nothing of it.
+        compile_mode: Mode in which torch.compile builds the forward and backward pass of every
+            network at its first step; None for none. The network itself is left as it is: what is
+            saved, cut or loaded knows nothing of it.
         accumulation: Batches whose gradients are averaged into one step, at least 1.
     """
 
     def __init__(
-        self, precision: str = "float32", is_compiled: bool = False, accumulation: int = 1
+        self, precision: str = "float32", compile_mode: str | None = None, accumulation: int = 1
     ) -> None:
         self.accumulation = accumulation
         self._half = HALVES.get(precision)
         self._is_scaled = precision == "fp16"
-        self._is_compiled = is_compiled
+        self._compile_mode = compile_mode
+        self._is_replayed = compile_mode in REPLAYED
         self._compiled: dict[nn.Module, Forward] = {}
 
     def forward_of(self, model: nn.Module) -> Forward:
         """Return what computes the forward pass of a network and shares its parameters."""
-        if not self._is_compiled:
+        if self._compile_mode is None:
             return model
         if model not in self._compiled:
             # After 8 shapes torch runs the code of a class eagerly: those of earlier networks go.
             torch.compiler.reset()
-            self._compiled[model] = torch.compile(model)
+            made = torch.compile(model, mode=self._compile_mode)
+            self._compiled[model] = _marked(made) if self._is_replayed else made
         return self._compiled[model]
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
@@ -61,6 +66,8 @@ class Stepping:
     def backward(self, loss: Tensor, optimizer: Optimizer) -> None:
         """Add the gradients of a loss to those that wait for the optimizer's step."""
         (_scaler_of(optimizer).scale(loss) if self._is_scaled else loss).backward()
+        if self._is_replayed and self.accumulation > 1:
+            _keep_gradients(optimizer)
 
     def step(self, optimizer: Optimizer, n_batches: int = 1) -> None:
         """Step an optimizer along the mean of the gradients of some batches."""
@@ -74,6 +81,24 @@ class Stepping:
         scaler = _scaler_of(optimizer)
         scaler.step(optimizer)
         scaler.update()
+
+
+def _keep_gradients(optimizer: Optimizer) -> None:
+    """Copy the gradients out of the memory that the next replay writes to."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                parameter.grad = parameter.grad.clone()
+
+
+def _marked(compiled: Forward) -> Forward:
+    """Let every batch begin a replay, whatever is still held of the batch before."""
+
+    def forward(images: Tensor) -> Any:
+        torch.compiler.cudagraph_mark_step_begin()
+        return compiled(images)
+
+    return forward
 
 
 def scaler_state(optimizer: Optimizer) -> dict[str, Tensor]:

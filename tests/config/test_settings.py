@@ -67,6 +67,11 @@ def test_settings_that_came_later_change_the_hash_where_they_change_anything(ove
     ("overrides", "sentence"),
     [
         (["schedule.accumulation=0"], "schedule.accumulation must be at least 1, got 0"),
+        (
+            ["trainer.compile=fast"],
+            "one of true, false, default, reduce-overhead, max-autotune, got",
+        ),
+        (["trainer.compile=[1]"], r"trainer.compile must be one of true, .*, got \[1\]"),
         (["schedule.clip_norm=0"], "schedule.clip_norm must be greater than 0.0, got 0.0"),
         (
             ["schedule.accumulation=2", "+train_fn._target_=mine.train"],
@@ -199,3 +204,22 @@ def test_an_argument_that_is_counted_is_a_whole_number(value: str) -> None:
     with pytest.raises(ConfigError, match=r"^dataset.img_size must be a valid integer, got "):
         check_arguments("dataset", build, {"img_size": yaml.safe_load(value)})
     check_arguments("dataset", build, {"img_size": 16})
+
+
+@pytest.mark.parametrize(
+    ("given", "compile_mode", "kept"),
+    [
+        ("true", "default", True),
+        ("1", "default", True),
+        ("default", "default", True),
+        ("false", None, False),
+        ("0", None, False),
+        ("reduce-overhead", "reduce-overhead", "reduce-overhead"),
+    ],
+)
+def test_compiling_is_yes_no_or_a_mode_of_the_compiler(
+    given: str, compile_mode: str | None, kept: bool | str
+) -> None:
+    trainer = config_of(f"trainer.compile={given}").trainer
+    assert trainer.compile_mode == compile_mode
+    assert repr(trainer.compile) == repr(kept)

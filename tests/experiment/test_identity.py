@@ -123,6 +123,12 @@ def test_compiling_changes_the_key() -> None:
     assert key_of("trainer.compile=true") != key_of()
 
 
+def test_a_mode_of_the_compiler_has_a_key_of_its_own_and_the_default_that_of_true() -> None:
+    keys = [key_of(f"trainer.compile={m}") for m in ("true", "reduce-overhead", "max-autotune")]
+    assert len(set(keys)) == len(keys)
+    assert key_of("trainer.compile=default") == keys[0]
+
+
 def test_the_number_of_processes_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = key_of()
     monkeypatch.setattr(admm_exp.experiment.identity, "world_size", lambda: 2)
