@@ -6,16 +6,15 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import clean_environment, run_command
 from support.four_jobs import FOUR_JOBS, assert_four_jobs_under_one_parent
 from support.stores import runs_at, store_of
+from support.sweeping import PATIENCE_SECONDS, started, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -60,23 +59,16 @@ def test_a_job_whose_ray_worker_is_killed_goes_on_in_its_run(
     tmp_path: Path, two_nodes: str
 ) -> None:
     epochs = 150
-    sweeping = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "admm_exp", *FOUR_JOBS[:-1], "hydra/launcher=ray_cluster"),
-            *(f"hydra.launcher.ray.init.address='{two_nodes}'", f"{FOUR_JOBS[-1][:-1]}{epochs}"),
-        ],
-        cwd=tmp_path,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    journal = wait_for(lambda: next(iter(tmp_path.glob("outputs/sweeps/*/0/metrics.jsonl")), None))
-    wait_for(lambda: journal.read_text().count("finetune/train_loss") > 3)
+    words = (*FOUR_JOBS[:-1], "hydra/launcher=ray_cluster", f"{FOUR_JOBS[-1][:-1]}{epochs}")
+    address = f"hydra.launcher.ray.init.address='{two_nodes}'"
+    sweeping = started(tmp_path, *words, address)
+    journals = "outputs/sweeps/*/0/metrics.jsonl"
+    journal = wait_for(sweeping, lambda: next(iter(tmp_path.glob(journals)), None))
+    wait_for(sweeping, lambda: journal.read_text().count("finetune/train_loss") > 3)
     worker = re.search(r'"pid": "(\d+)"', journal.read_text())
     assert worker is not None
     os.kill(int(worker[1]), signal.SIGKILL)
-    out, err = sweeping.communicate(timeout=1500)
+    out, err = sweeping.communicate(timeout=PATIENCE_SECONDS)
     assert sweeping.returncode == 0, err
     assert "[4/4]" in out
     assert journal.read_text().count("finetune/train_loss") == epochs
@@ -88,14 +80,6 @@ def test_a_job_whose_ray_worker_is_killed_goes_on_in_its_run(
     plain = run_command(tmp_path, *settings, "tracking=none", "hydra.run.dir=plain")
     assert plain.returncode == 0, plain.stderr
     assert job.read_bytes() == (tmp_path / "plain/model.safetensors").read_bytes()
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 600
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    return found
 
 
 @pytest.mark.parametrize(

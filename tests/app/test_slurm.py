@@ -6,16 +6,15 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import clean_environment
 from support.slurm import HAS_SLURM, ask, slurm
 from support.stores import runs_at, store_of
+from support.sweeping import PATIENCE_SECONDS, started, wait_for
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,7 +23,6 @@ pytestmark = [
         importlib.util.find_spec("submitit") is None, reason="needs the extra slurm"
     ),
 ]
-PATIENCE_SECONDS = 1500
 EPOCHS = 300
 LONG_EPOCHS = 3000
 SETTINGS = (
@@ -42,25 +40,6 @@ NAMES = [f"rho=0.1,sparsity={s},seed={seed}" for s in (0.3, 0.5) for seed in (0,
 def cluster() -> Iterator[Mapping[str, str]]:
     with slurm() as environment:
         yield environment
-
-
-def started(folder: Path, cluster: Mapping[str, str], *words: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "admm_exp", *words],
-        cwd=folder,
-        env=clean_environment() | cluster,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    return found
 
 
 def finetuned_epochs(run_dir: Path) -> int:
@@ -103,10 +82,10 @@ def disturbed(
 ) -> tuple[Path, Path, str, float]:
     """A sweep of eight jobs, of which four are stopped in four ways; then the same command."""
     work = tmp_path_factory.mktemp("slurm")
-    sweeping = started(work, cluster, *ON_SLURM, *EIGHT, *SETTINGS)
-    (sweep,) = wait_for(lambda: list((work / "outputs/sweeps").glob("*")))
+    sweeping = started(work, *ON_SLURM, *EIGHT, *SETTINGS, cluster=cluster)
+    (sweep,) = wait_for(sweeping, lambda: list((work / "outputs/sweeps").glob("*")))
     for number in (USED, QUEUED, KILLED, CANCELLED):
-        wait_for(lambda number=number: finetuned_epochs(sweep / str(number)) > 3)
+        wait_for(sweeping, lambda number=number: finetuned_epochs(sweep / str(number)) > 3)
     ask(cluster, "scancel", slurm_id(cluster, CANCELLED))
     cancelled = time.monotonic()
     os.kill(process_of(sweep, KILLED), signal.SIGKILL)
@@ -114,7 +93,7 @@ def disturbed(
     # The job has itself requeued so soon that scancel goes on trying, a minute, and then fails.
     command = ["scancel", "--signal=USR2", slurm_id(cluster, USED)]
     telling = subprocess.Popen(command, env=os.environ | cluster, stderr=subprocess.PIPE)
-    wait_for(lambda: statuses(sweep)[CANCELLED] == "killed")
+    wait_for(sweeping, lambda: statuses(sweep)[CANCELLED] == "killed")
     noticed_seconds = time.monotonic() - cancelled
     out, err = finished(sweeping, cluster)
     telling.communicate()
@@ -155,7 +134,7 @@ def test_the_result_is_that_of_a_run_that_nobody_stopped(
     disturbed: Any, tmp_path: Path, cluster: Mapping[str, str]
 ) -> None:
     sweep = disturbed[1]
-    plain = started(tmp_path, {}, *SETTINGS, "rho=0.1", "sparsity=0.3", "seed=0", "tracking=none")
+    plain = started(tmp_path, *SETTINGS, "rho=0.1", "sparsity=0.3", "seed=0", "tracking=none")
     plain.communicate(timeout=PATIENCE_SECONDS)
     (run_dir,) = (tmp_path / "outputs/runs").glob("*")
     whole, resumed = ((d / "model.safetensors").read_bytes() for d in (run_dir, sweep / str(USED)))
@@ -166,7 +145,7 @@ def test_the_same_command_runs_what_is_missing_and_cleans_up(
     disturbed: Any, cluster: Mapping[str, str]
 ) -> None:
     work, sweep, _, _ = disturbed
-    again = started(work, cluster, *ON_SLURM, *EIGHT, *SETTINGS)
+    again = started(work, *ON_SLURM, *EIGHT, *SETTINGS, cluster=cluster)
     out, err = again.communicate(timeout=PATIENCE_SECONDS)
     assert again.returncode == 0, err
     assert out.count("reused") >= 6
@@ -190,7 +169,7 @@ def test_what_slurm_does_not_take_is_one_sentence(
     tmp_path: Path, cluster: Mapping[str, str], setting: str, sentence: str
 ) -> None:
     words = (*ON_SLURM, f"hydra.launcher.{setting}", "sparsity=0.3,0.5", *SETTINGS, "tracking=none")
-    refused = started(tmp_path, cluster, *words)
+    refused = started(tmp_path, *words, cluster=cluster)
     _, err = refused.communicate(timeout=PATIENCE_SECONDS)
     assert refused.returncode == 1
     assert re.search(sentence, err), err
@@ -201,7 +180,7 @@ def test_a_job_longer_than_its_time_limit_finishes_in_pieces(
 ) -> None:
     limits = ("hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=30")
     long = (*SETTINGS, f"schedule.finetune.epochs={LONG_EPOCHS}", "sparsity=0.3", "tracking=none")
-    sweeping = started(tmp_path, cluster, *ON_SLURM, *limits, *long)
+    sweeping = started(tmp_path, *ON_SLURM, *limits, *long, cluster=cluster)
     out, err = finished(sweeping, cluster)
     assert sweeping.returncode == 0, err
     assert "stopped by the cluster" in out
