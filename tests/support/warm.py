@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+MOST_SECONDS = 900  # of a command; at load 60 a sweep of four jobs passes 300
 MODULES = {
     "admm-exp-plan": "admm_exp.app.plan_command",
     "admm-exp-report": "admm_exp.app.report_command",
@@ -89,7 +90,7 @@ def serve() -> None:
 def become(folder: str, arguments: list[str], env: dict[str, str], out: str, command: str) -> None:
     """Be a command of the package from here on, and never return."""
     os.setsid()
-    signal.alarm(300)
+    signal.alarm(MOST_SECONDS)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(env)
