@@ -173,6 +173,8 @@ def read_json(path: Path) -> Any:
         raise ValueError("its values are nested too deeply") from None
 
 
+MOST = 10**30
+"""Larger numbers, infinity and NaN are no result: no mean or axis can show them."""
 NUMBER = "a number or null"
 A_NUMBER = "a number"
 NUMBER_OR_TEXT = "a number or a text"
@@ -239,8 +241,10 @@ def _is(value: Any, kind: str) -> bool:
     if kind == TEXT_OR_NULL:
         return isinstance(value, str | None)
     if kind == COUNT:
-        return isinstance(value, int) and not isinstance(value, bool) and value > 0
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and 0 < value < MOST
+    is_number = (
+        isinstance(value, int | float) and not isinstance(value, bool) and -MOST < value < MOST
+    )
     if kind in (A_NUMBER, POSITIVE):
         return is_number and (kind == A_NUMBER or value > 0)
     return is_number or (isinstance(value, str) if kind == NUMBER_OR_TEXT else value is None)

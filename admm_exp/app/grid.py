@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import islice
+from math import prod
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
@@ -12,13 +14,16 @@ from admm_exp.errors import ConfigError
 from admm_exp.tracking.queries import close_lost_children
 from admm_exp.tracking.run_status import tracked
 
+MOST_JOBS = 100_000
+
 
 def require_values(overrides: Iterable[Override]) -> None:
     """Check that every swept setting has values that a grid can take one by one.
 
     Raises:
-        ConfigError: If one is a range, or its pattern matches nothing.
+        ConfigError: If one is a range, its pattern matches nothing, or they span too many jobs.
     """
+    counts = []
     for override in overrides:
         key = override.get_key_element()
         if override.is_interval_sweep():
@@ -26,9 +31,17 @@ def require_values(overrides: Iterable[Override]) -> None:
                 f"{override.input_line} is a range, of which a grid takes no values: search it "
                 f"with admm-exp-search, or list values as in {key}=0.01,0.1"
             )
-        if override.is_sweep_override() and not list(override.sweep_string_iterator()):
+        if not override.is_sweep_override():
+            continue
+        counts.append(sum(1 for _ in islice(override.sweep_string_iterator(), MOST_JOBS + 1)))
+        if not counts[-1]:
             raise ConfigError(
                 f"{override.input_line} matches no option: --help lists those of {key}"
+            )
+        if prod(counts) > MOST_JOBS:
+            raise ConfigError(
+                f"{override.input_line} makes more than {MOST_JOBS} jobs: sweep fewer values, or "
+                f"search them with admm-exp-search"
             )
 
 

@@ -1,5 +1,6 @@
 """From the command line to a run: compose, go on or repeat; one sentence when it cannot be."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ from admm_exp.app.rerun import (
 )
 from admm_exp.app.run import RunRequest, follow, run
 from admm_exp.app.sweep_job import left_by_an_earlier_process
-from admm_exp.app.wording import explain
+from admm_exp.app.wording import PlainSigns, explain
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.sweep.job import find_job, job_path
 from admm_exp.training.processes import is_follower
@@ -104,6 +105,8 @@ def run_command(
     wants_traceback = os.environ.setdefault(WANTS_TRACEBACK, os.environ.get(FULL_ERROR, "0"))
     os.environ[FULL_ERROR] = "1"
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads starve each other
+    if logging.lastResort is not None:  # what shows warnings: Hydra's own logging is left out
+        logging.lastResort.setFormatter(PlainSigns())
     ConfigStore.instance().store(name="schema", node=schema)
     forget_empty_address()
     try:
@@ -176,10 +179,11 @@ def _repeat(run_dir: Path, changes: list[str]) -> None:
     """Run the settings of a run again and compare the results."""
     settings = _settings_of(run_dir, REPEAT, changes)
     require_finished(run_dir)
+    from admm_exp.experiment.repeat import compare_runs, require_comparable
+
+    require_comparable(run_dir)
     again = new_folder_like(run_dir)
     run(RunRequest(settings, again))
-    from admm_exp.experiment.repeat import compare_runs
-
     print("\n".join(compare_runs(run_dir, again)))
 
 

@@ -40,7 +40,12 @@ def _plan(composed: DictConfig) -> None:
     terminal = Terminal()
     plan, layers, choice = planned_layers(config, build_components(config))
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x") as file:
-            file.write(layers_text(plan, layers))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x") as file:
+                file.write(layers_text(plan, layers))
+        except OSError as error:
+            raise ConfigError(
+                f"output={path} cannot be written ({error.strerror}): choose another name"
+            ) from error
     terminal.planned(plan, path, choice.ratio if choice else None)

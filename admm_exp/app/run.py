@@ -15,7 +15,7 @@ from admm_exp.app.library_warnings import shown_once
 from admm_exp.app.rerun import keep_settings
 from admm_exp.app.sweep_job import noted
 from admm_exp.config.settings import ExperimentConfig
-from admm_exp.results import ARTIFACTS, CACHE, REPORT, History
+from admm_exp.results import ARTIFACTS, CACHE, History
 from admm_exp.sweep.job import Job, read_job
 from admm_exp.training.processes import READY, WORK, Team, launched, leading, usable_cores
 
@@ -102,6 +102,10 @@ def _prepare(request: RunRequest, others: ExitStack) -> Prepared:
         settings = request.settings()
         # before torch is imported: a person waits for the answer
         config = check_config(settings, request.given)
+        if request.is_resumed:
+            run_folder.remove_half_written(run_dir)
+        else:
+            run_folder.require_outside(run_dir, config.pretrained, config.from_run)
         beside = _store_beside(config, job, others)
         from admm_exp.app.build import build_components, tracker_of
         from admm_exp.report.terminal import Terminal
@@ -119,7 +123,7 @@ def _prepare(request: RunRequest, others: ExitStack) -> Prepared:
         earlier = find_checkpoint(config, components, run_dir) if request.is_resumed else None
         if not request.is_resumed:
             keep_settings(settings, run_dir)
-            (run_dir / REPORT).unlink(missing_ok=True)  # of the run that force=true gives up
+            run_folder.remove_result(run_dir)  # of the run that force=true gives up
         return Prepared(
             settings=settings,
             config=config,

@@ -1,6 +1,8 @@
 """The folder of a run: whose it is, room in it, and what is taken back if nothing came of it."""
 
 import os
+import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +16,19 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from admm_exp.app.wording import explain
 from admm_exp.errors import ConfigError, StorageError
-from admm_exp.results import CHECKPOINTS, JOURNAL, REPORT
+from admm_exp.results import (
+    CHECKPOINTS,
+    ERROR,
+    FIGURES,
+    JOURNAL,
+    LAYERS,
+    ONNX,
+    PAGE,
+    PROGRAM,
+    REPORT,
+    STRUCTURE,
+    WEIGHTS,
+)
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -23,6 +37,11 @@ NO_ROOM = {ENOSPC, EDQUOT}
 LOCK = Path(".hydra", "lock")
 FINISHED, OR_FORCE = "a finished run", "folder, or overwrite it with force=true"
 PATHS = ("layers", "pretrained", "from_run")
+RESULT = (REPORT, PAGE, STRUCTURE, WEIGHTS, PROGRAM, ONNX, ERROR)
+HALF_WRITTEN = re.compile(
+    rf"\.({'|'.join(map(re.escape, (*RESULT, LAYERS)))}|.+\.safetensors)\.\d+"
+)
+"""What a process leaves that is killed while it writes, as `write_atomically` names it."""
 
 _held: "dict[Path, BaseFileLock]" = {}
 
@@ -40,12 +59,21 @@ class FolderGuard(Callback):
             return
         try:
             wanted = Path(os.path.abspath(config.hydra.run.dir))
-            folder = hold(wanted, may_hold_run=config.get("force") is True)
+            folder = _held_at(wanted, may_hold_run=config.get("force") is True)
         except Exception as error:  # Hydra would only warn
             sys.exit(explain(error))
         if folder != wanted:
             with read_write(config), open_dict(config):
                 config.hydra.run.dir = str(folder)
+
+
+def _held_at(wanted: Path, *, may_hold_run: bool) -> Path:
+    try:
+        return hold(wanted, may_hold_run=may_hold_run)
+    except FileNotFoundError as error:  # as below /proc
+        raise ConfigError(
+            f"hydra.run.dir={wanted} cannot be made ({error.strerror}): choose another folder"
+        ) from error
 
 
 def hold(wanted: Path, *, may_hold_run: bool) -> Path:
@@ -134,13 +162,52 @@ def room_in(run_dir: Path) -> Iterator[None]:
         ) from error
 
 
+def require_outside(run_dir: Path, *sources: str | None) -> None:
+    """Check that a run starts from nothing that its own result would take the place of.
+
+    Args:
+        run_dir: Folder of the run.
+        sources: Files or folders that it starts from.
+
+    Raises:
+        ConfigError: If one lies in its folder.
+    """
+    for source in filter(None, sources):
+        if Path(os.path.realpath(source)).is_relative_to(os.path.realpath(run_dir)):
+            raise ConfigError(
+                f"{source} lies in hydra.run.dir={run_dir}, which the run writes to: choose "
+                f"another folder for the run"
+            )
+
+
+def remove_result(run_dir: Path) -> None:
+    """Remove what an earlier run found: until this one has ended there is no result."""
+    for name in RESULT:
+        (run_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(run_dir / FIGURES, ignore_errors=True)
+
+
+def remove_half_written(run_dir: Path) -> None:
+    """Remove what a process left that was killed while it wrote."""
+    for folder in (run_dir, run_dir / CHECKPOINTS):
+        for path in folder.glob(".*"):
+            if HALF_WRITTEN.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+
 def remove_unused(run_dir: Path) -> None:
-    """Take back what Hydra wrote for a run that was refused before it began, and nothing else."""
+    """Take back what Hydra wrote for a run that was refused before it began, and nothing else.
+
+    An empty folder in which the user stands, or that was there before, is not the run's.
+    """
     if (run_dir / REPORT).exists() or (run_dir / CHECKPOINTS).exists():  # of an earlier run
         return
     for name in ("config.yaml", "hydra.yaml", "overrides.yaml", "lock"):
         (run_dir / ".hydra" / name).unlink(missing_ok=True)
-    for folder in (run_dir / ".hydra", run_dir, run_dir.parent, run_dir.parent.parent):
+    here = Path.cwd()
+    parents = [folder for folder in run_dir.absolute().parents[:2] if here in folder.parents]
+    own = [] if run_dir.absolute() == here else [run_dir, *parents]
+    for folder in (run_dir / ".hydra", *own):
         try:
             folder.rmdir()
         except OSError:  # it holds something else

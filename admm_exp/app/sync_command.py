@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app.main import one_sentence, run_command
 from admm_exp.app.trust import all_in
-from admm_exp.app.wording import one_line
 from admm_exp.errors import AdmmExpError, ConfigError
+from admm_exp.report.wording import one_line
 from admm_exp.results import JOURNAL
 
 

@@ -48,14 +48,12 @@ def require_plain_folder(folder: Path) -> None:
     Raises:
         ConfigError: If a link leads out of the folder, or something is a device or a pipe.
     """
-    root = folder.resolve()
+    root = Path(os.path.realpath(folder))
     for path in all_in(folder):
         status = path.lstat()
         mode = status.st_mode
-        if stat.S_ISLNK(mode) and not path.resolve().is_relative_to(root):
-            raise ConfigError(
-                f"{path} is a link that leads out of {folder}: put what it names in its place"
-            )
+        if stat.S_ISLNK(mode):
+            _require_inside(path, root)
         if not (stat.S_ISLNK(mode) or stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ConfigError(f"{path} is neither a file nor a folder: remove it")
         if stat.S_ISREG(mode) and status.st_nlink > 1:
@@ -71,6 +69,14 @@ def require_plain_folder(folder: Path) -> None:
     for name in RUN_FOLDERS:
         if (folder / name).is_file():
             raise ConfigError(f"{folder / name} is a file and should be a folder: remove it")
+
+
+def _require_inside(path: Path, root: Path) -> None:
+    """Check that a link leads to a place in a folder, where there need not be anything."""
+    place = Path(os.path.realpath(path))  # resolve() fails at a link that leads to itself
+    if not place.is_relative_to(root) or place.is_symlink():
+        where = "to itself" if place.is_symlink() else f"out of {root}"
+        raise ConfigError(f"{path} is a link that leads {where}: put a file in its place")
 
 
 def all_in(folder: Path) -> Iterator[Path]:

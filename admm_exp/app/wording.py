@@ -1,9 +1,10 @@
 """Hydra's and OmegaConf's errors in one sentence: the key, the value, what is allowed."""
 
 import difflib
+import logging
 import re
 import traceback
-from errno import EACCES, EEXIST, ENOSPC, ENOTDIR, EPERM, EROFS
+from errno import EACCES, EEXIST, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 
 from hydra.errors import (
@@ -19,7 +20,9 @@ from admm_exp.app.command_line import quoted
 from admm_exp.config.keys import known_keys, unknown_key
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import AdmmExpError
+from admm_exp.report.wording import one_line
 
+NO_PLACE = {ELOOP, ENAMETOOLONG}
 CANNOT_WRITE = {EACCES, EPERM, EROFS, ENOSPC, EEXIST, ENOTDIR}
 
 
@@ -34,16 +37,23 @@ def explain(error: BaseException, schema: type = ExperimentConfig) -> str:
         return f"error: {one_line(str(error))}"
     if said := _composing(error, schema):
         return f"error: {one_line(said)}"
+    if isinstance(error, OSError) and error.errno in NO_PLACE:
+        return f"error: {one_line(str(error.filename))} is no name of a file ({error.strerror})"
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
-        reason = error.strerror
-        return f"error: {error.filename} cannot be written ({reason}): free it or run elsewhere"
+        place, reason = one_line(str(error.filename)), error.strerror
+        return f"error: {place} cannot be written ({reason}): free it or run elsewhere"
     text = "".join(traceback.format_exception(error))
     return f"{text}error: {type(error).__name__}: {error}"
 
 
-def one_line(text: str) -> str:
-    r"""Show signs that no terminal should obey as text, a new line as \n."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+class PlainSigns(logging.Formatter):
+    """Writes a message in one line, with no sign that a terminal would obey."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
+        """Word a record; what libraries write in several lines keeps them."""
+        text = super().formatMessage(record)
+        is_own = record.name.startswith("admm_exp")
+        return one_line(text) if is_own else "\n".join(map(one_line, text.split("\n")))
 
 
 def sentence(error: BaseException) -> str:

@@ -49,6 +49,16 @@ def compare_runs(first: Path, second: Path) -> list[str]:
     ]
 
 
+def require_comparable(folder: Path) -> None:
+    """Check that a result can be read, before it is computed anew.
+
+    Raises:
+        CheckpointError: If it is missing or damaged.
+    """
+    _report(folder)
+    load_tensors(folder / WEIGHTS)
+
+
 def _report(folder: Path) -> dict[str, Any]:
     report = read_report(folder, {})  # whatever it holds is compared
     try:

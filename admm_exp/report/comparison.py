@@ -246,10 +246,18 @@ def _amount(row: Row) -> tuple[str, float]:
     settings = row.get("settings") or {}
     for quantity in BUDGETS:
         if (asked := settings.get(f"budget.{quantity}")) not in UNSET:
-            return quantity, float(asked)
+            return _asked(quantity, str(asked))
     if (layers := settings.get("layers")) not in UNSET:
         return f"layers {Path(str(layers)).name}", math.inf
     return "sparsity", float(row["sparsity"])
+
+
+def _asked(quantity: str, text: str) -> tuple[str, float]:
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    return (quantity, amount) if math.isfinite(amount) else (f"{quantity} {text}", math.inf)
 
 
 def _described(row: Row) -> dict[str, str]:

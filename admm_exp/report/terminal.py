@@ -15,12 +15,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Column, Table
+from rich.text import Text
 
 from admm_exp.config.settings import ExperimentConfig, amounts
 from admm_exp.pruning.budget.planner import Plan
 from admm_exp.pruning.cost.latency import LatencyRatio
 from admm_exp.report.run import latency_sentence, summary_rows, surgery_sentence
-from admm_exp.report.wording import count
+from admm_exp.report.wording import count, one_line
 from admm_exp.results import PROGRAM, WEIGHTS, EpochRecord, IterationRecord, PhaseResult
 from admm_exp.tracking.address import ui_command
 
@@ -76,10 +77,12 @@ class Terminal:
         method = config.method["name"]
         rho = f"rho {config.rho}, " if method == "admm" else ""
         amount = ", ".join(f"{name} {value}" for name, value in amounts(config).items())
-        self.console.print(
-            f"[bold]{config.model['name']}[/] on {config.dataset['name']}: {method}, {amount}, "
+        said = (
+            f" on {config.dataset['name']}: {method}, {amount}, "
             f"{rho}{config.metric['name']}, seed {config.seed}"
         )
+        model = one_line(str(config.model["name"]))
+        self.console.print(Text.assemble((model, "bold"), one_line(said)))
 
     def phase_started(self, name: str, epochs: int) -> None:
         """Open the phase's bar."""
@@ -176,7 +179,7 @@ class Terminal:
         if uri := report["mlflow"]["tracking_uri"]:
             lines.append(f"curves   {ui_command(uri, report['mlflow']['experiment'])}")
         for line in lines:
-            self.console.print(line, markup=False)
+            self.console.print(one_line(line), markup=False)
 
     def planned(self, plan: Plan, path: Path | None, latency: LatencyRatio | None) -> None:
         """Show the prunable groups and what the cut would leave.
@@ -194,12 +197,12 @@ class Terminal:
             table.add_column(title, justify=side, no_wrap=not is_tied, overflow="fold")
         for group in plan.groups:
             table.add_row(
-                group.name,
+                Text(one_line(group.name)),
                 f"{group.sparsity:g}",
                 f"{group.channels} -> {group.kept}{f' x {group.width}' if group.width > 1 else ''}",
                 f"{count(group.params)} -> {count(group.planned_params)}",
                 f"{count(group.macs)} -> {count(group.planned_macs)}",
-                ", ".join(group.tied),
+                Text(one_line(", ".join(group.tied))),
             )
         dense, small = plan.dense, plan.planned
         params = f"{count(dense.params)} -> {count(small.params)}"
@@ -216,11 +219,11 @@ class Terminal:
         if path is None:
             self.console.print("nothing was written: output=layers.yaml writes the file to edit")
         else:
-            self.console.print(f"edit {path}, then run: admm-exp layers={path}", markup=False)
+            self._say(f"edit {path}, then run: admm-exp layers={path}")
 
     def _say(self, sentence: str, style: str | None = None) -> None:
         """Write a sentence, broken between words where a terminal is too narrow for it."""
-        self.console.print(sentence, style=style, markup=False, soft_wrap=False)
+        self.console.print(one_line(sentence), style=style, markup=False, soft_wrap=False)
 
     def _status(self) -> str:
         parts = []

@@ -54,6 +54,11 @@ def size(n_bytes: float) -> str:
     return text + ("B" if text[-1].isalpha() else " B")
 
 
+def one_line(text: str) -> str:
+    r"""Show signs that no terminal should obey as text, a new line as \n."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     """Write a table, its header first, in Markdown."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from admm_exp.report.wording import one_line
 from admm_exp.sweep.job import Job
 from admm_exp.sweep.tables import Table as SweepTable
 from admm_exp.sweep.tables import finished_rows, job_table, summary_tables
@@ -39,8 +40,8 @@ class SweepTerminal:
 
     def started(self, title: str, folder: Path) -> None:
         """Say what is about to run."""
-        self.console.print(f"{self._total} jobs: {title}", style="bold", markup=False)
-        self.console.print(f"folder {folder}", markup=False)
+        self.console.print(f"{self._total} jobs: {one_line(title)}", style="bold", markup=False)
+        self.console.print(f"folder {one_line(str(folder))}", markup=False)
 
     def job_changed(self, job: Job, accuracy: float | None) -> None:
         """Show that a job began or ended.
@@ -53,26 +54,26 @@ class SweepTerminal:
         if not job.is_over:
             word = "stopped by the cluster" if job.status == "interrupted" else "started"
             self._begun.add(job.name)
-            console.print(f"{'':>9} {word:<9} {job.name}", style="dim", markup=False)
+            console.print(f"{'':>9} {word:<9} {one_line(job.name)}", style="dim", markup=False)
             return
         if job.started and job.name not in self._begun:  # it took less time than between two looks
             self.job_changed(replace(job, status="running"), None)
         self._over += 1
         count = f"[{self._over}/{self._total}]"
         line = Text(f"{count:>9} ").append(f"{job.status:<9}", style=STYLES[job.status])
-        line.append(f" {job.name}")
+        line.append(f" {one_line(job.name)}")
         if accuracy is not None:
             line.append(f"  {accuracy:.2%}")
         if job.seconds:
             line.append(f"  {job.seconds:.1f} s")
         if job.error:
-            line.append(f": {job.error}")
+            line.append(f": {one_line(job.error)}")
         console.print(line)
 
     def job_warned(self, job: Job, message: str) -> None:
         """Show what a job's user should know now."""
         line = Text(f"{'':>9} ").append(f"{'warning':<9}", style="yellow")
-        self.console.print(line.append(f" {job.name}: {message}"))
+        self.console.print(line.append(f" {one_line(f'{job.name}: {message}')}"))
 
     def finished(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Show the tables."""
@@ -80,7 +81,8 @@ class SweepTerminal:
         self.compared(finished_rows(rows))
         for row in rows:
             if row.get("error"):
-                self._errors.print(f"{row['status']}: {row['run_name']}: {row['error']}")
+                said = one_line(f"{row['status']}: {row['run_name']}: {row['error']}")
+                self._errors.print(said, markup=False)
 
     def compared(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Show what finished runs say together."""
@@ -93,7 +95,7 @@ class SweepTerminal:
         if tracking_uri:
             lines.append(f"curves   {ui_command(tracking_uri, experiment_name)}")
         for line in lines:
-            self.console.print(line, markup=False)
+            self.console.print(one_line(line), markup=False)
 
     def _show(self, title: str, rows: SweepTable) -> None:
         table = Table(header_style="bold", box=None, pad_edge=False, title_justify="left")
@@ -102,8 +104,8 @@ class SweepTerminal:
             is_first = index == 0
             table.add_column(name, justify="left" if is_first else "right", no_wrap=is_first)
         for line in lines:
-            table.add_row(*map(Text, line))
+            table.add_row(*(Text(one_line(cell)) for cell in line))
         self.console.print()
         if title:
-            self.console.print(title, style="bold")
+            self.console.print(title, style="bold", markup=False)
         self.console.print(table)

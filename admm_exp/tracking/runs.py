@@ -1,6 +1,7 @@
 """Finished runs of a store, as the rows that comparisons are made of."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -33,6 +34,7 @@ FINAL = (
     *("accuracy", "accuracy_after_cut", "accuracy_drop", "val_accuracy", "macs", "params"),
     *("flops_ratio", "latency_ms", "training_macs", "training_seconds"),
 )
+LARGEST = 1e100
 NAMES = ("dataset", "model", "metric", "schedule")
 
 
@@ -91,7 +93,8 @@ def read_runs(
     client = open_store(uri)
     with explained(uri), brief_requests():
         experiment = _experiment(client, experiment_name, parent)
-        runs = [run for run in _search(client, experiment, parent, among) if _is_job(run)]
+        found = _search(client, experiment, parent, among)
+        runs = [run for run in found if run.tags.get("kind", "run") == "run"]
         finished = [run for run in runs if run.status == "FINISHED"]
         newest: dict[str, StoredRun] = {}
         for run in finished:
@@ -154,7 +157,7 @@ def row_of(run: StoredRun) -> dict[str, Any]:
         "run_name": run.name,
         "rho": _number(params.get("rho")),
         "sparsity": _number(params.get("sparsity")),
-        "seed": int(params.get("seed", 0)),
+        "seed": _seed_of(run),
         "method": params.get("method", tags.get("method", "admm")),
         "status": run.status,
         "run_dir": tags.get("run_dir"),
@@ -162,9 +165,9 @@ def row_of(run: StoredRun) -> dict[str, Any]:
         "settings": params,
     }
     row |= {name: params.get(name) for name in NAMES}
-    row |= {name: metrics.get(f"final/{name}") for name in FINAL}
+    row |= {name: _plain(metrics.get(f"final/{name}")) for name in FINAL}
     if row["val_accuracy"] is None:
-        row["val_accuracy"] = metrics.get("finetune/val_accuracy")
+        row["val_accuracy"] = _plain(metrics.get("finetune/val_accuracy"))
     if None not in (row["accuracy"], row["accuracy_drop"]):
         row["dense_accuracy"] = row["accuracy"] + row["accuracy_drop"]
     if row["macs"] and row["flops_ratio"]:
@@ -201,10 +204,6 @@ def _search(
             f"filter={among} is not a filter of MLflow ({reason}): write it like "
             "filter=\"params.model = 'resnet8'\""
         ) from None
-
-
-def _is_job(run: StoredRun) -> bool:
-    return run.tags.get("kind", "run") == "run"
 
 
 def _add_details(client: "MlflowClient", rows: Rows, places: Mapping[str, str]) -> int:
@@ -282,6 +281,20 @@ def _nothing_finished(
 
 def _number(text: str | None) -> float | None:
     try:
-        return None if text is None else float(text)
+        return None if text is None else _plain(float(text))
     except ValueError:
         return None
+
+
+def _plain(value: float | None) -> float | None:
+    """Take what no run reaches, and no mean or axis can show, for nothing."""
+    return value if value is not None and abs(value) < LARGEST else None
+
+
+def _seed_of(run: StoredRun) -> int:
+    if re.fullmatch(r"\d{1,20}", text := run.params.get("seed", "0")):
+        return int(text)
+    raise TrackingError(
+        f"the run {run.name!r} ({run.run_id}) has the seed {text[:40]!r}, which is none of this "
+        f"package's: leave it out with a filter, or delete it"
+    )

@@ -1,6 +1,7 @@
 """Delivering what a run could not tell MLflow while it lasted."""
 
 import logging
+import os
 import re
 import shlex
 from dataclasses import replace
@@ -24,6 +25,11 @@ from admm_exp.tracking.store import opened
 from admm_exp.tracking.tracker import Baseline
 
 Outcome = Literal["delivered", "nothing to deliver", "still running"]
+
+BLOCK_BYTES = 512
+"""What a file's blocks are counted in, whatever the disk's own are."""
+MOST_MISSING_BYTES = 2**28
+"""Of a file: a copy of what is not there would fill the disk of who receives it."""
 
 logger = logging.getLogger(__name__)
 
@@ -114,23 +120,40 @@ def _log_artifact(
     """Send a file of the run's own folder, which may have been moved since."""
     if path.is_relative_to(former):
         path = folder / path.relative_to(former)
-    root = folder.resolve()
-    if not path.exists():
-        logger.warning("%s is gone and cannot be delivered", path)
-    elif not (path.is_file() and path.resolve().is_relative_to(root)):
-        logger.warning("%s is not sent: it is no file of %s", path, folder)
-    elif place is not None and not re.fullmatch(r"\w+", place):
+    if place is not None and not re.fullmatch(r"\w+", place):
         logger.warning("%s is not sent: %r is no folder for it", path, place)
+    elif reason := _reason_against(path, folder):
+        logger.warning("%s %s", path, reason)
     else:
         tracker.log_artifact(path, place)
 
 
+def _reason_against(path: Path, folder: Path) -> str | None:
+    """Say why a file is not sent; None if it is a whole file of a run's own folder."""
+    if not os.path.exists(path):
+        return "is gone and cannot be delivered"
+    if not (os.path.isfile(path) and _real(path).is_relative_to(_real(folder))):
+        return f"is not sent: it is no file of {folder}"
+    status = path.stat()
+    if status.st_nlink > 1:
+        return f"is not sent: it is one of {status.st_nlink} names of a file"
+    held = getattr(status, "st_blocks", status.st_size) * BLOCK_BYTES
+    if status.st_size - held > MOST_MISSING_BYTES:
+        return f"is not sent: it claims {status.st_size} bytes, of which the disk holds {held}"
+    return None
+
+
+def _real(path: Path) -> Path:
+    """Follow all links; Path.resolve fails at one that leads to itself."""
+    return Path(os.path.realpath(path))
+
+
 def _with_own_lock(baseline: Baseline, folder: Path) -> Baseline:
     """Take the lock that a run names only if it is one of the dense networks of this folder."""
-    here = Path.cwd().resolve()
+    here = _real(Path.cwd())
     is_own = baseline.lock.name == f"{baseline.key}.baseline.lock"
     if not re.fullmatch(r"\w+", baseline.key):
         raise ValueError(f"{baseline.key!r} names no dense network")
-    if is_own and baseline.lock.resolve().is_relative_to(here):
+    if is_own and _real(baseline.lock).is_relative_to(here):
         return baseline
     return replace(baseline, lock=folder / "baseline.lock")

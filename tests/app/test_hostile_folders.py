@@ -1,5 +1,6 @@
 """Run folders that someone else made: nothing in them is executed, followed or sent anywhere."""
 
+import json
 import os
 import socket
 import subprocess
@@ -16,7 +17,9 @@ from admm_exp.app.main import main
 from admm_exp.app.report_command import main as report
 from admm_exp.app.sync_command import main as sync
 from admm_exp.app.ui_command import main as ui
+from admm_exp.experiment.repeat import RESULTS
 from admm_exp.tracking import server
+from admm_exp.training.checkpoint import save_tensors
 
 __all__ = ["place"]  # a fixture
 
@@ -43,6 +46,7 @@ def assert_refused(sentence: str) -> None:
 
 
 ALL = HOSTILE | MORE_HOSTILE
+FINISHED = {"status": "finished", "environment": {}}
 
 
 @pytest.mark.parametrize("word", ["resume", "repeat"])
@@ -53,7 +57,8 @@ def test_a_hostile_folder_is_refused_in_a_sentence_and_does_nothing(
     outside, run = place.parent / "outside", place / "run"
     run.mkdir()
     if word == "repeat":
-        (run / "report.json").write_text('{"status": "finished"}')
+        (run / "report.json").write_text(json.dumps(dict.fromkeys(RESULTS) | FINISHED))
+        save_tensors(run / "model.safetensors", {})
     settings = genuine() | {"device": NOWHERE}
     said = change(settings, run, outside)
     write_run(run, settings, said)
@@ -123,3 +128,12 @@ def test_the_server_of_the_ui_runs_nothing_that_lies_in_the_current_folder(
     with pytest.raises(AttributeError), server.ui_server("sqlite:///x.db", 5000):
         raise AssertionError("there is no process")
     assert seen[0]["PYTHONSAFEPATH"] == "1"
+
+
+def test_a_result_that_cannot_be_compared_is_told_before_it_is_computed_anew(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(place / "run", genuine())
+    (place / "run" / "report.json").write_text('{"status": "finished"}')
+    assert "report.json is damaged ('models' is missing)" in told(monkeypatch, "repeat=run")
+    assert not (place / "outputs").exists()

@@ -15,7 +15,15 @@ from omegaconf import OmegaConf
 
 from admm_exp.app import run_folder, sweep_folder
 from admm_exp.app.rerun import new_folder_like
-from admm_exp.app.run_folder import alone_in, hold, remove_unused, with_absolute_paths
+from admm_exp.app.run_folder import (
+    alone_in,
+    hold,
+    remove_half_written,
+    remove_result,
+    remove_unused,
+    require_outside,
+    with_absolute_paths,
+)
 from admm_exp.app.sweep_folder import claim_folder, next_number, set_aside
 from admm_exp.errors import ConfigError
 from admm_exp.tracking.journal import origin_entry
@@ -284,3 +292,48 @@ def test_a_repetition_takes_the_settings_and_no_lock(
         (tmp_path / "run" / ".hydra" / name).write_text("x")
     again = new_folder_like(tmp_path / "run")
     assert [path.name for path in (again / ".hydra").iterdir()] == ["config.yaml"]
+
+
+def test_a_refused_run_takes_back_no_folder_in_which_the_user_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "a" / "b"
+    (here / "run" / ".hydra").mkdir(parents=True)
+    monkeypatch.chdir(here)
+    remove_unused(here / "run")
+    assert list(tmp_path.rglob("*")) == [here.parent, here]
+    remove_unused(here)
+    assert here.is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    done = run_command(tmp_path, "hydra.run.dir=/proc/x/y")
+    assert done.stderr.startswith("error: hydra.run.dir=/proc/x/y cannot be made (No such file")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_nothing_of_a_run_that_is_given_up_is_taken_for_the_new_ones(tmp_path: Path) -> None:
+    for name in ("report.json", "model.json", "model.safetensors", "model.pt2", "figures/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    remove_result(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("source", ["same", "same/model.safetensors", "link"])
+def test_a_run_starts_from_nothing_that_it_writes_to(tmp_path: Path, source: str) -> None:
+    (tmp_path / "link").symlink_to("same")
+    with pytest.raises(ConfigError, match="which the run writes to: choose another folder"):
+        require_outside(tmp_path / "same", None, str(tmp_path / source))
+    require_outside(tmp_path / "other", None, str(tmp_path / source))
+
+
+def test_what_a_killed_process_left_half_written_goes_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    kept = {".model.json", ".mine.12", "model.json.12", "model.json"}
+    half = {".model.json.12", ".layers.yaml.7", "checkpoints/.000001-abc.safetensors.12"}
+    for name in kept | half:
+        (tmp_path / name).write_text("x")
+    remove_half_written(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept | {"checkpoints"}
+    assert not list((tmp_path / "checkpoints").iterdir())

@@ -1,11 +1,12 @@
 """What a user sees when a run cannot be: one sentence, exit code 1, nothing written."""
 
+import logging
 from pathlib import Path
 
 import pytest
 from conftest import Done, run_command
 
-from admm_exp.app.wording import explain
+from admm_exp.app.wording import PlainSigns, explain
 from admm_exp.errors import ConfigError
 
 SENTENCES = {
@@ -127,3 +128,17 @@ def test_help_loads_neither_torch_nor_mlflow(tmp_path: Path) -> None:
 def test_what_a_terminal_would_obey_is_shown_as_text() -> None:
     told = explain(ConfigError("name=a\nb\x1b[2J is wrong, \u202eé is not"))
     assert told == r"error: name=a\nb\x1b[2J is wrong, \u202eé is not"
+
+
+def test_a_name_that_no_file_can_have_is_told_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="too long") as raised:
+        (tmp_path / ("x" * 300)).read_text()
+    assert explain(raised.value).startswith(f"error: {tmp_path}/xxx")
+    assert explain(raised.value).endswith("is no name of a file (File name too long)")
+
+
+def test_a_warning_obeys_no_sign_of_a_name() -> None:
+    record = logging.LogRecord("admm_exp.x", 30, "", 0, "%s is gone", ("a\x1b[2J\nerror: b",), None)
+    assert PlainSigns().format(record) == "a\\x1b[2J\\nerror: b is gone"
+    record.name = "torch"
+    assert PlainSigns().format(record) == "a\\x1b[2J\nerror: b is gone"

@@ -193,3 +193,14 @@ def test_a_seed_of_a_part_makes_no_series_of_its_own():
     runs = [row(seed=seed, settings={"dataset.seed": seed, "metric.seed": seed}) for seed in (0, 1)]
     (setting,) = group_settings(runs)
     assert len(setting.rows) == 2
+
+
+def test_runs_of_one_seed_count_once_with_their_mean():
+    (setting,) = group_settings([row(accuracy=0.5), row(accuracy=0.9), row(seed=1, accuracy=0.4)])
+    assert setting.by_seed("accuracy") == {0: pytest.approx(0.7), 1: 0.4}
+
+
+@pytest.mark.parametrize("text", ["abc", "nan", "1e999"])
+def test_a_budget_that_is_no_number_is_named_as_it_stands(text):
+    (setting,) = group_settings([row(settings={"budget.macs": text})])
+    assert setting.amount == f"macs {text}"

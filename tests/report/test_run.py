@@ -169,3 +169,14 @@ def test_iterations_that_kept_zeros_are_told(masked, said):
     report = {"admm": {"stopped": {"pull": None, "masked": masked}}}
     assert admm_sentences(report) == [masked_sentence(masked)]
     assert admm_sentences({"admm": {"stopped": {"pull": None}}}) == []  # a report of before
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", "1" + "0" * 400])
+def test_a_number_that_no_network_reaches_is_damage(tmp_path, value):
+    text = json.dumps(finished_report())
+    for key in ("macs", "test_accuracy"):
+        damaged = text.replace(f'"{key}": ', f'"{key}": {value}, "was": ')
+        assert damaged != text
+        (tmp_path / "report.json").write_text(damaged)
+        with pytest.raises(CheckpointError, match=rf"{key} must be"):
+            read_report(tmp_path)

@@ -2,9 +2,11 @@
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from support.method_toy import config_of
 
 from admm_exp.report.run import latency_sentence, summary_rows
 from admm_exp.report.terminal import LINE_SECONDS, Terminal
@@ -129,3 +131,12 @@ def test_the_closing_table_fits_80_columns() -> None:
     rows = summary_rows({name: column if name == "dense" else small for name in names})
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     assert sum(widths) + 2 * (len(widths) - 1) <= 80
+
+
+def test_a_name_is_shown_as_it_stands_and_obeyed_by_nobody() -> None:
+    file = io.StringIO()
+    name = {"name": "[/bold]\x1b[2J[link=http://x]y"}
+    config = replace(config_of(), model=name, dataset=name, metric=name)
+    Terminal(Console(file=file, width=500, highlight=False)).started(config)
+    assert file.getvalue().count(r"[/bold]\x1b[2J[link=http://x]y") == 3
+    assert file.getvalue().strip().isprintable()

@@ -72,6 +72,17 @@ def deep(settings: Settings, run: Path, outside: Path) -> None:
             os.chdir("d")
 
 
+def loop(name: str) -> Hostile:
+    """Let a link lead to itself."""
+
+    def change(settings: Settings, run: Path, outside: Path) -> None:
+        path = run / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(path.name)
+
+    return change
+
+
 def bound(settings: Settings, run: Path, outside: Path) -> None:
     """Put a socket into the folder."""
     with chdir(run), socket.socket(socket.AF_UNIX) as server:
@@ -156,6 +167,8 @@ ODD_FILES: dict[str, Hostile] = {
     "another name of a file deep down": hard_link("figures/a/b.png"),
     **{f"a pipe as {n}": pipe(n) for n in (".hydra/overrides.yaml", "layers.yaml", "report.md")},
     **{f"a folder as {n}": folder(n) for n in ("metrics.jsonl", "layers.yaml", ".hydra/lock")},
+    **{f"a link to itself as {n}": loop(n) for n in ("metrics.jsonl", "figures/x.png")},
+    "a link to itself as checkpoints": loop("checkpoints"),
     "folders in folders": deep,
     "a socket": bound,
     "a terabyte as journal": sparse("metrics.jsonl"),

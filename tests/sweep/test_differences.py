@@ -6,6 +6,7 @@ from support.runs import row
 
 from admm_exp.report.comparison import group_settings
 from admm_exp.sweep.differences import difference_metrics
+from admm_exp.tracking.limits import MAX_KEY_LENGTH
 
 KEY = "0.5/method-admm-rho-0.1"
 
@@ -42,3 +43,15 @@ def test_names_are_what_mlflow_takes():
     assert names
     assert all(re.fullmatch(r"[\w./ -]+", name) for name in names)
     assert all("/macs-0.3/" in name for name in names)
+
+
+def test_two_seeds_have_an_error():
+    rows = runs("admm", (0.91, 0.93)) + runs("oneshot", (0.90, 0.91))
+    assert difference_metrics(group_settings(rows))[f"difference_error/{KEY}"] == 0.005
+
+
+def test_no_name_is_longer_than_mlflow_takes():
+    rows = runs("a" * 300, (0.9,)) + runs("oneshot", (0.8,))
+    names = difference_metrics(group_settings(rows))
+    assert names
+    assert all(len(name) <= MAX_KEY_LENGTH for name in names)

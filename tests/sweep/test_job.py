@@ -6,6 +6,7 @@ import pytest
 from admm_exp.errors import CheckpointError
 from admm_exp.sweep.job import (
     Job,
+    Status,
     begin_job,
     end_job,
     find_job,
@@ -127,3 +128,27 @@ def test_only_a_job_that_runs_is_interrupted(tmp_path: Path) -> None:
     write_job(path, Job("rho=1", "abc", status="finished", seconds=2.0))
     interrupt_job(path)
     assert read_job(path) == Job("rho=1", "abc", status="finished", seconds=2.0)
+
+
+@pytest.mark.parametrize("status", ["waiting", "failed", "stopped"])
+def test_a_job_that_has_not_begun_or_was_given_up_goes_on_in_no_folder(
+    tmp_path: Path, status: Status
+) -> None:
+    assert not Job("a", "h", status=status, run_dir=str(tmp_path)).goes_on_in(tmp_path)
+    assert Job("a", "h", status="interrupted", run_dir=str(tmp_path)).goes_on_in(tmp_path)
+
+
+def test_a_write_that_is_cut_off_leaves_the_job_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write_text = tmp_path / "0.json", Path.write_text
+
+    def half(self: Path, text: str) -> int:
+        write_text(self, text[: len(text) // 2])
+        raise OSError("full")
+
+    write_job(path, Job("a", "h"))
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="full"):
+        write_job(path, Job("b", "h"))
+    assert read_job(path) == Job("a", "h")

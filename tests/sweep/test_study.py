@@ -130,3 +130,10 @@ def test_a_trial_whose_notes_do_not_fit_says_nothing_of_others(noted: object) ->
 
 def test_what_a_trial_noted_is_read_again() -> None:
     assert result_of({RESULT: asdict(GOOD)}) == GOOD
+
+
+def test_a_value_that_was_chosen_keeps_four_digits() -> None:
+    trial = SimpleNamespace(suggest_float=lambda *_, **__: 0.0123456, set_user_attr=lambda *_: None)
+    study: Any = SimpleNamespace(ask=lambda: trial)
+    spanned = SimpleNamespace(start=0.01, end=0.1, tags=set())
+    assert ask(study, {"rho": spanned})[1] == {"rho": 0.01235}

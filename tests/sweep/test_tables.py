@@ -1,3 +1,5 @@
+import math
+
 from support.runs import row
 
 from admm_exp.sweep.tables import best_table, difference_table, front_table, job_table, seed_table
@@ -66,3 +68,8 @@ def test_choices_stand_on_validation_and_both_accuracies_are_told_apart():
     assert line[2:] == ("+2.00 ± 0.58 (n 3)", "+1.00 ± 0.29 (n 3)")
     _, line = best_table(rows)
     assert line[3:5] == ("46.50 ± 1.00%", "93.00 ± 2.00%")
+
+
+def test_a_cost_that_is_unknown_stands_empty():
+    unknown = [row(status="finished", training_macs=math.nan, training_seconds=math.nan)]
+    assert job_table(unknown)[1][-3:-1] == ("", "")

@@ -50,3 +50,30 @@ def test_a_job_that_ran_between_two_looks_is_told_as_one_that_began(capsys, star
     SweepTerminal(1).job_changed(Job("a", "h", None, status="finished", started=started), None)
     told = capsys.readouterr().out
     assert [word for word in ("started", "finished") if word in told] == words
+
+
+def test_a_warning_and_a_start_are_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = job_path(tmp_path, 0)
+    write_job(path, Job("rho=1", "abc"))
+    watch = Watch([path], SweepTerminal(1))
+    begin_job(path, tmp_path / "0")
+    for message in ("first", "second"):
+        warn_job(path, message)
+        watch._look()
+    end_job(path, "killed")
+    watch._look()
+    told = capsys.readouterr().out
+    assert [told.count(word) for word in ("first", "second", "started", "killed")] == [1, 1, 1, 1]
+
+
+def test_a_name_in_a_store_speaks_to_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal, name = SweepTerminal(1), "a\x1b]0;b\x07\nerror: [bold]\u202e"
+    terminal.started(name, Path("x"))
+    terminal.job_changed(Job(name, "h", status="failed", error=name), None)
+    terminal.finished([row(run_name=name, status="failed", error=name)])
+    told = capsys.readouterr()
+    lines = (told.out + told.err).splitlines()
+    assert all(line.isprintable() and not line.startswith("error") for line in lines)
+    assert told.out.count("[bold]") == 2

@@ -1,4 +1,5 @@
 import json
+import math
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
@@ -10,7 +11,8 @@ from support.stores import log_runs, store_uri
 from admm_exp.errors import TrackingError
 from admm_exp.tracking import runs
 from admm_exp.tracking.address import sqlite_file
-from admm_exp.tracking.runs import read_runs
+from admm_exp.tracking.runs import read_runs, row_of
+from admm_exp.tracking.stored_runs import StoredRun
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +137,21 @@ def test_report_of_a_run_on_a_server_takes_one_request(tmp_path):
     assert about_files == ["/api/2.0/mlflow-artifacts/artifacts/0/a/artifacts/report.json"]
     assert found is not None
     assert found["dense_macs"] == dense["macs"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e308])
+def test_a_number_that_no_run_reaches_counts_as_unknown(value):
+    metrics = {"final/macs": value, "final/params": 3.0, "finetune/val_accuracy": value}
+    found = row_of(stored(metrics, rho=str(value), sparsity="0.5"))
+    assert [found[name] for name in ("macs", "params", "val_accuracy")] == [None, 3.0, None]
+    assert [found[name] for name in ("rho", "sparsity")] == [None, 0.5]
+
+
+@pytest.mark.parametrize("seed", ["1.5", "abc", "-1", "9" * 5000])
+def test_a_run_with_a_seed_of_another_tool_is_named(seed):
+    with pytest.raises(TrackingError, match=r"the run 'mine' \(id\) has the seed '.*', which is"):
+        row_of(stored({}, seed=seed))
+
+
+def stored(metrics, **params):
+    return StoredRun("id", "mine", "FINISHED", "place", params, metrics)

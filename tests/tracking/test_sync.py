@@ -10,7 +10,7 @@ from support.trackers import curve, open_in, stored
 
 from admm_exp.app.sync_command import sync
 from admm_exp.errors import ConfigError
-from admm_exp.tracking.journal import Journal, read_entries
+from admm_exp.tracking.journal import Journal, baseline_entry, read_entries
 from admm_exp.tracking.sync import deliver_journal
 from admm_exp.tracking.tracker import Baseline
 
@@ -163,3 +163,21 @@ def test_a_disk_that_is_full_in_mid_line_leaves_no_half_of_it(tmp_path, caplog):
     journal.append({"step": 3})
     assert read_entries(journal.path) == [{"step": 1}, {"step": 3}]
     assert "cannot be written" in caplog.text
+
+
+def test_no_file_is_sent_that_has_another_name_or_is_not_there(folder, caplog):
+    run, tracker = folder / "run", open_in(folder)
+    (folder / "secret").write_text("key")
+    os.link(folder / "secret", run / "key.txt")
+    with (run / "big.bin").open("wb") as file:
+        file.truncate(2**40)
+    (run / "loop").symlink_to("loop")
+    for name in ("key.txt", "big.bin", "loop", "x" * 300):
+        tracker.journal.append({"artifact": {"path": str(run / name), "folder": None}})
+    lock = run / "loop" / "k1.baseline.lock"
+    tracker.journal.append(baseline_entry(Baseline("k1", lock, "dense", {}, [], {})))
+    tracker.journal.append({"status": "FINISHED"})
+    assert deliver_journal(run / "metrics.jsonl", tracker.tracking_uri) == "delivered"
+    assert tracker._client.list_artifacts(tracker.run_id) == []
+    assert "key.txt is not sent: it is one of 2 names of a file" in caplog.text
+    assert "big.bin is not sent: it claims 1099511627776 bytes" in caplog.text

@@ -145,7 +145,7 @@ def _front(axes: "Axes", settings: Sequence[Setting], places: Mapping[Key, float
     if len(front) > 1:
         label = f"Pareto front, chosen on {chosen_on}"
         axes.plot(x, y, "-", color=GREY, linewidth=1.2, label=label, zorder=1)
-    stride = -(-len(front) // MAX_LABELS)
+    stride = max(1, -(-len(front) // MAX_LABELS))
     for setting in front[::stride]:
         place = (places[setting.key], setting.mean("accuracy"))
         text = f"{setting.amount}\nrho {setting.rho:.2g}"
