@@ -21,8 +21,7 @@ examples:
   admm-exp-bench --quick               a first look, about a minute
   admm-exp-bench                       everything, about a quarter of an hour
   admm-exp-bench step update           these rows alone
-  admm-exp-bench --device cuda gpu together       the rows for a GPU
-  python -m admm_exp.bench.gpu         the same with torch and torchvision alone
+  python admm_exp/bench/gpu.py         a GPU's rows, with torch and torchvision alone
   OMP_NUM_THREADS=1 admm-exp-bench --cpu-time   on a machine that others use too
 """
 
@@ -132,7 +131,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _when(name: str) -> str:
-    entry = ENTRIES[name]
-    if not entry.is_default:
-        return " (only if asked for)"
-    return "" if entry.is_quick else " (not in --quick)"
+    return "" if ENTRIES[name].is_quick else " (not in --quick)"

@@ -1,135 +1,147 @@
-"""Rows for a GPU: images a second against a bare loop, at the sizes that GPUs train.
+"""What may cost time on a GPU, a measured ratio each: `python admm_exp/bench/gpu.py [DEVICE]`.
 
-`python -m admm_exp.bench.gpu [DEVICE]` measures them, several jobs on one device, the Z and U
-update and a pass of evaluation, on a machine with torch and torchvision alone, and prints a JSON
-object a line.
+It needs torch and torchvision alone and prints a table; on a CPU, of tiny networks.
 """
 
-import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+if not __package__:  # run by its path
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import torch
-import torch.nn.functional as F
-from torch.optim import Optimizer
 
+from admm_exp.bench.averaging import BEHIND, DURING, averaging
+from admm_exp.bench.loops import GRAPHS, PRECISION, bare_loop, kind, large, loops, n_steps, small
 from admm_exp.bench.machine import measure_machine
-from admm_exp.bench.measurement import Actions, Bench, Measurement, Target
-from admm_exp.bench.network import Subject, subject
-from admm_exp.bench.step import evaluation
+from admm_exp.bench.measurement import Actions, Bench, Measurement, times_seen
 from admm_exp.bench.together import together
-from admm_exp.bench.update import updates
-from admm_exp.data.augment import Augmentation
-from admm_exp.data.image_transforms import MEAN, STD
-from admm_exp.data.in_memory import TensorBatches
-from admm_exp.experiment.environment import describe_environment
+from admm_exp.training.batch_norm import recalibrate_
+from admm_exp.training.checkpoint import HostCopies
 from admm_exp.training.device import resolve_device, use_device
-from admm_exp.training.loop import cross_entropy, train_epoch
-from admm_exp.training.precision import Forward, Stepping, use_precision
-from admm_exp.training.seeding import seed_everything
+from admm_exp.training.loop import evaluate
+from admm_exp.training.precision import PLAIN, Stepping, use_precision
 
-ON_GPU, GPU_STEPS = (("resnet18_32", 32, 512), ("resnet50", 224, 128)), 20
-ELSEWHERE, OTHER_STEPS = (("resnet20", 32, 8),), 2
-SHARE_OF_BARE = 0.95
-Autocast = Callable[[], AbstractContextManager[object]]
-COMPILED_BARE, COMPILED = "bare loop, compiled", "ADMM, compiled"
-TURN_SECONDS = 0.05
+FULL, TURN_SECONDS = "float32 without TF32", 0.05
+UPDATE, WAIT, MISSED = "Z and U update", "cudaStreamSynchronize", "missed"
 
 
-def gpu(bench: Bench) -> Iterator[Measurement]:
-    """Measure whole training steps with data, in bfloat16 on a GPU; elsewhere in a tiny form."""
-    is_gpu = bench.device.type == "cuda"
-    precision, dtype = ("bf16", torch.bfloat16) if is_gpu else ("float32", torch.float32)
-    machine = measure_machine(bench.device, bench.clock, dtype)
-    n_steps = GPU_STEPS if is_gpu else OTHER_STEPS
-    seed_everything(0)  # as a job begins: with deterministic kernels
-    for name, size, batch_size in ON_GPU if is_gpu else ELSEWHERE:
-        made = subject(name, size, batch_size, bench.device)
-        row = Measurement(
-            f"gpu_{name}",
-            f"{n_steps} training steps with data, {made.name}, {precision}",
-            _take_turns(bench, made, Stepping(precision), Stepping(precision, "default"), n_steps),
-            machine.seconds_for_macs(3 * made.macs * batch_size * n_steps),
-            "multiply-accumulates of forward and backward pass",
-            batch_size * n_steps,
-        )
-        pairs = [("plain", "bare loop"), ("ADMM", "bare loop"), (COMPILED, COMPILED_BARE)]
-        yield row.with_targets(
-            *(
-                Target(
-                    f"{variant}, images/s over {bare}",
-                    row.median_seconds(bare) / row.median_seconds(variant),
-                    SHARE_OF_BARE,
-                    True,
-                )
-                for variant, bare in pairs
-                if variant in row.seconds
-            )
-        )
+class Row(NamedTuple):
+    """A suspect, what was compared, and how it came out.
+
+    Args:
+        suspect: What may cost time, and on which work.
+        compared: The two things whose ratio it is.
+        ratio: As measured; None where it cannot be.
+        expected: What the ratio should be.
+        comment: Whether it is missed, or why there is none.
+    """
+
+    suspect: str
+    compared: str
+    ratio: float | None
+    expected: str = "> 1"
+    comment: str = ""
 
 
-def _take_turns(
-    bench: Bench, made: Subject, stepping: Stepping, compiled: Stepping, n_steps: int
-) -> dict[str, list[float]]:
-    size, n_images = made.images.shape[-1], n_steps * len(made.images)
-    batches = TensorBatches(
-        torch.randint(256, (n_images, 3, size, size), dtype=torch.uint8),
-        made.labels.cpu().repeat(n_steps),
-        len(made.images),
-        MEAN,
-        STD,
-        augment=Augmentation(4, flip=True),
-        shuffle=True,
-    ).to(bench.device)
-    plain, with_admm = made.optimizer(), made.optimizer()
-    autocast = partial(stepping.autocast, bench.device)
-    epoch = partial(train_epoch, made.model, batches=batches, loss_fn=cross_entropy)
-    actions: Actions = {
-        "bare loop": partial(_bare_loop, made, plain, autocast, n_steps),
-        "plain": partial(epoch, plain, stepping=stepping),
-        "ADMM": partial(epoch, with_admm, stepping=stepping),
+def evaluation(bench: Bench) -> Iterator[Row]:
+    """Validate, recalibrate and look at the projection in the precision of training."""
+    made = large(bench.device)
+    batches = [(made.images, made.labels)] * n_steps(bench.device)
+
+    def projected(stepping: Stepping) -> None:
+        masked = made.constrained.masked()
+        recalibrate_(masked, batches, stepping)
+        evaluate(masked, batches, stepping)
+
+    passes: dict[str, Callable[..., object]] = {
+        "validation": partial(evaluate, made.model, batches),
+        "recalibration": partial(recalibrate_, made.model, batches),
+        "projected accuracy": projected,
     }
-    if bench.device.type == "cuda":
-        actions[COMPILED_BARE] = partial(
-            _bare_loop, made, plain, autocast, n_steps, torch.compile(made.model)
-        )
-        actions[COMPILED] = partial(epoch, with_admm, stepping=compiled)
-    with made.constrained.penalty(with_admm):
-        return bench.take_turns(actions, TURN_SECONDS)
+    for name, run in passes.items():
+        forms = {FULL: PLAIN, PRECISION: Stepping(PRECISION)}
+        turns: Actions = {form: partial(run, stepping=stepping) for form, stepping in forms.items()}
+        yield _compared(_measured(bench, f"{name}, {made.name}", turns), FULL, PRECISION)
 
 
-def _bare_loop(
-    made: Subject,
-    optimizer: Optimizer,
-    autocast: Autocast,
-    n_steps: int,
-    forward: Forward | None = None,
-) -> None:
-    """What a person would write in ten lines, on the same batch, with the fastest kernels."""
-    made.model.train()
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False):
-        for _ in range(n_steps):
-            optimizer.zero_grad(set_to_none=True)
-            with autocast():
-                loss = F.cross_entropy((forward or made.model)(made.images), made.labels)
-            loss.backward()
-            optimizer.step()
+def waits(bench: Bench) -> Iterator[Row]:
+    """Count how often an update of Z and U waits for the device."""
+    if bench.device.type != "cuda":
+        yield Row(UPDATE, WAIT, None, comment="needs a GPU: nobody waits for a CPU")
+        return
+    constrained = small(bench.device).constrained
+    constrained.update()
+    share = times_seen(WAIT, constrained.update) / len(constrained.groups)
+    yield Row(UPDATE, f"{WAIT} a channel group", share, "< 2", "" if share < 2 else MISSED)
+
+
+def checkpoint(bench: Bench) -> Iterator[Row]:
+    """Copy a checkpoint between steps, beside them and with the device at rest."""
+    made = large(bench.device)
+    step = partial(bare_loop, made, made.optimizer(), Stepping(PRECISION), n_steps(bench.device))
+    state = made.model.state_dict()
+
+    def between(copy: Callable[[], object]) -> None:
+        step()
+        kept = copy()  # held until the device has been told what comes next
+        step()
+        del kept
+
+    turns: Actions = {
+        "copied at rest": lambda: between(lambda: [t.to("cpu", copy=True) for t in state.values()]),
+        "copied beside steps": lambda: between(lambda: HostCopies(state)),
+    }
+    yield _compared(_measured(bench, f"checkpoint, {made.name}", turns), *turns)
+
+
+def training(bench: Bench) -> Iterator[Row]:
+    """Train with data against bare loops, eager, compiled and as CUDA graphs."""
+    for row in loops(bench):
+        for target in row.targets:
+            comment = "" if target.is_met else MISSED
+            yield Row(row.title, target.what, target.value, f">= {target.bound}", comment)
+        for mode in ("default", GRAPHS):
+            if (faster := f"ADMM, {kind(mode)}") in row.seconds:
+                yield _compared(row, "ADMM, eager", faster)
+
+
+def processes(bench: Bench) -> Iterator[Row]:
+    """Average gradients of two processes; train several jobs on one device."""
+    found = [_compared(row, BEHIND, DURING) for row in averaging(bench)]
+    yield from found or [Row("gradients averaged", "", None, comment="needs two GPUs")]
+    for row in together(bench):
+        for variant in list(row.seconds)[1:]:
+            yield _compared(row, next(iter(row.seconds)), variant)
+
+
+def _compared(row: Measurement, slower: str, faster: str) -> Row:
+    gain = row.median_seconds(slower) / row.median_seconds(faster)
+    return Row(row.title, f"{faster}, against {slower}", gain)
+
+
+def _measured(bench: Bench, title: str, turns: Actions) -> Measurement:
+    return Measurement("gpu", title, bench.take_turns(turns, TURN_SECONDS))
 
 
 def main(device_name: str = "auto") -> None:
-    """Measure the rows for a GPU without what a terminal, figures and settings need."""
+    """Print the table, headed by the name of the card."""
     device = resolve_device(device_name)
     use_device(device)
     use_precision("float32", device)
-    machine = measure_machine(device)
-    print(json.dumps(describe_environment(device) | {"machine": vars(machine)}), flush=True)
-    bench = Bench(False, device, Path(), machine)
-    for measure in (gpu, together, updates, evaluation):
-        for row in measure(bench):
-            print(json.dumps(row.as_dict()), flush=True)
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    print(f"{card}, torch {torch.__version__}, times as fast unless it says otherwise\n")
+    print("| suspect | compared | ratio | expected | |\n|---|---|---|---|---|")
+    with TemporaryDirectory() as folder:
+        bench = Bench(False, device, Path(folder), measure_machine(device))
+        for measure in (evaluation, waits, checkpoint, training, processes):
+            for row in measure(bench):
+                ratio = "" if row.ratio is None else f"{row.ratio:.3g}"
+                print("|", " | ".join([*row[:2], ratio, *row[3:]]), "|", flush=True)
 
 
 if __name__ == "__main__":

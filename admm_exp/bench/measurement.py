@@ -141,3 +141,12 @@ class Measurement:
             },
             "targets": [vars(target) | {"is_met": target.is_met} for target in self.targets],
         }
+
+
+def times_seen(event: str, run: Callable[[], object]) -> int:
+    """Count an event of torch's profiler, such as a call that waits for a GPU."""
+    from torch.profiler import profile
+
+    with profile() as seen:
+        run()
+    return sum(found.count for found in seen.key_averages() if found.key == event)

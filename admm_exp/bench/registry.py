@@ -20,13 +20,11 @@ class Entry:
         about: What is measured, in a few words.
         function: `module:function` in this room.
         is_quick: Whether it belongs to a quick benchmark.
-        is_default: Whether it runs unless it is asked for.
     """
 
     about: str
     function: str
     is_quick: bool = True
-    is_default: bool = True
 
     def load(self) -> Measure:
         """Import the function that measures the rows."""
@@ -55,12 +53,6 @@ ENTRIES = {
     ),
     "job": Entry("the whole default job", "process:job", is_quick=False),
     "sweep": Entry("four jobs in turn and two at a time", "process:sweep", is_quick=False),
-    "together": Entry(
-        "jobs on one device: in turn, stacked into one, processes at once",
-        "together:together",
-        is_default=False,
-    ),
-    "gpu": Entry("images a second against a bare loop, at GPU sizes", "gpu:gpu", is_default=False),
 }
 
 
@@ -81,4 +73,4 @@ def chosen(names: Sequence[str], is_quick: bool) -> list[str]:
             raise ConfigError(f"row {name!r} is unknown; {hint}")
     if names:
         return [name for name in ENTRIES if name in names]
-    return [name for name, e in ENTRIES.items() if e.is_default and (e.is_quick or not is_quick)]
+    return [name for name, e in ENTRIES.items() if e.is_quick or not is_quick]
