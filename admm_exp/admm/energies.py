@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -69,8 +70,10 @@ def turned_energies(
     T: Sequence[Tensor],
     groups: Sequence[ChannelGroup],
     is_w: Sequence[Tensor],
+    *,
     metric: Metric | None = None,
-) -> Iterator[Energies]:
+    squares: Tensor | None = None,
+) -> tuple[list[Energies], Tensor | None]:
     """Measure the units of channel groups, and turn T in the same pass over it.
 
     Args:
@@ -80,18 +83,39 @@ def turned_energies(
         groups: Groups that together cover every weight.
         is_w: One tensor of 0 and 1 a weight that broadcasts against it.
         metric: Scores the T that is left; one that adds up.
+        squares: What the last call gave, if T is what it left: T is not summed up again then.
+
+    Returns:
+        The sums of every group, and ||T||^2 of every row of the T that is left; None where W and T
+        lie in memory in other orders, so that a sum over T could be rounded in another way.
     """
     dims = dims_of(groups)
+    if not dims:
+        return [], None
 
     def score(piece: Tensor, dim: int) -> list[Tensor]:
         return [] if metric is None else [metric(row_matrix(piece, dim), groups[0])]
 
-    vectors = [i for i, w in enumerate(W) if w.dim() == 1]
-    rows = {i: _turned(W[i], T[i], is_w[i], dims[i], score) for i in dims if i not in vectors}
-    if vectors:
-        w, t, mask = ([x[i] for i in vectors] for x in (W, T, is_w))
-        rows |= zip(vectors, _turned_vectors(w, t, mask, score), strict=True)
-    return _of_groups(rows, groups)
+    order = sorted(dims, key=lambda i: W[i].dim() == 1)  # matrices, then vectors
+    sizes = [W[i].shape[dims[i]] for i in order]
+    table = T[0].new_empty(3 if metric is None else 4, sum(sizes))
+    rows = dict(zip(order, table.split(sizes, dim=1), strict=True))
+    n_vectors = sum(W[i].dim() == 1 for i in order)
+    for i in order[: len(order) - n_vectors]:
+        out = _Rows(rows[i], squares is None)
+        _turn_(W[i], T[i], is_w[i], dims[i], score=score, out=out)
+    if n_vectors:
+        w, t, mask = ([x[i] for i in order[-n_vectors:]] for x in (W, T, is_w))
+        out = _Rows(table[:, -sum(map(len, t)) :], squares is None)
+        _turn_vectors_(w, t, mask, score=score, out=out)
+    table[:3].square_()
+    if squares is not None:
+        table[1].copy_(squares)
+    left = None
+    if all(W[i].stride() == T[i].stride() for i in order):
+        becomes_w = torch.cat([is_w[i].reshape(-1) for i in order]).bool()
+        left = torch.where(becomes_w, table[0], table[2])
+    return list(_of_groups(rows, groups)), left
 
 
 Rows = Sequence[Tensor] | Mapping[int, Tensor]
@@ -101,7 +125,7 @@ Score = Callable[[Tensor, int], list[Tensor]]
 def _of_groups(rows: Rows, groups: Sequence[ChannelGroup]) -> Iterator[Energies]:
     for group in groups:
         parts = [of_units(rows[member.weight], member) for member in group.members]
-        yield Energies(*torch.stack(parts).sum(dim=0))
+        yield Energies(*torch.stack(parts).sum(dim=0).unbind())
 
 
 def _measured(w: Tensor, t: Tensor, dim: int) -> Tensor:
@@ -117,30 +141,48 @@ def _measured(w: Tensor, t: Tensor, dim: int) -> Tensor:
     return _side_by_side(pieces).square_()
 
 
-def _turned(w: Tensor, t: Tensor, is_w: Tensor, dim: int, score: Score) -> Tensor:
-    """Do the same, turn T, and score it: (3 or 4, n_rows)."""
-    norm, others, pieces = torch.linalg.vector_norm, _others(w, dim), []
+class _Rows(NamedTuple):
+    """Where to write what is summed up over rows.
+
+    Args:
+        table: (3 or 4, n_rows): norms of W, T and W - T, and the score if there is one.
+        asks_t: Whether the norms of T are asked for.
+    """
+
+    table: Tensor
+    asks_t: bool
+
+
+def _turn_(w: Tensor, t: Tensor, is_w: Tensor, dim: int, *, score: Score, out: _Rows) -> None:
+    """Measure every row, turn T, and score it."""
+    norm, others, start = torch.linalg.vector_norm, _others(w, dim), 0
     for own, target, mask in row_pieces(dim, w, t, is_w):
-        weight = own.float()
-        norms = [norm(weight, dim=others), norm(target, dim=others)]
-        norms.append(norm(target.sub_(weight), dim=others))
-        target.lerp_(weight, mask.expand_as(weight))
-        pieces.append(torch.stack([*norms, *score(target, dim)]))
-    rows = _side_by_side(pieces)
-    rows[:3].square_()
-    return rows
+        weight, end = own.float(), start + own.shape[dim]
+        of_w, of_t, of_both, *of_score = out.table[:, start:end].unbind()
+        norm(weight, dim=others, out=of_w)
+        if out.asks_t:
+            norm(target, dim=others, out=of_t)
+        norm(target.sub_(weight), dim=others, out=of_both)
+        target.lerp_(weight, mask)
+        for place, found in zip(of_score, score(target, dim), strict=True):
+            place.copy_(found)
+        start = end
 
 
-def _turned_vectors(
-    W: Sequence[Tensor], T: Sequence[Tensor], is_w: Sequence[Tensor], score: Score
-) -> Sequence[Tensor]:
+def _turn_vectors_(
+    W: Sequence[Tensor], T: Sequence[Tensor], is_w: Sequence[Tensor], *, score: Score, out: _Rows
+) -> None:
     """Do the same with many vectors at once."""
     w, t = torch.cat(list(W)).float(), torch.cat(list(T))
-    squares = torch.stack([w, t, w - t]).square_()
+    of_w, of_t, of_both, *of_score = out.table.unbind()
+    of_w.copy_(w)
+    if out.asks_t:
+        of_t.copy_(t)
+    of_both.copy_(t.sub_(w))
     sizes = [len(own) for own in T]
-    torch._foreach_copy_(list(T), list(t.sub_(w).lerp_(w, torch.cat(list(is_w))).split(sizes)))
-    rows = torch.cat([squares, *(own.unsqueeze(0) for own in score(t, 0))])
-    return rows.split(sizes, dim=1)
+    torch._foreach_copy_(list(T), list(t.lerp_(w, torch.cat(list(is_w))).split(sizes)))
+    for place, found in zip(of_score, score(t, 0), strict=True):
+        place.copy_(found)
 
 
 def _others(weight: Tensor, dim: int) -> tuple[int, ...]:

@@ -107,18 +107,22 @@ class PartitionConstraint:
         """Sum the squares of every unit: (n_units,) per layer."""
         return tuple(theta.square().sum(dim=1) for theta in self.unit_matrices(weights))
 
-    def energies_with(
+    def energies_with(self, weights: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Energies]:
+        """Sum the squares of W, T and W - T of every unit."""
+        parts = zip(weights, targets, self.groups, strict=True)
+        return [self._measured(w.float(), t, layer, None) for w, t, layer in parts]
+
+    def turn_(
         self,
         weights: Sequence[Tensor],
         targets: Sequence[Tensor],
-        turned_at: Sequence[Tensor] | None = None,
-    ) -> list[Energies]:
-        """Sum the squares of W, T and W - T of every unit, and turn T if asked to."""
-        is_w: Sequence[Tensor | None] = [None] * len(targets)
-        if turned_at is not None:
-            is_w = self.spread(targets, [own.float() for own in turned_at])
-        parts = zip(weights, targets, self.groups, is_w, strict=True)
-        return [self._measured(w.float(), t, layer, mask) for w, t, layer, mask in parts]
+        is_w: Sequence[Tensor],
+        squares: Tensor | None = None,
+    ) -> tuple[list[Energies], Tensor | None]:
+        """Sum up the same, and turn T in the same pass; nothing is kept for the next call."""
+        masks = self.spread(targets, [own.float() for own in is_w])
+        parts = zip(weights, targets, self.groups, masks, strict=True)
+        return [self._measured(w.float(), t, layer, mask) for w, t, layer, mask in parts], None
 
     def _measured(self, w: Tensor, t: Tensor, layer: Layer, is_w: Tensor | None) -> Energies:
         def energies(tensor: Tensor) -> Tensor:

@@ -18,9 +18,11 @@ class Passes(Protocol):
 
     Attributes:
         energies: Of W and of T, as they were given, one record a group.
+        squares: What is known of the T that is written, for the next update.
     """
 
     energies: list[Energies]
+    squares: Tensor | None
 
     def select(self, batches: Sequence[Batch]) -> tuple[Tensor, ...]:
         """Choose the units of X that stay by the metric: (n_units,) bool per group."""
@@ -40,6 +42,7 @@ class OnePass:
         T: Targets; overwritten.
         constraint: Groups and metric.
         support: (n_units,) bool per group, True = kept before.
+        squares: What the update that wrote T knows of it, if anything.
     """
 
     def __init__(
@@ -48,8 +51,9 @@ class OnePass:
         T: Sequence[Tensor],
         constraint: Constraint,
         support: Sequence[Tensor],
+        squares: Tensor | None = None,
     ) -> None:
-        self.energies = constraint.energies_with(W, T, support)
+        self.energies, self.squares = constraint.turn_(W, T, support, squares)
         self._targets, self._constraint, self._is_x = T, constraint, support
 
     def select(self, batches: Sequence[Batch]) -> tuple[Tensor, ...]:
@@ -91,6 +95,7 @@ class TwoPasses:
         self, W: Sequence[Tensor], T: Sequence[Tensor], constraint: Constraint, dual_step: float
     ) -> None:
         self.energies = constraint.energies_with(W, T)
+        self.squares: Tensor | None = None
         self._weights, self._targets, self._constraint = W, T, constraint
         self._dual_step = dual_step
 

@@ -46,21 +46,33 @@ class Constraint(Protocol):
     def energies(self, weights: Iterable[Tensor]) -> tuple[Tensor, ...]:
         """Sum the squares of every unit: (n_units,) per group."""
 
-    def energies_with(
-        self,
-        weights: Sequence[Tensor],
-        targets: Sequence[Tensor],
-        turned_at: Sequence[Tensor] | None = None,
-    ) -> list[Energies]:
+    def energies_with(self, weights: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Energies]:
         """Sum the squares of W, T and W - T of every unit, one record a group.
-
-        Turned T may be scored in passing, if the metric adds up.
 
         Args:
             weights: W.
             targets: T, float32.
-            turned_at: (n_units,) bool per group: in the same pass T becomes W on these units and
-                T - W on the others; None leaves T as it is.
+        """
+
+    def turn_(
+        self,
+        weights: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        is_w: Sequence[Tensor],
+        squares: Tensor | None = None,
+    ) -> tuple[list[Energies], Tensor | None]:
+        """Sum up the same, and turn T in the same pass.
+
+        T may be scored in passing, if the metric adds up.
+
+        Args:
+            weights: W.
+            targets: T, float32: it becomes W on some units and T - W on the others.
+            is_w: (n_units,) bool per group, which units.
+            squares: What the last call gave, if T is what it left.
+
+        Returns:
+            The sums, one record a group, and what can be given to the next call, if anything.
         """
 
     def spread(self, weights: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
@@ -107,24 +119,33 @@ def best_units(scores: Iterable[Tensor], groups: Sequence[Units]) -> tuple[Tenso
 def best_of(
     scores: Sequence[Tensor], n_kept: Sequence[int], n_blocks: Sequence[int]
 ) -> tuple[Tensor, ...]:
-    """Mark the best units of several lists.
+    """Mark the best units of several lists, those of the same numbers side by side.
 
     Raises:
         NotANumberError: If a score is not a number.
     """
-    if scores and bool(torch.stack([own.isnan().any() for own in scores]).any()):
+    alike: dict[tuple[int, int, int, torch.dtype], list[int]] = {}
+    for i, own in enumerate(scores):
+        alike.setdefault((len(own), n_kept[i], n_blocks[i], own.dtype), []).append(i)
+    lists = [torch.stack([scores[i] for i in places]) for places in alike.values()]
+    if lists and bool(torch.stack([own.isnan().any() for own in lists]).any()):
         raise NotANumberError("the score of a unit is not a number: the weights hold NaN")
-    return tuple(map(_best, scores, n_kept, n_blocks))
+    best: dict[int, Tensor] = {}
+    for ((_, kept, blocks, _), places), own in zip(alike.items(), lists, strict=True):
+        best |= zip(places, _best(own, kept, blocks).unbind(), strict=True)
+    return tuple(best[i] for i in range(len(scores)))
 
 
 def _best(scores: Tensor, n_kept: int, n_blocks: int) -> Tensor:
-    blocks, n_best = scores.view(n_blocks, -1), n_kept // n_blocks
+    """Mark the best in every row: (n, n_units) bool."""
+    n_best = n_kept // n_blocks
+    blocks = scores.view(len(scores) * n_blocks, -1)
     edge = blocks.topk(n_best, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
-    if scores.is_cpu and int((best := blocks >= edge).count_nonzero()) == n_kept:
-        return best.view(-1)  # no ties, which a GPU is not asked about
+    if scores.is_cpu and int((best := blocks >= edge).count_nonzero()) == n_kept * len(scores):
+        return best.view_as(scores)  # no ties, which a GPU is not asked about
     above, tied = blocks > edge, blocks == edge
     n_open = n_best - above.sum(dim=1, keepdim=True)
-    return (above | (tied & (tied.cumsum(dim=1) <= n_open))).view(-1)
+    return (above | (tied & (tied.cumsum(dim=1) <= n_open))).view_as(scores)
 
 
 @dataclass(frozen=True)
@@ -168,18 +189,21 @@ class ChannelConstraint:
         """Sum the squares of every unit: (n_units,) per group."""
         return unit_energies(weights, self.groups)
 
-    def energies_with(
+    def energies_with(self, weights: Sequence[Tensor], targets: Sequence[Tensor]) -> list[Energies]:
+        """Sum the squares of W, T and W - T of every unit."""
+        return list(channel_energies(weights, targets, self.groups))
+
+    def turn_(
         self,
         weights: Sequence[Tensor],
         targets: Sequence[Tensor],
-        turned_at: Sequence[Tensor] | None = None,
-    ) -> list[Energies]:
-        """Sum the squares of W, T and W - T of every unit, and turn T if asked to."""
-        if turned_at is None:
-            return list(channel_energies(weights, targets, self.groups))
-        is_w = self.spread(targets, [own.float() for own in turned_at])
+        is_w: Sequence[Tensor],
+        squares: Tensor | None = None,
+    ) -> tuple[list[Energies], Tensor | None]:
+        """Sum up the same, and turn T in the same pass."""
+        masks = self.spread(targets, [own.float() for own in is_w])
         metric = self.metric if adds_up(self.metric) else None
-        return list(turned_energies(weights, targets, self.groups, is_w, metric))
+        return turned_energies(weights, targets, self.groups, masks, metric=metric, squares=squares)
 
     def spread(self, weights: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
         """Spread a value of every unit over the weights: broadcastable, to be read only."""

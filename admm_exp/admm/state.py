@@ -1,12 +1,34 @@
 """What ADMM remembers between iterations."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from admm_exp.admm.projection import Constraint
+
+
+@dataclass(frozen=True)
+class Squares:
+    """||T||^2 of every row, which the update that wrote T has summed up.
+
+    Args:
+        values: (n_rows,) over all weights, in the order of whoever summed them up.
+        targets: The T that they are of.
+        versions: How often each T had been written.
+    """
+
+    values: Tensor
+    targets: tuple[Tensor, ...]
+    versions: tuple[int, ...]
+
+
+def squares_of(targets: tuple[Tensor, ...], values: Tensor | None) -> Squares | None:
+    """Note what the squares of T are, where torch counts who writes T."""
+    if values is None or any(target.is_inference() for target in targets):
+        return None
+    return Squares(values, targets, tuple(target._version for target in targets))
 
 
 @dataclass(frozen=True)
@@ -21,12 +43,22 @@ class State:
         support: (n_units,) bool per group, True = kept.
         rho: Penalty parameter, > 0.
         iteration: Number of Z/U updates done.
+        squares: ||T||^2 of every row, if the last update has noted it.
     """
 
     targets: tuple[Tensor, ...]
     support: tuple[Tensor, ...]
     rho: float
     iteration: int = 0
+    squares: Squares | None = field(default=None, compare=False, repr=False)
+
+    def known_squares(self) -> Tensor | None:
+        """Give ||T||^2 of every row, or None where nobody knows or T was written since."""
+        known = self.squares
+        if known is None or known.targets is not self.targets:
+            return None
+        is_same = known.versions == tuple(target._version for target in self.targets)
+        return known.values if is_same else None
 
 
 @torch.no_grad()
@@ -56,9 +88,8 @@ def following(state: State, weights: Sequence[Tensor], constraint: Constraint) -
     """Let Z of the kept units be W, where the augmented Lagrangian is smallest; U is 0 there."""
     masks = constraint.masks(state.targets, state.support)
     triples = zip(masks, weights, state.targets, strict=True)
-    return replace(
-        state, targets=tuple(torch.where(m, w.detach().float(), t) for m, w, t in triples)
-    )
+    targets = tuple(torch.where(m, w.detach().float(), t) for m, w, t in triples)
+    return replace(state, targets=targets, squares=None)
 
 
 @torch.no_grad()
@@ -78,7 +109,7 @@ def with_rho(state: State, constraint: Constraint, rho: float) -> State:
     masks = constraint.masks(state.targets, state.support)
     ratio = state.rho / rho
     targets = tuple(torch.where(m, t, t * ratio) for t, m in zip(state.targets, masks, strict=True))
-    return replace(state, targets=targets, rho=float(rho))
+    return replace(state, targets=targets, rho=float(rho), squares=None)
 
 
 def to_tensors(state: State) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from admm_exp.admm.passes import OnePass, Passes, TwoPasses
 from admm_exp.admm.pieces import pieces_of
 from admm_exp.admm.projection import Constraint, best_units
 from admm_exp.admm.residuals import Changes, measure
-from admm_exp.admm.state import State
+from admm_exp.admm.state import State, squares_of
 
 
 @torch.no_grad()
@@ -30,7 +30,8 @@ def update(
 
     See `update_`, which spares the copy of T.
     """
-    copied = replace(state, targets=tuple(target.clone() for target in state.targets))
+    targets = tuple(target.clone() for target in state.targets)
+    copied = replace(state, targets=targets, squares=None)
     return update_(
         weights, copied, constraint, relaxation, dual_step=dual_step, is_frozen=is_frozen
     )
@@ -98,7 +99,7 @@ def update_(
     W, T = [weight.detach() for weight in weights], state.targets
     passes: Passes
     if relaxation == dual_step == 1.0:
-        passes = OnePass(W, T, constraint, state.support)
+        passes = OnePass(W, T, constraint, state.support, state.known_squares())
     else:
         passes = TwoPasses(W, T, constraint, dual_step)
     batches = batched(passes.energies, state.support, relaxation, follows)
@@ -115,7 +116,8 @@ def update_(
     residuals = measure(list(changes), constraint.groups, state.rho, sum(w.numel() for w in W))
     passes.write(batches, support)
     targets = (*T,)  # another tuple: who keeps what depends on T sees that it changed
-    return State(targets, support, state.rho, state.iteration + 1), residuals
+    squares = squares_of(targets, passes.squares)
+    return State(targets, support, state.rho, state.iteration + 1, squares), residuals
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from support.oracles import (
 
 from admm_exp.admm.groups import ChannelGroup, Member
 from admm_exp.admm.metrics import FPGM, L1Norm, L2Norm, Metric, Random
-from admm_exp.admm.projection import ChannelConstraint, keep_best
+from admm_exp.admm.projection import ChannelConstraint, best_of, keep_best
 
 seeds = st.integers(0, 2**31)
 many = settings(deadline=None, max_examples=25)
@@ -110,3 +110,12 @@ def test_the_best_are_those_of_a_stable_sort(seed, counts):
         order = sorted(range(start, start + size), key=lambda i: (-float(scores[i]), i))
         best += order[: n_kept // n_blocks]
     assert keep_best(scores, n_kept, n_blocks).nonzero().flatten().tolist() == sorted(best)
+
+
+def test_lists_side_by_side_keep_what_each_keeps_alone():
+    tied = torch.tensor([1.0, 2.0, 2.0, 2.0])
+    scores = [tied, torch.tensor([4.0, 3.0, 2.0, 1.0]), tied.flip(0), tied[:3], tied.double()]
+    kept, blocks = [2, 2, 2, 1, 2], [1, 1, 2, 1, 1]
+    found = best_of(scores, kept, blocks)
+    alone = map(keep_best, scores, kept, blocks)
+    assert all(map(torch.equal, found, alone))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,7 +20,7 @@ from admm_exp.admm.state import (
     to_tensors,
     with_rho,
 )
-from admm_exp.admm.update import add_penalty_gradient_, update
+from admm_exp.admm.update import add_penalty_gradient_, update, update_
 
 CONSTRAINT = ChannelConstraint(tied_groups(), L2Norm())
 LINEAR = ChannelConstraint((ChannelGroup("fc", 3, 1, (Member(0, 0), Member(1, 0))),), L2Norm())
@@ -159,3 +161,35 @@ def test_z_of_the_kept_units_follows_w_and_the_rest_stays():
         assert torch.equal(new[kept], w[kept].float())
         assert torch.equal(new[~kept], old[~kept])
         assert not torch.equal(w[kept].float(), old[kept])
+
+
+def test_an_update_knows_the_squares_of_the_t_that_it_wrote():
+    state = state_after(3)
+    known, all_squares = state.known_squares(), sum(float(t.square().sum()) for t in state.targets)
+    assert known is not None
+    assert float(known.sum()) == pytest.approx(all_squares, rel=1e-6)
+
+
+def test_squares_are_forgotten_when_anybody_writes_t():
+    state = state_after(2)
+    state.targets[0].mul_(2.0)
+    assert state.known_squares() is None
+
+
+def test_squares_of_other_targets_are_not_taken():
+    state = state_after(2)
+    assert with_rho(state, CONSTRAINT, 2 * state.rho).known_squares() is None
+    assert replace(state, targets=(*state.targets,)).known_squares() is None
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+def test_known_squares_change_no_bit_of_an_update(is_frozen):
+    knowing, asking = state_after(1), state_after(1)
+    for seed in range(2, 8):
+        weights = tied_weights(seed)
+        knowing, residuals = update_(weights, knowing, CONSTRAINT, is_frozen=is_frozen)
+        asking = replace(asking, squares=None)
+        asking, expected = update_(weights, asking, CONSTRAINT, is_frozen=is_frozen)
+        assert residuals == expected
+        assert all(map(torch.equal, knowing.targets, asking.targets))
+        assert all(map(torch.equal, knowing.support, asking.support))
