@@ -1,6 +1,7 @@
 """What the source of a module mentions: imports, names of modules and of files; nothing is run."""
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -17,6 +18,10 @@ WRITES = frozenset(
     | {"save", "savez", "savetxt", "savefig", "save_file", "dump", "to_csv", "FileHandler"}
 )
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+FIELD, STARS = re.compile(r"%(\(\w+\))?[\d.]*[a-z]|\{[^{}]*\}"), re.compile(r"\*+")
+ENDING = re.compile(r"\.[a-z]\w{0,9}")
+NAMED = re.compile(r"[\w*./~-]*\.[a-z]\w*")
+"""What may be the name of a file, which has an ending."""
 LONGEST = 255
 """Characters of a text that may name a file or a module."""
 
@@ -57,14 +62,8 @@ def mentions(content: bytes, package: str) -> Mentions:
         if isinstance(node, ast.Assign | ast.AnnAssign) and names & set(_targets(node))
         for inner in ast.walk(node)
     }
-    texts = {
-        node.value: None
-        for node in nodes
-        if isinstance(node, ast.Constant)
-        and isinstance(node.value, str)
-        and 0 < len(node.value) <= LONGEST
-        and id(node) not in written
-    }
+    said = [text for node in nodes if id(node) not in written for text in _texts(node)]
+    texts = {text: None for text in said if 0 < len(text) <= LONGEST}
     used = {name_of(node) for node in nodes}
     used |= {
         alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names
@@ -80,6 +79,26 @@ def mentions(content: bytes, package: str) -> Mentions:
 def name_of(node: ast.AST) -> str | None:
     """Return the last name of a dotted one."""
     return getattr(node, "attr", getattr(node, "id", None))
+
+
+def _texts(node: ast.AST) -> Iterator[str]:
+    """Yield a text as it stands, and the pattern of the file names that it is a part of.
+
+    What is worked out when the code runs, as in f"{name}.json", may be anything.
+    """
+    if isinstance(node, ast.JoinedStr):
+        parts = (p.value if isinstance(p, ast.Constant) else "*" for p in node.values)
+        pattern = STARS.sub("*", "".join(map(str, parts)))
+        yield from [pattern] if NAMED.fullmatch(pattern) else []
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+        text = node.value if isinstance(node.value, str) else node.value.decode(errors="replace")
+        yield text
+        if ENDING.fullmatch(text):  # of with_suffix, or put behind a name
+            yield f"*{text}"
+        elif (pattern := FIELD.sub("*", text)) != text and NAMED.fullmatch(pattern):
+            yield pattern
+        if " " in text and len(text) <= LONGEST:  # a command
+            yield from (word for word in text.split() if NAMED.fullmatch(word))
 
 
 def _imported(node: ast.AST, package: str) -> Iterator[str]:

@@ -24,6 +24,8 @@ INSTALLED = frozenset({"site-packages", "dist-packages"})
 DOTTED = re.compile(r"\.*[^\W\d]\w*([.:][^\W\d]\w*)*")
 MOST_BYTES = 2**24
 """Of a file that counts by its content; a larger one counts by its size and time of change."""
+MANY = 200
+"""Files that one pattern means; of more each counts by its size and time, as a large one does."""
 INCIDENTAL = frozenset({".log", ".jsonl", ".out", ".err", ".lock", ".db", ".tmp"})
 """Endings of files that code writes rather than reads."""
 
@@ -120,20 +122,22 @@ class _Search:
         found: dict[str, str] = {}
         for place in list(self.places):
             try:
-                for path in place.glob(text) if is_pattern else (place / text,):
+                paths = list(place.glob(text)) if is_pattern else [place / text]
+                for path in paths:
                     if path.is_dir():
                         self.places[path] = None
                     elif path.is_file() and path.suffix not in INCIDENTAL:
-                        found[str(path)] = self._hash_of_file(path)
+                        is_one_of_many = len(paths) > MANY
+                        found[str(path)] = self._hash_of_file(path, is_one_of_many)
             except (OSError, ValueError):  # no name of a file
                 continue
         if found:
             hashes = [found[path] for path in sorted(found)]
             self.files[text] = hashes[0] if len(hashes) == 1 else _digest("".join(hashes).encode())
 
-    def _hash_of_file(self, path: Path) -> str:
+    def _hash_of_file(self, path: Path, is_one_of_many: bool) -> str:
         status = path.stat()
-        if status.st_size > MOST_BYTES:
+        if is_one_of_many or status.st_size > MOST_BYTES:
             return f"{status.st_size} bytes of {status.st_mtime_ns}"
         content = path.read_bytes()
         if path.suffix == ".py":  # run or loaded by its path

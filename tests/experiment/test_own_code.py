@@ -154,3 +154,30 @@ def test_a_linked_folder_of_the_users_is_read(here: Path, monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(str(place))
     assert set(own_code(NET)) == {"mynets", "lib"}
     assert own_code(NET)["lib"] != "unknown"
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        'open(f"cfg/{name}.json")',
+        'open(f"cfg/{a}_{b}.json")',
+        'open("cfg/%s.json" % name)',
+        'open("cfg/{}.json".format(name))',
+        'open(b"cfg/of_net.json")',
+        'open("cfg/" + name + ".json")',
+        'Path("cfg", "x").with_suffix(".json")',
+        'os.system("python cfg/of_net.json --fast")',
+    ],
+)
+def test_a_file_counts_whose_name_is_put_together(here: Path, reads: str) -> None:
+    write(here, "mynets.py", f"def net(name):\n    return {reads}")
+    write(here, "cfg/of_net.json", "{}")
+    before = own_code(NET)
+    write(here, "cfg/of_net.json", "[]")
+    assert own_code(NET) != before
+
+
+def test_a_file_that_is_written_under_a_name_put_together_counts_for_nothing(here: Path) -> None:
+    write(here, "mynets.py", 'def net(name):\n    open(f"{name}.txt", "w").write("x")')
+    write(here, "of_net.txt")
+    assert set(own_code(NET)) == {"mynets"}

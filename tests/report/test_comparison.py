@@ -204,3 +204,8 @@ def test_runs_of_one_seed_count_once_with_their_mean():
 def test_a_budget_that_is_no_number_is_named_as_it_stands(text):
     (setting,) = group_settings([row(settings={"budget.macs": text})])
     assert setting.amount == f"macs {text}"
+
+
+def test_seeds_whose_dense_networks_differ_in_cost_show_the_middle_one():
+    rows = [row(seed=seed, dense_macs=macs) for seed, macs in enumerate((10, 20, 90))]
+    assert [dense.macs for dense in dense_networks(rows)] == [20.0]

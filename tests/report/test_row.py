@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from support.runs import finished_report
+
 from admm_exp.report.row import result_row
 from admm_exp.tracking.params import PARTS
 
@@ -51,3 +53,14 @@ def test_a_row_takes_every_number_from_its_place() -> None:
         "layers": ["a layer"],
     }
     assert {name: row[name] for name in expected} == expected
+
+
+def test_a_later_round_is_measured_against_the_network_of_the_first() -> None:
+    report = finished_report()
+    first = report["models"]["dense"] | {"test_accuracy": 1.0, "macs": 8, "flops": 16}
+    report["models"] |= {"original": first}
+    found = result_row(report, "x", "y")
+    small = report["models"]["finetuned"]
+    assert (found["dense_accuracy"], found["dense_macs"]) == (1.0, 8)
+    assert found["flops_ratio"] == small["flops"] / 16
+    assert found["accuracy_drop"] == 1.0 - small["test_accuracy"]

@@ -11,6 +11,7 @@ from admm_exp.errors import CheckpointError
 from admm_exp.experiment.outputs import count_epochs
 from admm_exp.report.run import (
     admm_sentences,
+    baseline_metrics,
     final_metrics,
     masked_sentence,
     read_report,
@@ -180,3 +181,15 @@ def test_a_number_that_no_network_reaches_is_damage(tmp_path, value):
         (tmp_path / "report.json").write_text(damaged)
         with pytest.raises(CheckpointError, match=rf"{key} must be"):
             read_report(tmp_path)
+
+
+def test_a_dense_network_stands_as_its_own_measure():
+    found = baseline_metrics(column(0.9, 100))
+    names = ("flops_ratio", "sparsity", "accuracy_drop", "accuracy", "macs")
+    assert [found[f"final/{name}"] for name in names] == [1.0, 0.0, 0.0, 0.9, 100.0]
+
+
+def test_a_latency_and_its_spread_are_two_numbers():
+    small = column(0.8, 20) | {"latency_spread_ms": {"1": 0.25}}
+    found = final_metrics(report_of(finetuned=small))
+    assert (found["final/latency_ms"], found["final/latency_spread_ms"]) == (1.0, 0.25)
