@@ -28,9 +28,10 @@ def run_command(
     *overrides: str,
     env: Mapping[str, str] | None = None,
     command: str = "admm-exp",
+    before: str = "",
 ) -> Done:
-    """Run `python -m admm_exp`, or another command of the package, in a folder."""
-    return WARM.run(folder, overrides, clean_environment() | dict(env or {}), command)
+    """Run `python -m admm_exp`, or another command, in a folder, after some code."""
+    return WARM.run(folder, overrides, clean_environment() | dict(env or {}), command, before)
 
 
 def clean_environment() -> dict[str, str]:

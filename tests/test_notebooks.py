@@ -57,6 +57,7 @@ def test_runs_of_a_fresh_sweep_are_compared(tmp_path: Path) -> None:
     assert "test images" in told
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("default")  # of jupyter's own packages
 def test_an_own_model_is_pruned(tmp_path: Path) -> None:
     told = executed("your_own_model.ipynb", tmp_path)

@@ -49,6 +49,7 @@ def test_the_wheel_holds_conf(installed: Path, tmp_path: Path) -> None:
     assert names == {p.relative_to(PROJECT / "conf") for p in (PROJECT / "conf").rglob("*.yaml")}
 
 
+@pytest.mark.long
 def test_the_wheel_runs_the_job_from_another_directory(installed: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from admm_exp.app import main; sys.argv += ['tracking=none',"

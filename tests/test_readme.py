@@ -13,6 +13,7 @@ SHELL = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
 LOOP = (PROJECT / "notebooks" / "OPERATIONS.md").read_text()  # goes on where README's example ends
 PYTHON = "\n".join(re.findall(r"```python\n(.*?)```", README + LOOP, re.DOTALL))
 COMMANDS = [line for line in SHELL.splitlines() if line.split()[:1] == ["admm-exp"]]
+QUICK = {"tracking": "none", "model": "small_cnn"}
 NEEDS_MORE_THAN_DIGITS = ("dataset=", "+experiment=", "--help", "mynet")
 
 
@@ -30,8 +31,8 @@ def test_every_command_composes(tmp_path: Path, line: str) -> None:
 def test_every_command_on_digits_runs(tmp_path: Path, line: str) -> None:
     asked = {word.partition("=")[0] for word in shlex.split(line)}
     short = [setting for setting in SHORT if setting.partition("=")[0] not in asked]
-    tracking = [] if "tracking" in asked else ["tracking=none"]
-    done = run_command(tmp_path, *shlex.split(line)[1:], *short, *tracking)
+    short += [f"{key}={it}" for key, it in QUICK.items() if key not in asked]
+    done = run_command(tmp_path, *shlex.split(line)[1:], *short)
     assert done.returncode == 0, done.stderr
     assert ("best per sparsity" if "-m" in shlex.split(line) else "finetuned") in done.stdout
 

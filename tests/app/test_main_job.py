@@ -186,7 +186,7 @@ def test_runs_that_differ_by_seed_share_a_group(work: Path, warm: Done) -> None:
 def test_tracking_none_never_imports_mlflow(work: Path, warm: Done) -> None:
     code = "import sys\nfrom admm_exp.app import main\nmain()\nassert 'mlflow' not in sys.modules\n"
     done = subprocess.run(
-        [sys.executable, "-c", code, *JOB, "tracking=none"],
+        [sys.executable, "-c", code, *JOB, "tracking=none", "model=small_cnn"],
         cwd=work,
         env=clean_environment(),
         capture_output=True,
@@ -199,7 +199,7 @@ def test_tracking_none_never_imports_mlflow(work: Path, warm: Done) -> None:
 
 @pytest.mark.parametrize("metric", ["l1_norm", "fpgm", "random"])
 def test_every_metric_runs_the_whole_job(work: Path, warm: Done, metric: str) -> None:
-    done = run_command(work, *JOB, "tracking=none", f"metric={metric}")
+    done = run_command(work, *JOB, "tracking=none", "model=small_cnn", f"metric={metric}")
     assert done.returncode == 0, done.stderr
 
 
@@ -237,7 +237,8 @@ def test_divergence_names_phase_epoch_and_step_and_marks_the_run_failed(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_marked_killed(work: Path, warm: Done, number: int) -> None:
     experiment = f"killed-{int(number)}"
-    overrides = ("schedule.admm_iterations=500", "rho_policy=constant", *JOB[4:])
+    endless = ("schedule.admm_iterations=500", "rho_policy=constant")
+    overrides = (*JOB, *endless)  # the dense network is in the cache
     process = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTIBLE, *overrides, f"experiment_name={experiment}"],
         cwd=work,

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 from conftest import SHORT, Done, run_command
+from support.in_process import refusal_of
+
+from admm_exp.app.plan_command import main
 
 PLAN = "from admm_exp.app.plan_command import main\nmain()\n"
 
@@ -56,12 +59,11 @@ def test_an_existing_file_is_never_overwritten(work: Path, planned: Done) -> Non
     ],
 )
 def test_what_cannot_be_planned_is_one_sentence(
-    tmp_path: Path, overrides: list[str], sentence: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], sentence: str
 ) -> None:
-    done = run_plan(tmp_path, *overrides)
-    assert done.returncode == 1
-    assert sentence in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    told = refusal_of(monkeypatch, main, tmp_path, *overrides)
+    assert sentence in told
+    assert len(told.splitlines()) == 1, told
     assert not list(tmp_path.iterdir())
 
 
@@ -130,11 +132,15 @@ def test_a_run_reaches_its_budget(work: Path, planned: Done, allocation: str) ->
     ],
 )
 def test_a_budget_that_cannot_be_is_refused(
-    work: Path, planned: Done, overrides: list[str], sentence: str
+    work: Path,
+    planned: Done,
+    monkeypatch: pytest.MonkeyPatch,
+    overrides: list[str],
+    sentence: str,
 ) -> None:
-    done = run_plan(work, *overrides, "output=budget.yaml")
-    assert done.returncode == 1
-    assert sentence in done.stderr
+    told = refusal_of(monkeypatch, main, work, *overrides, "output=budget.yaml")
+    assert sentence in told
+    assert len(told.splitlines()) == 1, told
     assert not (work / "budget.yaml").exists()
 
 

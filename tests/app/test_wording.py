@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Done, run_command
+from support.in_process import refusal_of
 
+from admm_exp.app.main import main
 from admm_exp.app.wording import PlainSigns, explain
 from admm_exp.errors import ConfigError
 
@@ -62,11 +64,26 @@ def assert_refused(done: Done, sentence: str, folder: Path) -> None:
     assert not list(folder.iterdir())
 
 
+@pytest.mark.parametrize("overrides", ["rhoo=1", "sparsity=1.0", "dataset=cifar10"])
+def test_a_refusal_is_a_line_on_stderr_and_exit_code_1(tmp_path: Path, overrides: str) -> None:
+    done = run_command(tmp_path, overrides)
+    assert_refused(done, SENTENCES[overrides], tmp_path)
+
+
 @pytest.mark.parametrize(("overrides", "sentence"), SENTENCES.items(), ids=list(SENTENCES))
 def test_bad_input_is_refused_in_one_sentence(
-    tmp_path: Path, overrides: str, sentence: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    overrides: str,
+    sentence: str,
 ) -> None:
-    assert_refused(run_command(tmp_path, *overrides.split()), sentence, tmp_path)
+    told = refusal_of(monkeypatch, main, tmp_path, *overrides.split())
+    assert told.startswith("error: ")
+    assert len(told.splitlines()) == 1, told
+    assert sentence in told
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_layers_file_with_an_unknown_layer_is_refused(tmp_path: Path) -> None:

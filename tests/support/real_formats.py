@@ -95,6 +95,18 @@ def write_idx(path: Path, values: np.ndarray) -> None:
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
+def write_first_idx(packaged: Path, folder: Path, n_train: int, n_test: int) -> None:
+    """Write the first images and labels of four gzipped IDX files, as files of the same names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, n in (("train", n_train), ("t10k", n_test)):
+        for kind, shape in (("images-idx3", (28, 28)), ("labels-idx1", ())):
+            name = f"{part}-{kind}-ubyte.gz"
+            with gzip.open(packaged / name) as file:
+                file.read(8 + 4 * len(shape))
+                content = file.read(n * int(np.prod(shape)))
+            write_idx(folder / name, np.frombuffer(content, np.uint8).reshape(n, *shape))
+
+
 def write_image_folder(
     root: Path, classes: list[str], per_class: int, size: int, suffix: str = ".png", seed: int = 0
 ) -> list[Path]:

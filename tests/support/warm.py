@@ -2,7 +2,8 @@
 
 Importing torch, torchvision and MLflow takes longer than most commands of the tests. A child runs
 `python -m admm_exp`, or another of the commands, and its exit functions, in its own folder and
-environment; what starts up how fast, and imports what, is tested in processes of its own.
+environment; what starts up how fast, and imports what, is tested in processes of its own. The first
+child that needs an MLflow database builds it, which takes a second; the others copy it.
 """
 
 import atexit
@@ -12,13 +13,16 @@ import json
 import os
 import random
 import runpy
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import traceback
 import warnings
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 MOST_SECONDS = 900  # of a command; at load 60 a sweep of four jobs passes 300
@@ -43,8 +47,17 @@ class Warm:
         arguments: tuple[str, ...],
         env: Mapping[str, str],
         command: str = "admm-exp",
+        before: str = "",
     ) -> Done:
-        """Run a command of the package in a folder, as subprocess.run would."""
+        """Run a command of the package in a folder, as subprocess.run would.
+
+        Args:
+            folder: To work in.
+            arguments: Of the command.
+            env: The whole environment.
+            command: Its name.
+            before: Python code that its process executes first.
+        """
         if self.server is None:
             self.server = subprocess.Popen(
                 [sys.executable, "-W", "ignore", __file__],
@@ -57,7 +70,7 @@ class Warm:
         assert self.server.stdout is not None
         with tempfile.TemporaryDirectory() as out:
             request = {"folder": str(folder), "arguments": arguments, "env": dict(env), "out": out}
-            request["command"] = command
+            request |= {"command": command, "before": before}
             print(json.dumps(request), file=self.server.stdin, flush=True)
             code = int(self.server.stdout.readline())
             texts = [Path(out, name).read_text() for name in ("stdout", "stderr")]
@@ -76,18 +89,42 @@ def serve() -> None:
     from kills import preload
 
     preload()
-    gc.collect()
-    gc.freeze()
-    for line in sys.stdin:
-        request = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            become(**request)
-        _, status = os.waitpid(pid, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+    importlib.import_module("torchvision")  # what data sets and networks of it load late
+    with tempfile.TemporaryDirectory() as kept:
+        build_tables_once(Path(kept))
+        gc.collect()
+        gc.freeze()
+        for line in sys.stdin:
+            request = json.loads(line)
+            pid = os.fork()
+            if pid == 0:
+                become(**request)
+            _, status = os.waitpid(pid, 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)
 
 
-def become(folder: str, arguments: list[str], env: dict[str, str], out: str, command: str) -> None:
+def build_tables_once(kept: Path) -> None:
+    """Copy the database that the first process built: MLflow's migrations always give the same."""
+    from admm_exp.tracking import store
+
+    build = store._build_tables
+
+    def copy_tables(database: Path, artifact_root: Path) -> None:
+        if not (kept / "mlflow.db").exists():
+            building = kept / f"{os.getpid()}.db"
+            build(building, artifact_root)
+            building.replace(kept / "mlflow.db")
+        shutil.copyfile(kept / "mlflow.db", database)
+        place = f"{artifact_root.absolute().as_uri()}/0"
+        with closing(sqlite3.connect(database)) as connection, connection:
+            connection.execute("UPDATE experiments SET artifact_location = ?", (place,))
+
+    store._build_tables = copy_tables
+
+
+def become(
+    folder: str, arguments: list[str], env: dict[str, str], out: str, command: str, before: str
+) -> None:
     """Be a command of the package from here on, and never return."""
     os.setsid()
     signal.alarm(MOST_SECONDS)
@@ -105,6 +142,7 @@ def become(folder: str, arguments: list[str], env: dict[str, str], out: str, com
     sys.argv = [command, *arguments]
     code = 1
     try:
+        exec(before, {})
         if command in MODULES:
             importlib.import_module(MODULES[command]).main()
         else:

@@ -277,12 +277,11 @@ def test_a_network_that_is_all_stream_has_nothing_to_prune_without_it():
 
 @needs_onnx
 @pytest.mark.filterwarnings("ignore")  # the exporter's own use of what is deprecated
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.long  # `.ci/run extras` runs them, with onnx
+@pytest.mark.parametrize("name", [n for n in NETWORKS if n != "gpt"])  # it takes no numbers
 def test_stream_that_was_cut_computes_the_same_in_onnx_runtime(name, tmp_path):
     found, inputs = constrained(name)
     small, _ = found.removal().finish(inputs)
-    if not inputs.is_floating_point():
-        pytest.skip("model.onnx is written for numbers alone")
     (path,) = save_onnx(small, inputs[:1], tmp_path)
     with torch.no_grad():
         expected = small.eval()(inputs)

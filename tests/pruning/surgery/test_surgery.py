@@ -193,10 +193,17 @@ def test_cut_network_keeps_the_mode_of_every_layer():
     assert [m.training for m in small] == [i != 1 for i in range(len(model))]
 
 
+def classifier(name):
+    """Build a network of torchvision; of the Swin transformer, a small one of its class."""
+    if name == "swin_t":
+        return models.SwinTransformer([4, 4], 24, [2, 2], [2, 4], [7, 7], num_classes=10)
+    options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    return models.get_model(name, num_classes=10, **options)
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_torchvision_classifier_is_cut_without_loss(name):
-    options = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
-    model = randomise_(models.get_model(name, num_classes=10, **options)).eval()
+    model = randomise_(classifier(name)).eval()
     inputs = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     constrained = constrain(model, inputs, 0.5)
     masked, small = constrained.removal().masked(), cut_of(constrained)
