@@ -55,7 +55,7 @@ def test_lazy_layers_on_a_wrong_example_say_so():
         find_groups(lazy(), torch.randn(4, 7))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
 @pytest.mark.parametrize(
     ("change", "kind"),
     [

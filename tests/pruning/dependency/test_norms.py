@@ -99,6 +99,7 @@ def test_counting_norm_says_what_it_counts():
     assert "counts layer_norm -1: 16 channels" in repr(small)
 
 
+@pytest.mark.skipif(torch.__version__ < (2, 14), reason="torch 2.13 breaks graphs at contexts")
 def test_a_compiled_norm_counts_without_a_break_in_its_graph():
     _, small = pair(nn.LayerNorm, "layer_norm -1")
     inputs = torch.randn(3, 10)
