@@ -90,8 +90,9 @@ def serve() -> None:
 
     preload()
     importlib.import_module("torchvision")  # what data sets and networks of it load late
-    with tempfile.TemporaryDirectory() as kept:
-        build_tables_once(Path(kept))
+    kept = Path(tempfile.mkdtemp())  # a TemporaryDirectory would go with the first child
+    try:
+        build_tables_once(kept)
         gc.collect()
         gc.freeze()
         for line in sys.stdin:
@@ -101,6 +102,8 @@ def serve() -> None:
                 become(**request)
             _, status = os.waitpid(pid, 0)
             print(os.waitstatus_to_exitcode(status), flush=True)
+    finally:
+        shutil.rmtree(kept)
 
 
 def build_tables_once(kept: Path) -> None:
