@@ -21,7 +21,7 @@ examples:
   admm-exp-bench --quick               a first look, about a minute
   admm-exp-bench                       everything, about a quarter of an hour
   admm-exp-bench step update           these rows alone
-  python admm_exp/bench/gpu.py [DEVICE]          on a GPU, beside torch alone
+  python admm_exp/bench/gpu.py         a GPU's table (torch, torchvision)
   OMP_NUM_THREADS=1 admm-exp-bench --cpu-time   on a machine that others use too
 """
 
