@@ -2,32 +2,27 @@
 
 import hashlib
 import importlib.util
+import os
 import pkgutil
 import re
-import site
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from admm_exp.experiment.mentions import mentions
+from admm_exp.experiment.installed import is_own, of_python, version_of
+from admm_exp.experiment.mentions import mentions, names_in
+from admm_exp.experiment.named_files import NamedFiles, Walk, say_once
 
 PACKAGE = "admm_exp"
-INSTALLED = frozenset({"site-packages", "dist-packages"})
-"""What folders that only installers write to are called, in whatever environment."""
 DOTTED = re.compile(r"\.*[^\W\d]\w*([.:][^\W\d]\w*)*")
-MOST_BYTES = 2**24
-"""Of a file that counts by its content; a larger one counts by its size and time of change."""
-MANY = 200
-"""Files that one pattern means; of more each counts by its size and time, as a large one does."""
-INCIDENTAL = frozenset({".log", ".jsonl", ".out", ".err", ".lock", ".db", ".tmp"})
-"""Endings of files that code writes rather than reads."""
+MOST_BYTES_READ = 2**20
+"""Of a file of data in which names are looked for."""
+MOST_NAMES = 10_000
+"""In a file of data; a longer list is one of data, not of parts."""
 
 _loaded: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
 
@@ -36,9 +31,13 @@ def own_code(parts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Name the code behind parts that is not this package's; nothing is imported for it.
 
     Modules of the user's own are followed through what they import, in functions too, and through
-    the texts in them, and in the settings of their part, that name a module or a file. Installed
-    packages count by their version; the standard library does not. Of a loaded module the source
-    counts as it was when it was first asked for: a later edit does not reach this process.
+    the texts in them, in the settings of their part and in the files of data that they name, that
+    name a module or a file. Of a module that lists folders, or runs code under a name that is
+    worked out, every .py file below its outermost package counts, or below its folder; of one
+    that lists folders the folders that it names too, and the endings. Variables of the environment
+    that it reads count. Installed packages count by their version; the standard library does not.
+    Of a loaded module the source counts as it was when it was first asked for: a later edit does
+    not reach this process.
 
     Args:
         parts: Settings with a `_target_`, at any depth; those of this package count for nothing.
@@ -51,7 +50,7 @@ def own_code(parts: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         search.imported |= dict.fromkeys(_targets(part))
         search.modules_said |= search.note(_texts(part))
     search.follow()
-    return dict(sorted((search.files | search.modules | search.packages).items()))
+    return dict(sorted((search.files() | search.modules | search.packages).items()))
 
 
 class _Search:
@@ -60,89 +59,116 @@ class _Search:
     def __init__(self) -> None:
         self.modules: dict[str, str] = {}
         self.packages: dict[str, str] = {}
-        self.files: dict[str, str] = {}
-        self.places: dict[Path, None] = {Path.cwd(): None}
+        self.variables: dict[str, str] = {}
         self.imported: dict[str, None] = {}
-        self.texts: dict[str, None] = {}
         self.modules_said: set[str] = set()
+        self.named = NamedFiles(self._hash_of_file)
+        self.walks: dict[Path, Walk] = {}
+        self._modules_by_file = {
+            vars(module).get("__file__"): module  # asked for, some would import what they stand for
+            for module in list(sys.modules.values())
+            if isinstance(module, ModuleType)
+        }
+
+    def files(self) -> dict[str, str]:
+        """Return the hash of every file that counts, by the text that names it."""
+        return self.named.files() | self.variables
 
     def follow(self) -> None:
         """Look at all that is mentioned, until nothing new turns up."""
         known = -1
-        while known != (known := len(self.modules) + len(self.places) + len(self.texts)):
+        while known != (known := self._count()):
             for name in list(self.imported):
                 self._import(name, is_certain=True)
             for name in sorted(self.modules_said):
                 self._import(name, is_certain=False)
-            for text in list(self.texts):
-                self._look_up(text)
+            self.named.look_up()
+            if known == self._count():  # folders last: what lies in them may be named too
+                for folder, walk in list(self.walks.items()):
+                    self.named.count_below(folder, walk)
 
     def note(self, texts: Iterable[str]) -> set[str]:
         """Keep texts that may name files; return those that may name modules."""
         found = dict.fromkeys(texts)
-        self.texts |= found
+        self.named.texts |= found
         return {text.replace(":", ".").strip(".") for text in found if DOTTED.fullmatch(text)}
+
+    def _count(self) -> int:
+        return len(self.modules) + len(self.modules_said) + len(self.walks) + self.named.count()
 
     def _import(self, dotted: str, *, is_certain: bool) -> None:
         """Follow a name; one that a text only may mean counts if it is the user's."""
-        for spec in _modules_of(dotted, self.places):
+        for spec in _modules_of(dotted, self.named.places):
             package = spec.name.partition(".")[0]
             if spec.name in self.modules or package in self.packages or package == PACKAGE:
                 continue
-            if not _is_own(spec):
-                if is_certain and package not in _of_python():
-                    self.packages[package] = _version(package)
+            if not is_own(spec):
+                if is_certain and package not in of_python():
+                    self.packages[package] = version_of(package)
             elif spec.has_location and spec.origin:
                 self._read_module(spec, _file_of(spec.origin))
 
     def _read_module(self, spec: ModuleSpec, path: Path) -> None:
         content = path.read_bytes()
         self.modules[spec.name] = _hash_of_source(spec, content)
-        self.places[path.parent] = None
+        self.named.modules.add(path)
         is_package = bool(spec.submodule_search_locations)
         package = spec.name if is_package else spec.name.rpartition(".")[0]
-        found = self._read_source(content, package)
-        if is_package and found:
-            self.modules_said |= {f"{spec.name}.{p.stem}" for p in path.parent.glob("*.py")}
+        depth = spec.name.count(".") + is_package
+        home = path.parents[depth - 1] if depth else path.parent
+        self._read_source(content, package, path, home)
 
-    def _read_source(self, content: bytes, package: str) -> bool:
-        """Note what a source mentions; tell whether it looks for modules in its folder."""
+    def _read_source(self, content: bytes, package: str, path: Path, home: Path) -> None:
+        """Note what a source mentions, and which folders it may find the rest in.
+
+        Args:
+            content: Of the file.
+            package: Where its relative imports start.
+            path: Of the file.
+            home: Folder of the outermost package that it lies in, or its own.
+        """
         said = mentions(content, package)
         self.imported |= dict.fromkeys(said.imports)
         names = self.note(said.texts)
         if said.names_modules:
             self.modules_said |= names | {f"{package}.{name}" for name in names if package}
-        return said.finds_modules
+        self.named.places |= dict.fromkeys([path.parent, *_above(path, said.climbs)])
+        self.named.written |= said.writes
+        for name in said.variables:
+            value = os.environ.get(name)
+            self.variables[f"${name}"] = "unset" if value is None else _digest(value.encode())
+            self.note([value] if value else [])
+        if said.lists or said.loads:
+            walk = self.walks.setdefault(home.resolve(), Walk())
+            walk.lists |= said.lists
+            walk.texts |= dict.fromkeys(said.texts if said.lists else ())
+        for name in said.packages:
+            for spec in _modules_of(name, self.named.places):
+                for place in spec.submodule_search_locations or () if is_own(spec) else ():
+                    self.walks.setdefault(Path(place).resolve(), Walk())
 
-    def _look_up(self, text: str) -> None:
-        """Find the files that a text means, in all places; a folder is one more place."""
-        if "\n" in text or not text.strip(" ./*"):
-            return
-        is_pattern = "*" in text and "**" not in text and not text.startswith("/")
-        found: dict[str, str] = {}
-        for place in list(self.places):
-            try:
-                paths = list(place.glob(text)) if is_pattern else [place / text]
-                for path in paths:
-                    if path.is_dir():
-                        self.places[path] = None
-                    elif path.is_file() and path.suffix not in INCIDENTAL:
-                        is_one_of_many = len(paths) > MANY
-                        found[str(path)] = self._hash_of_file(path, is_one_of_many)
-            except (OSError, ValueError):  # no name of a file
-                continue
-        if found:
-            hashes = [found[path] for path in sorted(found)]
-            self.files[text] = hashes[0] if len(hashes) == 1 else _digest("".join(hashes).encode())
-
-    def _hash_of_file(self, path: Path, is_one_of_many: bool) -> str:
-        status = path.stat()
-        if is_one_of_many or status.st_size > MOST_BYTES:
-            return f"{status.st_size} bytes of {status.st_mtime_ns}"
+    def _hash_of_file(self, path: Path) -> str:
         content = path.read_bytes()
         if path.suffix == ".py":  # run or loaded by its path
-            self._read_source(content, "")
+            self._read_source(content, "", path, path.parent)
+            module = self._modules_by_file.get(str(path))
+            return (
+                _digest(content) if module is None else _loaded.setdefault(module, _digest(content))
+            )
+        if len(content) <= MOST_BYTES_READ:
+            names = names_in(content)
+            if len(names) > MOST_NAMES:
+                say_once(f"{path} names {len(names)} things: an edit of them is not noticed")
+            else:
+                self.note(names)
+                self.named.places[path.parent] = None
         return _digest(content)
+
+
+def _above(path: Path, climbs: int) -> list[Path]:
+    """Return the folders above a file's own that its steps up lead to, the root left out."""
+    places = [*path.parents[1 : climbs + 1], *(Path.cwd() / path.name).parents[1 : climbs + 1]]
+    return [place for place in places if place != place.parent]
 
 
 def _digest(content: bytes) -> str:
@@ -216,65 +242,3 @@ def _modules_of(dotted: str, places: Iterable[Path]) -> Iterator[ModuleSpec]:
         finders = map(pkgutil.get_importer, spec.submodule_search_locations)
         found = (finder.find_spec(name) for finder in finders if finder is not None)
         spec = next(filter(None, found), None)
-
-
-def _is_own(spec: ModuleSpec) -> bool:
-    """Tell whether a module lies where its user edits it: in no folder of installed packages."""
-    file = spec.origin if spec.has_location else None
-    folders = [file] if file else list(spec.submodule_search_locations or ())
-    return any(not _is_installed(Path(folder), spec.name) for folder in folders)
-
-
-def _is_installed(place: Path, module: str) -> bool:
-    """Tell whether a file or folder of a module was put there by an installer.
-
-    It may have got on the path by a .pth file, or out of another environment: its folder's name
-    tells, or the record that an installer leaves beside it.
-    """
-    # an installer may link single files to where it keeps them; a linked folder is its user's
-    for found in (place.resolve(), place.parent.resolve()):
-        if not INSTALLED.isdisjoint(found.parts):
-            return True
-        if any(found.is_relative_to(folder) for folder in _installed()):
-            return True
-    depth = module.count(".") + (place.stem == "__init__")
-    return _is_recorded(place.parents[depth], module.partition(".")[0])
-
-
-@cache
-def _is_recorded(root: Path, package: str) -> bool:
-    """Tell whether an installer's record in a folder names a package beside it."""
-    return any(
-        line.startswith((f"{package}/", f"{package}.py,"))
-        for record in root.glob("*.dist-info/RECORD")
-        for line in record.read_text(encoding="utf-8", errors="replace").splitlines()
-    )
-
-
-@cache
-def _installed() -> tuple[Path, ...]:
-    paths = sysconfig.get_paths()
-    folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return tuple(
-        Path(folder).resolve()
-        for folder in (*folders, *site.getsitepackages(), site.getusersitepackages())
-    )
-
-
-@cache
-def _of_python() -> frozenset[str]:
-    return frozenset({*sys.stdlib_module_names, *sys.builtin_module_names})
-
-
-def _version(package: str) -> str:
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:  # a package may be called otherwise than its distribution
-        pass
-    names = _distributions().get(package, [])
-    return ", ".join(f"{name} {version(name)}" for name in sorted(set(names))) or "unknown"
-
-
-@cache
-def _distributions() -> Mapping[str, list[str]]:
-    return packages_distributions()

@@ -15,6 +15,12 @@ def net(num_classes, in_channels):
         nn.Conv2d(WIDTH, 8, 3), nn.BatchNorm2d(8), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, num_classes))
 """
+READ_WIDTH = """
+import json
+from pathlib import Path
+WIDTHS = Path(__file__).parent.parent / 'widths.json'
+WIDTH = int(Path(json.loads(WIDTHS.read_text())['file']).expanduser().read_text())
+"""
 METRIC = """
 from admm_exp.admm.metrics import L2Norm
 class Mine(L2Norm):
@@ -77,3 +83,25 @@ def test_a_run_that_went_on_with_edited_code_stands_for_neither(tmp_path: Path) 
     assert report["changed_while_it_ran"] == ["code", "the code of mymetric"]
     sweep = run_command(tmp_path, "-m", *job)
     assert "runs again: " in sweep.stdout
+
+
+@pytest.mark.long
+def test_a_network_is_trained_anew_when_what_its_builder_finds_was_edited(tmp_path: Path) -> None:
+    build = "    return importlib.import_module(f'nets.{kind}').net(num_classes, in_channels)\n"
+    (tmp_path / "mynets.py").write_text(
+        f"import importlib\ndef net(num_classes, in_channels, kind):\n{build}"
+    )
+    (tmp_path / "nets").mkdir()
+    plain = NET.format(act="ReLU").replace("from widths import WIDTH", READ_WIDTH)
+    (tmp_path / "nets" / "plain.py").write_text(plain)
+    (tmp_path / "widths.json").write_text('{"file": "~/width.txt"}')
+    width = tmp_path / "home" / "width.txt"
+    width.parent.mkdir()
+    width.write_text("8")
+    job = (*OWN_NET, "+model.kind=plain")
+    for edit in (None, None, width, tmp_path / "nets" / "plain.py"):
+        if edit:
+            edit.write_text(edit.read_text() + "\n")
+        done = run_command(tmp_path, *job, env={"HOME": str(width.parent)})
+        assert done.returncode == 0, done.stderr
+    assert dense_of(tmp_path) == [False, True, False, False]

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from admm_exp.experiment.own_code import _distributions, own_code
+from admm_exp.experiment.installed import _distributions
+from admm_exp.experiment.own_code import own_code
 
 NET = [{"_target_": "mynets.net"}]
 
