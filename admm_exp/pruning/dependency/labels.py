@@ -47,6 +47,7 @@ class Labels:
 
     def __init__(self, place: Callable[[], str] = lambda: "") -> None:
         self._place = place
+        self._size = 1
         self._parent = torch.zeros(1, dtype=torch.int64)
         self._fixed: dict[int, str] = {0: "its channels are tied to a constant"}
         self._is_anywhere = {0}
@@ -64,12 +65,22 @@ class Labels:
         Returns:
             (count,) codes.
         """
-        start = len(self._parent)
-        new = torch.arange(start, start + count)
-        self._parent = torch.cat([self._parent, new])
-        self._is_fixed = torch.cat([self._is_fixed, torch.zeros(count, dtype=torch.bool)])
-        self._is_entry = torch.cat([self._is_entry, torch.full((count,), is_entry)])
+        start = self._size
+        self._size += count
+        if self._size > len(self._parent):
+            self._grow()
+        new = torch.arange(start, self._size)
+        self._parent[start : self._size] = new
+        if is_entry:
+            self._is_entry[start : self._size] = True
         return _code_of(new)
+
+    def _grow(self) -> None:
+        """Make room for twice as many labels as there are."""
+        more = 2 * self._size - len(self._parent)
+        self._parent = torch.cat([self._parent, torch.zeros(more, dtype=torch.int64)])
+        self._is_fixed = torch.cat([self._is_fixed, torch.zeros(more, dtype=torch.bool)])
+        self._is_entry = torch.cat([self._is_entry, torch.zeros(more, dtype=torch.bool)])
 
     def fixed(self, reason: str, *, is_anywhere: bool = False) -> Tensor:
         """Make a label that keeps whatever it meets.
@@ -82,23 +93,22 @@ class Labels:
             (1,) code.
         """
         code = self.fresh(1)
-        self._is_fixed[-1] = True
+        self._is_fixed[self._size - 1] = True
         self._fixed[int(label_of(code))] = reason
         self._is_anywhere |= {int(label_of(code))} if is_anywhere else set()
         return code
 
     def find(self, codes: Tensor) -> Tensor:
         """Replace every label by the one that stands for all it was united with."""
-        found = _code_of(self._parent[label_of(codes)])
-        return torch.where(is_shifted(codes), shifted(found), found)
+        return _code_of(self._roots(label_of(codes))) | (codes & 1)
 
     def is_fixed(self, codes: Tensor) -> Tensor:
         """Tell which entries nobody can remove."""
-        return self._is_fixed[self._parent[label_of(codes)]]
+        return self._is_fixed[self._roots(label_of(codes))]
 
     def is_entry(self, codes: Tensor) -> Tensor:
         """Tell which labels stand for entries of parameters, perhaps for channels too."""
-        return self._is_entry[self._parent[label_of(codes)]]
+        return self._is_entry[self._roots(label_of(codes))]
 
     def unite(self, a: Tensor, b: Tensor) -> Tensor:
         """Tie the entries of two broadcastable tensors of codes together.
@@ -130,7 +140,7 @@ class Labels:
         """List the labels whose units cannot be removed, each with its first reason."""
         found: dict[int, str] = {}
         for labels, reason in self._kept:
-            for label in self._parent[labels].unique().tolist():
+            for label in self._roots(labels).unique().tolist():
                 found.setdefault(label, reason)
         return found
 
@@ -141,14 +151,22 @@ class Labels:
 
     def _unite(self, a: Tensor, b: Tensor) -> None:
         while True:
-            a, b = self._parent[a], self._parent[b]
+            a, b = self._roots(a), self._roots(b)
             differ = a != b
             if not differ.any():
                 return
             a, b = a[differ], b[differ]
             self._parent.scatter_reduce_(0, torch.maximum(a, b), torch.minimum(a, b), "amin")
-            while not torch.equal(above := self._parent[self._parent], self._parent):
-                self._parent = above
+
+    def _roots(self, labels: Tensor) -> Tensor:
+        """Follow labels to the smallest that each was united with, and shorten the way there."""
+        found = self._parent[labels]
+        if torch.equal(above := self._parent[found], found):
+            return found
+        while not torch.equal(above, found):
+            found, above = above, self._parent[above]
+        self._parent[labels] = found
+        return found
 
 
 def compact(codes: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def multi_head_attention(
     attention: Any = flow.model.get_submodule(flow.running[-1])
     is_own = isinstance(attention, nn.MultiheadAttention) and _owns_parameters(flow, attention)
     outputs = None
-    if is_own and not any(isinstance(given, Tensor) for given in args[-1:]):
+    if is_own and all(flow.is_parameter(given) for given in args if isinstance(given, Tensor)):
         outputs = flow.sketch.attention(attention, (query, key, value), kwargs)
     if outputs is None:
         outputs = func(query, key, value, *args, **kwargs)

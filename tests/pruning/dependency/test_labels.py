@@ -26,3 +26,13 @@ def test_parts_that_are_not_followed_stay_fixed_in_a_join() -> None:
     flow: Any = SimpleNamespace(codes=lambda tensor: codes if tensor is followed else None)
     joined = join(flow, torch.ops.aten.cat.default, ([followed, constant], 1), {}, None)
     assert joined.tolist() == [[*codes[0].tolist(), FIXED, FIXED]]
+
+
+def test_a_long_chain_of_labels_ends_at_its_smallest():
+    labels = Labels()
+    codes = labels.fresh(50)
+    for i in reversed(range(49)):
+        labels.unite(codes[i : i + 1], codes[i + 1 :][:1])
+    alone = labels.fresh(3)
+    assert labels.find(shifted(codes)).tolist() == [int(shifted(codes[0]))] * 50
+    assert torch.equal(labels.find(alone), alone)

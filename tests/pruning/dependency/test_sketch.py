@@ -62,6 +62,15 @@ def test_a_sketched_product_reads_a_few_channels(is_on, n_read):
     assert seen == [((5, n_read), (32, n_read))]
 
 
+def test_attention_that_is_followed_is_not_computed(monkeypatch):
+    def attend(*_, **__):
+        raise AssertionError("computed")
+
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", attend)
+    groups = trace_groups(encoder().eval(), torch.randn(2, 5, 16))
+    assert "1.self_attn" in {group.name for group in groups if group.reason is None}
+
+
 class Chooses(nn.Module):
     """Runs the second layer only where the first makes numbers in the range of the real ones."""
 
