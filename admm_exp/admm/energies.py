@@ -1,13 +1,13 @@
 """Sums of squares of units, from which a Z/U update and its residuals follow."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from admm_exp.admm.groups import ChannelGroup, dims_of, of_units, row_matrix
+from admm_exp.admm.groups import ChannelGroup, dims_of, of_units, row_matrix, rows_of
 from admm_exp.admm.metrics import Metric
 from admm_exp.admm.pieces import row_pieces
 
@@ -78,10 +78,10 @@ def turned_energies(
 
     Args:
         W: Constrained weights.
-        T: Targets, of the same shapes: they become W where `is_w` is 1 and T - W where it is 0,
+        T: Targets, of the same shapes: they become W in some units and T - W in the others,
             without a rounding more.
         groups: Groups that together cover every weight.
-        is_w: One tensor of 0 and 1 a weight that broadcasts against it.
+        is_w: (n_units,) float32 per group, 1 where T becomes W and 0 elsewhere.
         metric: Scores the T that is left; one that adds up.
         squares: What the last call gave, if T is what it left: T is not summed up again then.
 
@@ -89,37 +89,31 @@ def turned_energies(
         The sums of every group, and ||T||^2 of every row of the T that is left; None where W and T
         lie in memory in other orders, so that a sum over T could be rounded in another way.
     """
-    dims = dims_of(groups)
-    if not dims:
+    masks = rows_of(W, groups, is_w)
+    if not masks:
         return [], None
-
-    def score(piece: Tensor, dim: int) -> list[Tensor]:
-        return [] if metric is None else [metric(row_matrix(piece, dim), groups[0])]
-
-    order = sorted(dims, key=lambda i: W[i].dim() == 1)  # matrices, then vectors
-    sizes = [W[i].shape[dims[i]] for i in order]
-    table = T[0].new_empty(3 if metric is None else 4, sum(sizes))
-    rows = dict(zip(order, table.split(sizes, dim=1), strict=True))
-    n_vectors = sum(W[i].dim() == 1 for i in order)
-    for i in order[: len(order) - n_vectors]:
-        out = _Rows(rows[i], squares is None)
-        _turn_(W[i], T[i], is_w[i], dims[i], score=score, out=out)
-    if n_vectors:
-        w, t, mask = ([x[i] for i in order[-n_vectors:]] for x in (W, T, is_w))
-        out = _Rows(table[:, -sum(map(len, t)) :], squares is None)
-        _turn_vectors_(w, t, mask, score=score, out=out)
-    table[:3].square_()
-    if squares is not None:
-        table[1].copy_(squares)
+    score = None if metric is None else partial(_scored, metric, groups[0])
+    matrices = [i for i in masks if W[i].dim() > 1]
+    vectors = [i for i in masks if W[i].dim() == 1]
+    dims, found = dims_of(groups), _Found(asks_t=squares is None)
+    for i in matrices:
+        _turn_(W[i], T[i], masks[i], dims[i], score=score, found=found)
+    if vectors:
+        own = ([x[i] for i in vectors] for x in (W, T, masks))
+        _turn_vectors_(*own, score=score, found=found)
+    order = matrices + vectors
+    w, distance = _squares(found.w), _squares(found.distance)
+    t = _squares(found.t) if squares is None else squares
+    table = torch.stack([w, t, distance, *([torch.cat(found.score)] if score else [])])
+    rows = dict(zip(order, table.split([masks[i].size(0) for i in order], dim=1), strict=True))
     left = None
-    if all(W[i].stride() == T[i].stride() for i in order):
-        becomes_w = torch.cat([is_w[i].reshape(-1) for i in order]).bool()
-        left = torch.where(becomes_w, table[0], table[2])
+    if all(W[i].stride() == T[i].stride() for i in matrices):
+        left = distance.lerp_(w, torch.cat([masks[i] for i in order]))
     return list(_of_groups(rows, groups)), left
 
 
 Rows = Sequence[Tensor] | Mapping[int, Tensor]
-Score = Callable[[Tensor, int], list[Tensor]]
+Score = Callable[[Tensor, int], Tensor] | None
 
 
 def _of_groups(rows: Rows, groups: Sequence[ChannelGroup]) -> Iterator[Energies]:
@@ -141,48 +135,61 @@ def _measured(w: Tensor, t: Tensor, dim: int) -> Tensor:
     return _side_by_side(pieces).square_()
 
 
-class _Rows(NamedTuple):
-    """Where to write what is summed up over rows.
+@dataclass
+class _Found:
+    """What is summed up over rows, piece by piece.
 
     Args:
-        table: (3 or 4, n_rows): norms of W, T and W - T, and the score if there is one.
         asks_t: Whether the norms of T are asked for.
+        w: Norms of W.
+        t: Norms of T.
+        distance: Norms of W - T.
+        score: What a metric says of the T that is left.
     """
 
-    table: Tensor
     asks_t: bool
+    w: list[Tensor] = field(default_factory=list)
+    t: list[Tensor] = field(default_factory=list)
+    distance: list[Tensor] = field(default_factory=list)
+    score: list[Tensor] = field(default_factory=list)
 
 
-def _turn_(w: Tensor, t: Tensor, is_w: Tensor, dim: int, *, score: Score, out: _Rows) -> None:
+def _squares(norms: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(norms)).square_()
+
+
+def _scored(metric: Metric, group: ChannelGroup, piece: Tensor, dim: int) -> Tensor:
+    return metric(row_matrix(piece, dim), group)
+
+
+def _turn_(w: Tensor, t: Tensor, is_w: Tensor, dim: int, *, score: Score, found: _Found) -> None:
     """Measure every row, turn T, and score it."""
-    norm, others, start = torch.linalg.vector_norm, _others(w, dim), 0
-    for own, target, mask in row_pieces(dim, w, t, is_w):
-        weight, end = own.float(), start + own.shape[dim]
-        of_w, of_t, of_both, *of_score = out.table[:, start:end].unbind()
-        norm(weight, dim=others, out=of_w)
-        if out.asks_t:
-            norm(target, dim=others, out=of_t)
-        norm(target.sub_(weight), dim=others, out=of_both)
+    norm, others = torch.linalg.vector_norm, _others(w, dim)
+    shape = [-1 if d == dim else 1 for d in range(w.dim())]
+    for own, target, mask in row_pieces(dim, w, t, is_w.view(shape)):
+        weight = own.float()
+        if found.asks_t:
+            found.t.append(norm(target, dim=others))
+        found.w.append(norm(weight, dim=others))
+        found.distance.append(norm(target.sub_(weight), dim=others))
         target.lerp_(weight, mask)
-        for place, found in zip(of_score, score(target, dim), strict=True):
-            place.copy_(found)
-        start = end
+        if score is not None:
+            found.score.append(score(target, dim))
 
 
 def _turn_vectors_(
-    W: Sequence[Tensor], T: Sequence[Tensor], is_w: Sequence[Tensor], *, score: Score, out: _Rows
+    W: Sequence[Tensor], T: Sequence[Tensor], is_w: Sequence[Tensor], *, score: Score, found: _Found
 ) -> None:
     """Do the same with many vectors at once."""
     w, t = torch.cat(list(W)).float(), torch.cat(list(T))
-    of_w, of_t, of_both, *of_score = out.table.unbind()
-    of_w.copy_(w)
-    if out.asks_t:
-        of_t.copy_(t)
-    of_both.copy_(t.sub_(w))
-    sizes = [len(own) for own in T]
-    torch._foreach_copy_(list(T), list(t.lerp_(w, torch.cat(list(is_w))).split(sizes)))
-    for place, found in zip(of_score, score(t, 0), strict=True):
-        place.copy_(found)
+    found.w.append(w)
+    if found.asks_t:
+        found.t.append(t.clone())
+    found.distance.append(t.sub_(w).clone())
+    t.lerp_(w, torch.cat(list(is_w)))
+    torch._foreach_copy_(list(T), t.split([own.numel() for own in T]))
+    if score is not None:
+        found.score.append(score(t, 0))
 
 
 def _others(weight: Tensor, dim: int) -> tuple[int, ...]:

@@ -145,6 +145,8 @@ def row_matrix(weight: Tensor, dim: int) -> Tensor:
     Returns:
         (n_rows, p); aliases a dense weight whose rows lie one by one.
     """
+    if dim == 0 and weight.is_contiguous():
+        return weight.view(weight.shape[0], -1)
     others = [d for d in range(weight.dim()) if d != dim]
     others.sort(key=weight.stride, reverse=True)
     return weight.permute(dim, *others).reshape(weight.shape[dim], -1)
@@ -194,23 +196,35 @@ def spread(
     Returns:
         Per weight a tensor shaped to broadcast against it, (1, .., n, .., 1); to be read only.
     """
-    spread_out: list[Tensor | None] = [None] * len(weights)
+    dims, found = dims_of(groups), rows_of(weights, groups, values)
+    assert len(found) == len(weights), "a weight belongs to no group"
+    return [
+        found[i].view([-1 if d == dims[i] else 1 for d in range(weight.dim())])
+        for i, weight in enumerate(weights)
+    ]
+
+
+def rows_of(
+    weights: Sequence[Tensor], groups: Sequence[ChannelGroup], values: Sequence[Tensor]
+) -> dict[int, Tensor]:
+    """Spread a value of every unit over the rows it owns.
+
+    Returns:
+        (n_rows,) of every weight, in the order of the groups; to be read only.
+    """
+    found: dict[int, Tensor] = {}
     for group, own in zip(groups, values, strict=True):
         for member in group.members:
             weight = weights[member.weight]
-            n_rows = weight.shape[member.dim]
-            shape = [1] * weight.dim()
-            shape[member.dim] = n_rows
             if member.rows is None:  # the whole weight is this group's
-                spread_out[member.weight] = own.to(weight.device).view(shape)
+                found[member.weight] = own.to(weight.device)
                 continue
-            found = spread_out[member.weight]
-            if found is None:
-                found = weight.new_ones(shape, dtype=own.dtype)
-                spread_out[member.weight] = found
-            found.view(-1)[member.rows.to(found.device)] = own.to(found.device).unsqueeze(1)
-    assert all(found is not None for found in spread_out), "a weight belongs to no group"
-    return [found for found in spread_out if found is not None]
+            if member.weight not in found:
+                n_rows = weight.shape[member.dim]
+                found[member.weight] = weight.new_ones(n_rows, dtype=own.dtype)
+            rows = found[member.weight]
+            rows[member.rows.to(rows.device)] = own.to(rows.device).unsqueeze(1)
+    return found
 
 
 def row_masks(

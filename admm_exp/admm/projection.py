@@ -201,9 +201,11 @@ class ChannelConstraint:
         squares: Tensor | None = None,
     ) -> tuple[list[Energies], Tensor | None]:
         """Sum up the same, and turn T in the same pass."""
-        masks = self.spread(targets, [own.float() for own in is_w])
+        shares = [own.float() for own in is_w]
         metric = self.metric if adds_up(self.metric) else None
-        return turned_energies(weights, targets, self.groups, masks, metric=metric, squares=squares)
+        return turned_energies(
+            weights, targets, self.groups, shares, metric=metric, squares=squares
+        )
 
     def spread(self, weights: Sequence[Tensor], values: Sequence[Tensor]) -> list[Tensor]:
         """Spread a value of every unit over the weights: broadcastable, to be read only."""

@@ -11,6 +11,8 @@ from admm_exp.admm.groups import (
     Member,
     count_kept,
     row_masks,
+    row_matrix,
+    rows_of,
     unit_energies,
     unit_matrix,
 )
@@ -134,3 +136,18 @@ def test_energies_of_a_convolution_hold_in_every_layout():
     for layout in (torch.contiguous_format, torch.channels_last):
         (found,) = unit_energies([weight.to(memory_format=layout)], (group,))
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_rows_are_laid_out_without_a_copy_in_every_layout(layout):
+    weight = torch.randn(3, 4, 5, 5).to(memory_format=layout)
+    rows = row_matrix(weight, 0)
+    assert rows.data_ptr() == weight.data_ptr()
+    assert torch.equal(rows.sort(dim=1).values, weight.flatten(1).sort(dim=1).values)
+
+
+def test_a_value_of_a_unit_goes_to_all_rows_it_owns():
+    values = [torch.arange(4), 4 + torch.arange(3)]
+    rows = rows_of(tied_weights(), tied_groups(), values)
+    assert rows[2].tolist() == [0, 2, 1, 3, 2, 0, 3, 1]  # a unit owns two
+    assert rows[3].tolist() == list(range(7))  # a norm over both groups
