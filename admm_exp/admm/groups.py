@@ -139,6 +139,24 @@ def unit_matrix(weights: Sequence[Tensor], group: ChannelGroup) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
+def unit_parts(weights: Sequence[Tensor], group: ChannelGroup) -> list[Tensor]:
+    """Lay theta_g out in parts: (n_units, p) a matrix, and all vectors side by side.
+
+    Returns:
+        Parts whose columns stand in the order of the memory; they alias dense weights, so treat
+        them as read-only.
+    """
+    matrices: list[Tensor] = []
+    vectors: list[Tensor] = []
+    for member in group.members:
+        weight = weights[member.weight]
+        rows = row_matrix(weight, member.dim)
+        if member.rows is not None:
+            rows = rows[member.rows.to(rows.device)].reshape(group.n_units, -1)
+        (vectors if weight.dim() == 1 else matrices).append(rows)
+    return [*matrices, torch.cat(vectors, dim=1)] if vectors else matrices
+
+
 def row_matrix(weight: Tensor, dim: int) -> Tensor:
     """Lay the rows of a weight along a dimension out, each in the order of the memory.
 

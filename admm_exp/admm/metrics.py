@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from admm_exp.admm.groups import Units
+from admm_exp.admm.pieces import PIECE
 
-BLOCK = 256
-"""Units that are compared with so many others at once: 256 KB of distances."""
+BLOCK, SMALL_BLOCK = 256, 64
+"""Units that are centred at once; what of their products with each other is computed twice."""
 
 
 class Metric(Protocol):
@@ -37,6 +38,14 @@ class GradientMetric(Metric, Protocol):
 
     def learn(self, gradients: Sequence[Tensor]) -> None:
         """Take the mean absolute gradients: (n_units, p) of every group, in their order."""
+
+
+@runtime_checkable
+class PartsMetric(Metric, Protocol):
+    """A metric that scores units where they lie, without a copy of the whole group."""
+
+    def of_parts(self, parts: Sequence[Tensor]) -> Tensor:
+        """Score units that lie in parts, (n_units, p) each: (n_units,)."""
 
 
 def needs_scales(metric: Metric) -> bool:
@@ -89,9 +98,9 @@ class L1Norm:
 class FPGM:
     """Sum of distances to all other units of the group: the most replaceable unit goes first.
 
-    Distances come from matrix products, |a-b|^2 = |a|^2 + |b|^2 - 2ab, on the centred matrix
-    (distances do not change, cancellation does), block by block: each pair of units once, and what
-    is done to the distances stays in the cache.
+    Distances come from matrix products, |a-b|^2 = |a|^2 + |b|^2 - 2ab, where a is centred
+    (distances do not change, cancellation does). Each pair of units is multiplied once, and no more
+    than BLOCK units are copied.
 
     References:
         He et al. 2019, arXiv 1811.00250, equation 6.
@@ -101,20 +110,46 @@ class FPGM:
 
     def __call__(self, theta: Tensor, group: Units) -> Tensor:
         """Score (n_units, p) -> (n_units,)."""
-        centred = theta - theta.mean(dim=0)
-        squares = torch.linalg.vector_norm(centred, dim=1).square()
-        sums = torch.zeros_like(squares)
-        starts = range(0, len(theta), BLOCK)
-        blocks = [(slice(i, i + BLOCK), slice(j, j + BLOCK)) for i in starts for j in starts]
-        for one, other in ((i, j) for i, j in blocks if i.start <= j.start):
-            distances = torch.addmm(squares[other], centred[one], centred[other].T, alpha=-2.0)
-            distances.add_(squares[one].unsqueeze(1)).clamp_(min=0.0)
-            if one == other:
-                sums[one] += distances.fill_diagonal_(0.0).sqrt_().sum(dim=1)
-            else:
-                sums[one] += distances.sqrt_().sum(dim=1)
-                sums[other] += distances.sum(dim=0)
+        return self.of_parts([theta])
+
+    def of_parts(self, parts: Sequence[Tensor]) -> Tensor:
+        """Score units that lie in parts, (n_units, p) each; large ones are not put side by side."""
+        if len(parts) > 1 and sum(part.numel() for part in parts) <= PIECE:  # a copy costs less
+            parts = [torch.cat(list(parts), dim=1)]
+        means = [part.mean(dim=0) for part in parts]
+        sums = parts[0].new_zeros(len(parts[0]))
+        squares = torch.empty_like(sums)
+        for start in range(0, len(sums), BLOCK):
+            products = _products(parts, means, start)
+            squares[start : start + BLOCK] = products[:, start:].diagonal()
+            for top in range(0, len(products), SMALL_BLOCK):
+                left = start + top
+                own = slice(left, min(left + SMALL_BLOCK, start + len(products)))
+                distances = products[top : top + SMALL_BLOCK, : own.stop].mul_(-2.0)
+                distances.add_(squares[own].unsqueeze(1)).add_(squares[: own.stop])
+                distances[:, left:].fill_diagonal_(0.0)
+                sums[own] += distances.clamp_(min=0.0).sqrt_().sum(dim=1)
+                sums[:left] += distances[:, :left].sum(dim=0)
         return sums
+
+
+def _products(parts: Sequence[Tensor], means: Sequence[Tensor], start: int) -> Tensor:
+    """Multiply a block of centred units with those before it and, below the diagonal, with itself.
+
+    A centred unit times the mean is taken off the product with a unit that is not centred.
+    """
+    n = min(BLOCK, len(parts[0]) - start)
+    products = parts[0].new_zeros(n, start + n)
+    for part, mean in zip(parts, means, strict=True):
+        block = part[start : start + n] - mean
+        if start:
+            products[:, :start].addmm_(block, part[:start].T)
+            products[:, :start].sub_((block @ mean).unsqueeze(1))
+        for top in range(0, n, SMALL_BLOCK):
+            rows = block[top : top + SMALL_BLOCK]
+            until = top + len(rows)
+            products[top:until, start : start + until].addmm_(rows, block[:until].T)
+    return products
 
 
 class Random:

@@ -17,8 +17,9 @@ from admm_exp.admm.groups import (
     spread,
     unit_energies,
     unit_matrix,
+    unit_parts,
 )
-from admm_exp.admm.metrics import Metric, adds_up, ranks_by_energy
+from admm_exp.admm.metrics import Metric, PartsMetric, adds_up, ranks_by_energy
 from admm_exp.admm.mixture import pieces_along
 
 
@@ -172,6 +173,9 @@ class ChannelConstraint:
             return self.energies(weights)
         if adds_up(self.metric):
             return self._sums(weights)
+        if isinstance(self.metric, PartsMetric):
+            of_parts = self.metric.of_parts
+            return (of_parts(unit_parts(weights, group)) for group in self.groups)
         thetas = self.unit_matrices(weights)
         return (self.metric(theta, group) for theta, group in zip(thetas, self.groups, strict=True))
 

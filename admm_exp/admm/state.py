@@ -86,15 +86,27 @@ def split(state: State, constraint: Constraint) -> tuple[list[Tensor], list[Tens
 @torch.no_grad()
 def following(state: State, weights: Sequence[Tensor], constraint: Constraint) -> State:
     """Let Z of the kept units be W, where the augmented Lagrangian is smallest; U is 0 there."""
-    masks = constraint.masks(state.targets, state.support)
-    triples = zip(masks, weights, state.targets, strict=True)
-    targets = tuple(torch.where(m, w.detach().float(), t) for m, w, t in triples)
+    shares = constraint.spread(state.targets, [kept.float() for kept in state.support])
+    triples = zip(shares, weights, state.targets, strict=True)
+    targets = tuple(t.lerp(w.detach().float(), share) for share, w, t in triples)
     return replace(state, targets=targets, squares=None)
 
 
 @torch.no_grad()
 def with_rho(state: State, constraint: Constraint, rho: float) -> State:
-    """Change the penalty parameter and keep the unscaled dual y = rho * U.
+    """Change the penalty parameter and keep the unscaled dual y = rho * U; the old state stays.
+
+    See `with_rho_`, which spares the copy of T.
+    """
+    if rho == state.rho:
+        return state
+    targets = tuple(target.clone() for target in state.targets)
+    return with_rho_(replace(state, targets=targets, squares=None), constraint, rho)
+
+
+@torch.no_grad()
+def with_rho_(state: State, constraint: Constraint, rho: float) -> State:
+    """Change the penalty parameter in the memory of the old state, and keep y = rho * U.
 
     References:
         Boyd et al. 2011, section 3.4.1.
@@ -106,9 +118,13 @@ def with_rho(state: State, constraint: Constraint, rho: float) -> State:
         raise ValueError(f"rho must be greater than 0, got {rho}")
     if rho == state.rho:
         return state
-    masks = constraint.masks(state.targets, state.support)
     ratio = state.rho / rho
-    targets = tuple(torch.where(m, t, t * ratio) for t, m in zip(state.targets, masks, strict=True))
+    factors = [torch.full_like(kept, ratio, dtype=torch.float32) for kept in state.support]
+    factors = [f.masked_fill_(kept, 1.0) for f, kept in zip(factors, state.support, strict=True)]
+    spread = constraint.spread(state.targets, factors)
+    for target, factor in zip(state.targets, spread, strict=True):
+        target.mul_(factor)
+    targets = (*state.targets,)  # another tuple: who keeps what depends on T sees that it changed
     return replace(state, targets=targets, rho=float(rho), squares=None)
 
 

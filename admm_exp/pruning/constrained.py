@@ -15,7 +15,7 @@ from admm_exp.admm.partition import Partition
 from admm_exp.admm.partitions.channel import Channel
 from admm_exp.admm.projection import ChannelConstraint
 from admm_exp.admm.ramp import loosened
-from admm_exp.admm.state import State, initial_state, with_rho
+from admm_exp.admm.state import State, initial_state, with_rho_
 from admm_exp.admm.update import update_
 from admm_exp.errors import ConfigError
 from admm_exp.pruning.granularity import find_units, granularity_of
@@ -99,7 +99,7 @@ class ConstrainedModel:
 
     @rho.setter
     def rho(self, value: float) -> None:
-        self.state = with_rho(self.state, self.constraint, value)
+        self.state = with_rho_(self.state, self.constraint, value)
 
     def weights(self) -> list[Tensor]:
         """View the constrained weights W; the views alias the parameters."""

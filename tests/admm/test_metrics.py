@@ -3,9 +3,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.oracles import tied_groups, tied_weights
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from admm_exp.admm.bn_scale import BNScale
-from admm_exp.admm.groups import ChannelGroup, Member, unit_matrix
+from admm_exp.admm.groups import ChannelGroup, Member, unit_matrix, unit_parts
 from admm_exp.admm.metrics import (
     FPGM,
     GradientMetric,
@@ -31,6 +32,42 @@ def test_fpgm_is_the_sum_of_distances_of_a_naive_loop(seed, shift):
     rows = theta.double()
     naive = torch.stack([sum((a - b).norm() for b in rows) for a in rows])
     assert torch.allclose(FPGM()(theta, GROUP).double(), naive, rtol=1e-4)
+
+
+@pytest.mark.parametrize("n_units", [4, 7, 8, 11])
+def test_fpgm_counts_every_pair_once_whatever_the_blocks(monkeypatch, n_units):
+    monkeypatch.setattr("admm_exp.admm.metrics.BLOCK", 4)
+    monkeypatch.setattr("admm_exp.admm.metrics.SMALL_BLOCK", 2)
+    theta = theta_of(n_units, n_units) + 10.0
+    expected = torch.cdist(theta.double(), theta.double()).sum(dim=1)
+    torch.testing.assert_close(FPGM()(theta, GROUP).double(), expected, rtol=1e-5, atol=0.0)
+
+
+@pytest.mark.parametrize("piece", [2**19, 0])
+def test_fpgm_scores_a_group_in_parts_as_a_whole(monkeypatch, piece):
+    monkeypatch.setattr("admm_exp.admm.metrics.PIECE", piece)
+    group, weights = tied_groups()[0], tied_weights()
+    scores = FPGM().of_parts(unit_parts(weights, group))
+    torch.testing.assert_close(scores, FPGM()(unit_matrix(weights, group), group))
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many scalars the largest new tensor holds."""
+
+    n_scalars = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.n_scalars = max(self.n_scalars, made.numel())
+        return made
+
+
+def test_fpgm_needs_no_memory_larger_than_a_part():
+    parts = [torch.randn(512, 1024) for _ in range(3)]
+    with Largest() as largest:
+        FPGM().of_parts(parts)
+    assert 0 < largest.n_scalars <= parts[0].numel()
 
 
 def test_fpgm_gives_equal_units_a_distance_of_zero_and_no_nan():

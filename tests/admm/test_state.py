@@ -19,6 +19,7 @@ from admm_exp.admm.state import (
     split,
     to_tensors,
     with_rho,
+    with_rho_,
 )
 from admm_exp.admm.update import add_penalty_gradient_, update, update_
 
@@ -193,3 +194,16 @@ def test_known_squares_change_no_bit_of_an_update(is_frozen):
         assert residuals == expected
         assert all(map(torch.equal, knowing.targets, asking.targets))
         assert all(map(torch.equal, knowing.support, asking.support))
+
+
+def test_rho_change_in_place_gives_the_bits_of_one_in_new_memory():
+    state, _ = update(tied_weights(1), initial_state(tied_weights(0), CONSTRAINT, 1.0), CONSTRAINT)
+    expected = with_rho(state, CONSTRAINT, 3.0)
+    assert all(a is not b for a, b in zip(expected.targets, state.targets, strict=True))
+    changed = with_rho_(state, CONSTRAINT, 3.0)
+    assert changed.targets is not state.targets  # seen by who keeps what depends on T
+    for got, old, new in zip(changed.targets, state.targets, expected.targets, strict=True):
+        assert got is old
+        assert torch.equal(got, new)
+    assert (changed.rho, changed.known_squares()) == (3.0, None)
+    assert with_rho_(changed, CONSTRAINT, 3.0) is changed
