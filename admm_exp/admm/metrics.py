@@ -44,8 +44,13 @@ class GradientMetric(Metric, Protocol):
 class PartsMetric(Metric, Protocol):
     """A metric that scores units where they lie, without a copy of the whole group."""
 
-    def of_parts(self, parts: Sequence[Tensor]) -> Tensor:
-        """Score units that lie in parts, (n_units, p) each: (n_units,)."""
+    def of_parts(self, parts: Sequence[Tensor], signs: Tensor | None = None) -> Tensor:
+        """Score units that lie in parts: (n_units,).
+
+        Args:
+            parts: (n_units, p) each.
+            signs: (n_units,), 1 or -1, by which every unit is multiplied; None for 1.
+        """
 
 
 def needs_scales(metric: Metric) -> bool:
@@ -112,15 +117,16 @@ class FPGM:
         """Score (n_units, p) -> (n_units,)."""
         return self.of_parts([theta])
 
-    def of_parts(self, parts: Sequence[Tensor]) -> Tensor:
+    def of_parts(self, parts: Sequence[Tensor], signs: Tensor | None = None) -> Tensor:
         """Score units that lie in parts, (n_units, p) each; large ones are not put side by side."""
         if len(parts) > 1 and sum(part.numel() for part in parts) <= PIECE:  # a copy costs less
             parts = [torch.cat(list(parts), dim=1)]
-        means = [part.mean(dim=0) for part in parts]
         sums = parts[0].new_zeros(len(parts[0]))
+        signs = torch.ones_like(sums) if signs is None else signs.to(sums)
+        means = [torch.mv(part.T, signs).div_(len(sums)) for part in parts]
         squares = torch.empty_like(sums)
         for start in range(0, len(sums), BLOCK):
-            products = _products(parts, means, start)
+            products = _products(parts, signs, means, start)
             squares[start : start + BLOCK] = products[:, start:].diagonal()
             for top in range(0, len(products), SMALL_BLOCK):
                 left = start + top
@@ -133,22 +139,28 @@ class FPGM:
         return sums
 
 
-def _products(parts: Sequence[Tensor], means: Sequence[Tensor], start: int) -> Tensor:
+def _products(
+    parts: Sequence[Tensor], signs: Tensor, means: Sequence[Tensor], start: int
+) -> Tensor:
     """Multiply a block of centred units with those before it and, below the diagonal, with itself.
 
     A centred unit times the mean is taken off the product with a unit that is not centred.
     """
-    n = min(BLOCK, len(parts[0]) - start)
+    n = min(BLOCK, len(signs) - start)
+    own = signs[start : start + n].unsqueeze(1)
     products = parts[0].new_zeros(n, start + n)
+    before, with_mean = products[:, :start], parts[0].new_zeros(n)
     for part, mean in zip(parts, means, strict=True):
-        block = part[start : start + n] - mean
+        block = torch.addcmul(-mean, part[start : start + n], own)
         if start:
-            products[:, :start].addmm_(block, part[:start].T)
-            products[:, :start].sub_((block @ mean).unsqueeze(1))
-        for top in range(0, n, SMALL_BLOCK):
-            rows = block[top : top + SMALL_BLOCK]
+            before.addmm_(block, part[:start].T)
+            with_mean.addmv_(block, mean)
+        step = SMALL_BLOCK if part.shape[1] > SMALL_BLOCK else BLOCK
+        for top in range(0, n, step):
+            rows = block[top : top + step]
             until = top + len(rows)
             products[top:until, start : start + until].addmm_(rows, block[:until].T)
+    before.mul_(signs[:start]).sub_(with_mean.unsqueeze(1))
     return products
 
 

@@ -103,6 +103,12 @@ class PartitionConstraint:
         pairs = zip(self.unit_matrices(weights), self.groups, strict=True)
         return best_units((self.metric(theta, layer) for theta, layer in pairs), self.groups)
 
+    def select_signed(
+        self, weights: Sequence[Tensor], signs: Sequence[Tensor]
+    ) -> tuple[Tensor, ...] | None:
+        """Ask for the products of weights and signs: None."""
+        return None
+
     def energies(self, weights: Iterable[Tensor]) -> tuple[Tensor, ...]:
         """Sum the squares of every unit: (n_units,) per layer."""
         return tuple(theta.square().sum(dim=1) for theta in self.unit_matrices(weights))

@@ -61,6 +61,10 @@ class OnePass:
         scores = [score for own in batches if (score := own.energies.score) is not None]
         if scores:
             return best_units(by_group(batches, scores), self._constraint.groups)
+        signs = [2.0 * own.float() - 1.0 for own in self._is_x]
+        found = self._constraint.select_signed(self._targets, signs)
+        if found is not None:
+            return found
         self._sign_([torch.ones_like(own) for own in self._is_x])
         return self._constraint.select(self._targets)
 

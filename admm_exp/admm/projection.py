@@ -41,6 +41,19 @@ class Constraint(Protocol):
     def select(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Choose the support: (n_units,) bool per group of units, True = kept."""
 
+    def select_signed(
+        self, weights: Sequence[Tensor], signs: Sequence[Tensor]
+    ) -> tuple[Tensor, ...] | None:
+        """Choose the support of weights whose units are yet to be multiplied by signs.
+
+        Args:
+            weights: As they are.
+            signs: (n_units,) float32 per group of units, 1 or -1.
+
+        Returns:
+            As `select`, or None where the metric has to see the products.
+        """
+
     def unit_matrices(self, weights: Sequence[Tensor]) -> Iterator[Tensor]:
         """Lay the units out: (n_units, p) per group, one row a unit; may alias the weights."""
 
@@ -174,10 +187,24 @@ class ChannelConstraint:
         if adds_up(self.metric):
             return self._sums(weights)
         if isinstance(self.metric, PartsMetric):
-            of_parts = self.metric.of_parts
-            return (of_parts(unit_parts(weights, group)) for group in self.groups)
+            return self._of_parts(weights, [None] * len(self.groups))
         thetas = self.unit_matrices(weights)
         return (self.metric(theta, group) for theta, group in zip(thetas, self.groups, strict=True))
+
+    def _of_parts(
+        self, weights: Sequence[Tensor], signs: Sequence[Tensor | None]
+    ) -> Iterator[Tensor]:
+        assert isinstance(self.metric, PartsMetric)
+        for group, own in zip(self.groups, signs, strict=True):
+            yield self.metric.of_parts(unit_parts(weights, group), own)
+
+    def select_signed(
+        self, weights: Sequence[Tensor], signs: Sequence[Tensor]
+    ) -> tuple[Tensor, ...] | None:
+        """Choose the support of weights whose units are yet to be multiplied by signs."""
+        if not isinstance(self.metric, PartsMetric):
+            return None
+        return best_units(self._of_parts(weights, signs), self.groups)
 
     def _sums(self, weights: Sequence[Tensor]) -> Iterator[Tensor]:
         """Add up the scores of what the members hold, without laying the units out."""

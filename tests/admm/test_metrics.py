@@ -51,6 +51,14 @@ def test_fpgm_scores_a_group_in_parts_as_a_whole(monkeypatch, piece):
     torch.testing.assert_close(scores, FPGM()(unit_matrix(weights, group), group))
 
 
+@pytest.mark.parametrize("block", [256, 4])
+def test_fpgm_multiplies_units_by_signs_without_writing_them(monkeypatch, block):
+    monkeypatch.setattr("admm_exp.admm.metrics.BLOCK", block)
+    theta, signs = theta_of(2, 11) + 1.0, 2.0 * (torch.arange(11) % 3 > 0) - 1.0
+    scores = FPGM().of_parts([theta[:, :2], theta[:, 2:]], signs)
+    torch.testing.assert_close(scores, FPGM()(theta * signs.unsqueeze(1), GROUP))
+
+
 class Largest(TorchDispatchMode):
     """Notes how many scalars the largest new tensor holds."""
 

@@ -119,3 +119,21 @@ def test_lists_side_by_side_keep_what_each_keeps_alone():
     found = best_of(scores, kept, blocks)
     alone = map(keep_best, scores, kept, blocks)
     assert all(map(torch.equal, found, alone))
+
+
+@many
+@given(seeds)
+def test_signed_selection_is_that_of_weights_times_signs(seed):
+    weights, constraint = tied_weights(seed), ChannelConstraint(tied_groups(), FPGM())
+    signs = [torch.tensor([1.0, -1.0, -1.0, 1.0]), torch.tensor([-1.0, 1.0, 1.0])]
+    before = [weight.clone() for weight in weights]
+    found = constraint.select_signed(weights, signs)
+    spread = zip(weights, constraint.spread(weights, signs), strict=True)
+    assert found is not None
+    assert all(map(torch.equal, found, constraint.select([w * sign for w, sign in spread])))
+    assert all(map(torch.equal, weights, before))
+
+
+def test_a_metric_that_reads_no_parts_asks_for_the_signed_weights():
+    constraint = ChannelConstraint(tied_groups(), Random(0))
+    assert constraint.select_signed(tied_weights(), [torch.ones(4), torch.ones(3)]) is None
