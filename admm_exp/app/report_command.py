@@ -12,6 +12,7 @@ from annotated_types import MinLen
 from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app.main import one_sentence, run_command
+from admm_exp.errors import TrackingError
 from admm_exp.results import REPORTS
 
 if TYPE_CHECKING:
@@ -78,19 +79,44 @@ def write_comparison(settings: ReportSettings) -> Path:
     )
     name = "-".join(filter(None, (found.experiment, settings.parent)))
     folder = Path(settings.output or Path(REPORTS, re.sub(r"[^\w.-]", "_", name)))
-    figures = draw_comparison(found.rows, folder)
+    rows, unfinished = _comparable(found)
+    figures = draw_comparison(rows, folder)
     page = comparison_page(
-        f"{found.experiment}: {len(found.rows)} run{'s' * (len(found.rows) != 1)}",
+        f"{found.experiment}: {len(rows)} run{'s' * (len(rows) != 1)}",
         _facts(settings, found),
-        found.rows,
+        rows,
         figures,
-        unfinished=found.unfinished,
-        links=run_links(settings.tracking_uri, found.experiment_id, found.rows),
+        unfinished=unfinished,
+        links=run_links(settings.tracking_uri, found.experiment_id, rows),
     )
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
-    SweepTerminal(0).compared(found.rows)
+    SweepTerminal(0).compared(rows)
     return path
+
+
+def _comparable(found: "Selection") -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Part the runs that can be compared from those without a result, or that do not say enough.
+
+    Raises:
+        TrackingError: None can be.
+    """
+    from admm_exp.report.comparison import lacking
+
+    rows = [row for row in found.rows if not lacking(row)]
+    unfinished = [*found.unfinished]
+    for row in found.rows:
+        if missing := lacking(row):
+            reason = f"says no {' and no '.join(missing)} that is a number"
+            unfinished.append(
+                {"run_name": row["run_name"], "status": row["status"], "error": reason}
+            )
+    if not rows:
+        raise TrackingError(
+            f"of the {len(found.rows)} finished runs of experiment {found.experiment!r} none can "
+            f"be compared: {unfinished[-1]['run_name']!r} {unfinished[-1]['error']}"
+        )
+    return rows, unfinished
 
 
 def _facts(settings: ReportSettings, found: "Selection") -> dict[str, str]:

@@ -90,14 +90,18 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     return spread_of(known) if known else None
 
 
+def lacking(row: Row) -> list[str]:
+    """Name what a run must say to be compared, and does not."""
+    return [name for name in ("accuracy", "rho", "sparsity") if row.get(name) is None]
+
+
 def group_settings(rows: Sequence[Row]) -> list[Setting]:
     """Put the runs that differ by their seed alone together.
 
     Returns:
         Settings by series, amount and rho; runs without accuracy, rho or sparsity are left out.
     """
-    needed = ("accuracy", "rho", "sparsity")
-    complete = [row for row in rows if all(row.get(name) is not None for name in needed)]
+    complete = [row for row in rows if not lacking(row)]
     described = [_described(row) for row in complete]
     names = _swept(described)
     groups: dict[tuple[str, tuple[str, float], float], list[Row]] = {}

@@ -74,8 +74,16 @@ def require_own_artifacts(tracking_uri: str, run_id: str, artifact_uri: str) -> 
         )
 
 
+def holds_runs(database: Path) -> bool:
+    """Tell whether a database has MLflow's tables; one that cannot be read may have."""
+    if not database.is_file() or database.stat().st_size == 0:
+        return False
+    found = _schema_of(database)
+    return found is None or "experiments" in {name for _, name, _ in found}
+
+
 def require_plain_tables(database: Path) -> None:
-    """Check that a database holds nothing that works when a run is read or written.
+    """Check that a database is a store, and holds nothing that works when a run is read or written.
 
     It may be someone else's: a view that never ends is waited for inside SQLite, where not even
     Ctrl-C is heard, and a trigger deletes what others write.
@@ -84,21 +92,33 @@ def require_plain_tables(database: Path) -> None:
         database: An SQLite file.
 
     Raises:
-        TrackingError: If it has a view, or a trigger on a table of runs.
+        TrackingError: If it has tables of something else alone, which MLflow would put its own
+            beside, a view, or a trigger on a table of runs.
     """
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as store:
-            found = store.execute(
-                "SELECT type, name, tbl_name FROM sqlite_master WHERE type IN ('view', 'trigger')"
-            ).fetchall()
-    except sqlite3.Error:  # who opens it next says what is wrong with it
+    found = _schema_of(database)
+    if not found:  # who opens it next says what is wrong with it
         return
+    tables = [name for kind, name, _ in found if kind == "table"]
+    if tables and TABLES.isdisjoint(name for _, name, _ in found):
+        raise TrackingError(
+            f"{database} is no store of runs, it holds {', '.join(map(repr, tables[:3]))}: "
+            "set another tracking_uri"
+        )
     for kind, name, table in found:
-        if kind == "view" or table in TABLES:
+        if kind == "view" or (kind == "trigger" and table in TABLES):
             raise TrackingError(
                 f"{database} holds the {kind} {name}, which would be run: drop it, or set another "
                 f"tracking_uri"
             )
+
+
+def _schema_of(database: Path) -> list[tuple[str, str, str]] | None:
+    """List kind, name and table of all that a database holds; None if it cannot be read."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as store:
+            return store.execute("SELECT type, name, tbl_name FROM sqlite_master").fetchall()
+    except (sqlite3.Error, UnicodeError):
+        return None
 
 
 def _plain(uri: str) -> str:

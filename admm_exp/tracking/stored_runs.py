@@ -113,7 +113,8 @@ def _from_database(
                 found[part] = _entries(session, tables[part], [head[0] for head in some])
         for run_id, name, status, artifact_uri in some:
             data = {part: found[part].get(run_id, {}) for part in parts}
-            yield StoredRun(run_id, name or "", status, artifact_uri, **data)
+            place = _as_text(artifact_uri)
+            yield StoredRun(_as_text(run_id), _as_text(name), _as_text(status), place, **data)
 
 
 def _heads(store: "SqlAlchemyStore", experiment_id: str, among: str) -> list[tuple[str, ...]]:
@@ -152,8 +153,22 @@ def _entries(session: Any, table: Any, run_ids: Sequence[str]) -> dict[str, dict
     for run_id, key, value, *is_nan in session.execute(
         select(*columns).where(table.run_uuid.in_(run_ids))
     ):
-        found[run_id][key] = math.nan if any(is_nan) else value
+        if has_nan:
+            found[run_id][_as_text(key)] = _as_number(math.nan if any(is_nan) else value)
+        else:
+            found[run_id][_as_text(key)] = _as_text(value)
     return found
+
+
+def _as_text(value: Any) -> str:
+    """Take what SQLite keeps in a column of texts, which may be anything, for a text."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return "" if value is None else str(value)
+
+
+def _as_number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _from_server(

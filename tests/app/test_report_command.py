@@ -8,7 +8,8 @@ from conftest import run_command
 from support.runs import details, grid, row
 from support.stores import log_runs, store_uri
 
-from admm_exp.app.report_command import _quoted
+from admm_exp.app.report_command import ReportSettings, _quoted, write_comparison
+from admm_exp.errors import TrackingError
 
 
 def run_report(folder, *overrides):
@@ -86,3 +87,20 @@ def test_help_names_the_settings_and_loads_nothing_heavy(tmp_path):
 )
 def test_a_filter_needs_no_second_pair_of_quotes(typed, meant):
     assert _quoted(typed) == meant
+
+
+def test_a_run_that_cannot_be_compared_is_named_on_the_page(tmp_path):
+    log_runs(tmp_path, [row(0.1), row(0.2), row(0.3, run_name="lost") | {"rho": "nan"}])
+    settings = ReportSettings("made-up", store_uri(tmp_path), None, None, str(tmp_path / "page"))
+    page = write_comparison(settings).read_text()
+    assert "<h1>made-up: 2 runs</h1>" in page
+    assert "lost" in page
+    assert "says no rho that is a number" in page
+
+
+def test_runs_none_of_which_can_be_compared_are_one_sentence(tmp_path):
+    log_runs(tmp_path, [row(0.1, run_name="lost") | {"sparsity": "none"}])
+    settings = ReportSettings("made-up", store_uri(tmp_path), None, None, str(tmp_path / "page"))
+    with pytest.raises(TrackingError, match=r"of the 1 finished runs .* 'lost' says no sparsity"):
+        write_comparison(settings)
+    assert not (tmp_path / "page").exists()

@@ -1,12 +1,15 @@
 import json
 import math
+import sqlite3
 import threading
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
 import pytest
 from support.runs import DENSE_MACS, details, row
 from support.stores import log_runs, store_uri
+from support.trackers import open_in
 
 from admm_exp.errors import TrackingError
 from admm_exp.tracking import runs
@@ -155,3 +158,51 @@ def test_a_run_with_a_seed_of_another_tool_is_named(seed):
 
 def stored(metrics, **params):
     return StoredRun("id", "mine", "FINISHED", "place", params, metrics)
+
+
+def altered(folder, sql, *values):
+    log_runs(folder, [row(0.1), row(0.2)])
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        database.execute(sql, values)
+        database.commit()
+    return store_uri(folder)
+
+
+@pytest.mark.parametrize("value", ["x", b"\x00\xff"])
+def test_a_metric_that_is_no_number_counts_as_unknown(tmp_path, value):
+    sql = "UPDATE latest_metrics SET value = ? WHERE key = 'final/macs'"
+    found = read_runs(altered(tmp_path, sql, value), "made-up").rows
+    assert [one["macs"] for one in found] == [None, None]
+    assert all(one["params"] for one in found)
+
+
+def test_a_name_and_settings_of_bytes_are_read_as_texts(tmp_path):
+    uri = altered(tmp_path, "UPDATE runs SET name = ?", b"\x00\xffa")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("UPDATE params SET value = ? WHERE key = 'model'", (b"vgg\xff",))
+        database.execute("UPDATE params SET value = 7 WHERE key = 'method'")
+        database.commit()
+    (one, _) = read_runs(uri, "made-up").rows
+    assert (one["run_name"], one["model"], one["method"]) == ("\0\ufffda", "vgg\ufffd", "7")
+
+
+@pytest.mark.parametrize("tables", [(), ("CREATE TABLE mine (a)",)])
+def test_a_database_of_something_else_is_left_as_it_is(tmp_path, tables):
+    path = tmp_path / "mlflow.db"
+    with closing(sqlite3.connect(path)) as database:
+        for sql in tables:
+            database.execute(sql)
+    path.touch()
+    before = path.read_bytes()
+    with pytest.raises(TrackingError, match="there is no store at"):
+        read_runs(store_uri(tmp_path), "made-up")
+    assert path.read_bytes() == before
+
+
+def test_no_run_is_written_into_a_database_of_something_else(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        database.execute("CREATE TABLE mine (a)")
+    before = (tmp_path / "mlflow.db").read_bytes()
+    with pytest.raises(TrackingError, match="is no store of runs, it holds 'mine': set another"):
+        open_in(tmp_path)
+    assert (tmp_path / "mlflow.db").read_bytes() == before
