@@ -41,7 +41,8 @@ _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xDA), 0xFF})
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
-_WHITE_IS_ZERO, _UNSIGNED = 0, 1
+_WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
+_TIFF_PLANAR, _SEPARATE = 284, 2
 _PALETTE = 3
 
 
@@ -51,7 +52,8 @@ def decode_rgb(path: Path) -> Tensor:
     JPEG and WebP go through torchcodec if it is installed, else through torchvision, 1.3 and 2
     times faster than Pillow on photos; everything else through Pillow, because torchvision's PNG
     decoder ends the process on damaged files. Of an animation the first frame is taken, alpha is
-    dropped, and grey images of more than 8 bits are scaled, see `_scaled`.
+    dropped, and grey images of more than 8 bits are scaled, see `_scaled`. Like torchvision, a
+    rotation that EXIF asks for is not done, but that of a TIFF is.
 
     Raises:
         DataError: If the file is missing, damaged or too large, or holds numbers that are no
@@ -215,10 +217,33 @@ def _decode_with_pillow(content: bytes) -> Tensor:
             raise DataError("has a frame that lies outside of it")
         if image.format in ("JPEG", "MPO"):
             _check_scans(content.count(b"\xff\xda"))
+        _check_whole(image)
         if image.mode[0] in "IF":
             return torch.from_numpy(_scaled(image)).expand(3, -1, -1)
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
+
+
+def _check_whole(image: Any) -> None:
+    """Refuse what Pillow would read as black: strips and colours of a palette that are not there.
+
+    Raises:
+        DataError: If a part is missing, or 8 bits are signed and negative.
+    """
+    if image.format == "TIFF":
+        covered = sum((tile[1][2] - tile[1][0]) * (tile[1][3] - tile[1][1]) for tile in image.tile)
+        is_planar = image.tag_v2.get(_TIFF_PLANAR, 1) == _SEPARATE and image.tile[0][0] == "raw"
+        layers = len(image.getbands()) if is_planar else 1
+        if covered < image.size[0] * image.size[1] * layers:
+            raise DataError("lacks a part of its pixels")
+        is_signed = _SIGNED in image.tag_v2.get(_TIFF_SAMPLE_FORMAT, ())
+        if is_signed and image.mode == "L" and image.getextrema()[1] > 127:
+            raise DataError("holds negative numbers")
+    if image.format in ("PNG", "BMP") and image.mode == "P":
+        largest, (order, colours) = image.getextrema()[1], image.palette.getdata()
+        n = len(colours) // len(order)
+        if largest >= n:
+            raise DataError(f"holds the colour {largest} of a palette of {n}")
 
 
 def _scaled(image: Any) -> np.ndarray[Any, Any]:

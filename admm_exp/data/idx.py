@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from admm_exp.data.decoding import MAX_BYTES
 from admm_exp.data.in_memory import Samples
 from admm_exp.errors import DataError
 from admm_exp.results import DOWNLOADS
@@ -55,21 +56,28 @@ def read_idx(path: Path) -> Tensor:
     Raises:
         DataError: If the file cannot be read, is no such file or is cut short.
     """
+    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with opened(path, "rb") as file:
+            start = file.read(4)
+            sizes = file.read(4 * start[3]) if len(start) == 4 else b""
+            is_idx = len(start) == 4 and start[:3] == bytes([0, 0, UNSIGNED_BYTE])
+            if not is_idx or len(sizes) != 4 * start[3]:
+                raise DataError(
+                    f"{path} is no IDX file of unsigned bytes: it begins with {start!r}"
+                )
+            shape = [int.from_bytes(sizes[i : i + 4], "big") for i in range(0, len(sizes), 4)]
+            if prod(shape) > MAX_BYTES:
+                raise DataError(f"{path} must hold at most {MAX_BYTES} bytes, not {tuple(shape)}")
+            content = file.read(prod(shape) + 1)  # no more: a few bytes may unpack to gigabytes
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    n_dims = content[3] if len(content) > 3 else 0
-    start = 4 + 4 * n_dims
-    if content[:2] != b"\0\0" or content[2:3] != bytes([UNSIGNED_BYTE]) or len(content) < start:
-        raise DataError(f"{path} is no IDX file of unsigned bytes: it begins with {content[:4]!r}")
-    shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
-    if len(content) - start != prod(shape) or not prod(shape):
+    if len(content) != prod(shape) or not content:
+        found = f"{len(content)} bytes" if len(content) <= prod(shape) else "more bytes"
         raise DataError(
-            f"{path} holds {len(content) - start} bytes where its header {tuple(shape)} "
-            f"asks for {prod(shape)}"
+            f"{path} holds {found} where its header {tuple(shape)} asks for {prod(shape)}"
         )
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=start).view(shape)
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8).view(shape)
 
 
 def read_part(source: IdxSource, folder: Path, part: str) -> Samples:

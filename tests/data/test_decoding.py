@@ -149,6 +149,56 @@ def test_12_bits_in_pgm_and_tiff_are_scaled(tmp_path: Path) -> None:
     assert_grey(tiff, (GREY.astype(int) * 16 * 255 / 4095).astype(int))
 
 
+def tiff_of_strips(pixels: np.ndarray, n: int, kind: int = 1, planar: int = 1) -> bytes:
+    """Write uint8 (H, W) or (H, W, 3) in strips of 10 rows, and name the first n of them."""
+    height, width, *samples = pixels.shape
+    colours = samples[0] if samples else 1
+    planes = np.moveaxis(pixels, -1, 0) if samples else pixels[None]
+    strips = [plane[y : y + 10].tobytes() for plane in planes for y in range(0, height, 10)]
+    starts = np.cumsum([8, *map(len, strips)])
+    at = int(starts[-1])
+    tables = np.array([*starts[:n], *map(len, strips[:n])], "<u4").tobytes()
+    short = struct.pack("<6H", *[8] * 3, *[kind] * 3)
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (259, 3, 1, 1), (278, 4, 1, 10)]
+    tags += [(258, 3, colours, 8 if colours == 1 else at + 8 * n), (277, 3, 1, colours)]
+    tags += [(262, 3, 1, 1 if colours == 1 else 2), (284, 3, 1, planar)]
+    tags += [(273, 4, n, at), (279, 4, n, at + 4 * n)]
+    tags += [(339, 3, colours, kind if colours == 1 else at + 8 * n + 6)]
+    head = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *t) for t in sorted(tags))
+    body = b"".join(strips) + tables + short
+    return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + head + bytes(4)
+
+
+@pytest.mark.parametrize(("n", "planar", "pixels"), [(4, 1, GREY), (12, 2, RGB)])
+def test_a_tiff_that_lacks_strips_is_refused(
+    tmp_path: Path, n: int, planar: int, pixels: np.ndarray
+) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_of_strips(pixels, n, planar=planar))
+    assert (decoded(path) == pixels.reshape(40, 50, -1)).all()
+    path.write_bytes(tiff_of_strips(pixels, n - 1, planar=planar))
+    with pytest.raises(DataError, match="lacks a part of its pixels"):
+        decode_rgb(path)
+
+
+def test_signed_bytes_below_zero_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff_of_strips(GREY // 2, 4, kind=2))
+    assert_grey(path, GREY // 2)
+    path.write_bytes(tiff_of_strips(GREY, 4, kind=2))
+    with pytest.raises(DataError, match="holds negative numbers"):
+        decode_rgb(path)
+
+
+def test_a_colour_that_the_palette_has_not_is_refused(tmp_path: Path) -> None:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 8, 3, 0, 0, 0))
+    rest = chunk(b"PLTE", bytes(range(6))) + chunk(b"IDAT", zlib.compress(b"\0\0\7"))
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + rest + chunk(b"IEND", b""))
+    with pytest.raises(DataError, match="holds the colour 7 of a palette of 2"):
+        decode_rgb(path)
+
+
 @pytest.mark.parametrize("scale", [1, 257, 2**23])
 def test_integers_of_32_bits_take_the_smallest_range_that_holds_them(
     tmp_path: Path, scale: int

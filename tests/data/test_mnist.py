@@ -1,6 +1,7 @@
 """MNIST and its kin from files in their real format."""
 
 import gzip
+import tracemalloc
 from pathlib import Path
 from urllib.error import URLError
 
@@ -136,7 +137,10 @@ def test_a_file_cut_short_is_named_with_its_mend(tmp_path, name, suffix):
         (bytes([0, 0, 13, 1, 0, 0, 0, 1, 5]), "is no IDX file of unsigned bytes"),
         (bytes([0, 0, 8, 3, 0, 0]), "is no IDX file of unsigned bytes"),
         (bytes([0, 0, 8, 1, 0, 0, 0, 2, 5]), r"holds 1 bytes where its header \(2,\) asks for 2"),
-        (bytes([0, 0, 8, 1, 0, 0, 0, 1, 5, 5]), "holds 2 bytes where its header"),
+        (
+            bytes([0, 0, 8, 1, 0, 0, 0, 1, 5, 5]),
+            r"holds more bytes where its header \(1,\) asks for 1",
+        ),
         (bytes([0, 0, 8, 1, 0, 0, 0, 0]), r"holds 0 bytes where its header \(0,\) asks for 0"),
     ],
 )
@@ -145,6 +149,23 @@ def test_what_is_no_idx_file_is_refused_by_its_name(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_idx(path)
+
+
+def test_a_gz_file_unpacks_to_no_more_than_its_header_says(tmp_path):
+    path = tmp_path / "labels.gz"
+    path.write_bytes(gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 1]) + bytes(50_000_000)))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"holds more bytes where its header \(1,\) asks for 1"):
+        read_idx(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 5_000_000
+
+
+def test_a_header_that_asks_for_too_much_is_refused(tmp_path):
+    (tmp_path / "images").write_bytes(bytes([0, 0, 8, 3, *[255] * 12]))
+    with pytest.raises(DataError, match="must hold at most 1073741824 bytes, not"):
+        read_idx(tmp_path / "images")
 
 
 def test_a_gz_file_that_is_none_is_refused(root):
