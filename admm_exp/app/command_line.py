@@ -108,10 +108,28 @@ def quoted_value(text: str) -> str:
 
 @contextmanager
 def pipe_may_close() -> Iterator[None]:
-    """End quietly when who reads the output has read enough, as `head` has."""
+    """End quietly when who reads the output has read enough, as `head` has, or does not listen."""
+    _open_what_is_closed()
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(BROKEN_PIPE)
+
+
+def _open_what_is_closed() -> None:
+    """Let output that the shell closed, as `>&-` does, go nowhere.
+
+    Else the next file that is opened takes its number, and what others print is written into it.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 (until the end)

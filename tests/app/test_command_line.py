@@ -126,3 +126,27 @@ def test_tab_completes_the_options_of_a_group() -> None:
     command = [sys.executable, "-W", "ignore", "-m", "admm_exp", "-sc", "query=bash"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.stdout.split() == ["dataset=fashion_mnist"], done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="descriptors of POSIX")
+@pytest.mark.parametrize("closed", ["1", "2", "0, 1, 2"])
+def test_output_that_the_shell_closed_goes_nowhere(tmp_path, closed):
+    code = f"""
+import os, sys
+for number in ({closed},):
+    os.close(number)
+sys.stdout = None if 1 in ({closed},) else sys.stdout
+sys.stderr = None if 2 in ({closed},) else sys.stderr
+from admm_exp.app.command_line import pipe_may_close
+with pipe_may_close():
+    file = open("data", "w")
+    assert file.fileno() > 2
+    print("out")
+    print("err", file=sys.stderr)
+    os.write(1, b"raw")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "data").read_text() == ""
