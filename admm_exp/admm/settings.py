@@ -98,7 +98,9 @@ class AdmmSettings:
             start.
         masked_share: Last part of the iterations, rounded to whole ones and never all, whose
             W-step keeps the units to be removed at zero instead of pulling at them, so that the
-            cut takes nothing away; an early end comes before it.
+            cut takes nothing away; an early end comes before it. If it is not 0 and the sparsity
+            rises, a unit stays at zero before that too, as soon as two updates in a row have
+            removed it: an iteration then pulls at what came last, and never lets all go at once.
         stopping: What ends the training.
         stable_iterations: Iterations without a change that make a support stable.
         freeze_support: Whether a stable support is kept from then on.

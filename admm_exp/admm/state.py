@@ -43,6 +43,7 @@ class State:
         support: (n_units,) bool per group, True = kept.
         rho: Penalty parameter, > 0.
         iteration: Number of Z/U updates done.
+        earlier: Support of the iteration before; all units before the first update.
         squares: ||T||^2 of every row, if the last update has noted it.
     """
 
@@ -50,6 +51,7 @@ class State:
     support: tuple[Tensor, ...]
     rho: float
     iteration: int = 0
+    earlier: tuple[Tensor, ...] = ()
     squares: Squares | None = field(default=None, compare=False, repr=False)
 
     def known_squares(self) -> Tensor | None:
@@ -73,7 +75,8 @@ def initial_state(weights: Sequence[Tensor], constraint: Constraint, rho: float)
     W = [weight.detach().float() for weight in weights]
     support = constraint.select(W)
     masks = constraint.masks(W, support)
-    return State(tuple(w * m for w, m in zip(W, masks, strict=True)), support, float(rho))
+    targets = tuple(w * m for w, m in zip(W, masks, strict=True))
+    return State(targets, support, float(rho), earlier=tuple(map(torch.ones_like, support)))
 
 
 def split(state: State, constraint: Constraint) -> tuple[list[Tensor], list[Tensor]]:
@@ -132,6 +135,7 @@ def to_tensors(state: State) -> dict[str, Tensor]:
     """Flatten the state into named tensors, for a checkpoint without pickle."""
     named = {f"targets.{i}": t for i, t in enumerate(state.targets)}
     named |= {f"support.{i}": s for i, s in enumerate(state.support)}
+    named |= {f"earlier.{i}": s for i, s in enumerate(state.earlier)}
     named["rho"] = torch.tensor(state.rho, dtype=torch.float64)
     named["iteration"] = torch.tensor(state.iteration)
     return named
@@ -145,4 +149,4 @@ def from_tensors(named: Mapping[str, Tensor]) -> State:
         return tuple(named[f"{prefix}.{i}"] for i in range(count))
 
     rho, iteration = float(named["rho"]), int(named["iteration"])
-    return State(sequence("targets"), sequence("support"), rho, iteration)
+    return State(sequence("targets"), sequence("support"), rho, iteration, sequence("earlier"))

@@ -117,7 +117,8 @@ def update_(
     passes.write(batches, support)
     targets = (*T,)  # another tuple: who keeps what depends on T sees that it changed
     squares = squares_of(targets, passes.squares)
-    return State(targets, support, state.rho, state.iteration + 1, squares), residuals
+    done = state.iteration + 1
+    return State(targets, support, state.rho, done, state.support, squares), residuals
 
 
 @torch.no_grad()

@@ -44,7 +44,8 @@ MEANINGS = {
     "steps had time to remove, so that nothing is pulled past zero",
     "schedule.sparsity_ramp": "fraction of the iterations over which it rises; 0: at once",
     "schedule.masked_share": "last part of the iterations in which what is to be removed stays at "
-    "zero, so that the cut loses nothing; 0: it is pulled to the end",
+    "zero, so that the cut loses nothing; where the sparsity rises, what was pulled at for an "
+    "iteration stays there too; 0: pulled to the end",
     "schedule.stopping": "what ends ADMM: all iterations, small residuals (w_step=reduced: the "
     "primal one, and no unit exchanged), or a stable support",
     "schedule.stable_iterations": "iterations without a change that make a support stable",

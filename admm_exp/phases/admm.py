@@ -1,7 +1,7 @@
 """The ADMM phase: W-steps with the user's train function, Z- and U-steps between them."""
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from time import perf_counter
 
@@ -15,6 +15,7 @@ from admm_exp.phases.observers import Observers
 from admm_exp.phases.progress import LivePhase
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.penalty import StepCount
+from admm_exp.pruning.removal import Removal
 from admm_exp.results import History, IterationRecord, PhaseResult, Stopped, hex_digits
 from admm_exp.training.loop import as_evaluation, run_epochs
 from admm_exp.training.optimizer import momentum_of
@@ -103,13 +104,25 @@ def train_admm(
     )
 
 
+@contextmanager
 def _w_step(
     constrained: ConstrainedModel, course: AdmmCourse, optimizer: Optimizer, iteration: int
-) -> AbstractContextManager[StepCount | None]:
+) -> Iterator[StepCount | None]:
     """Pull the units to be removed, or keep them at zero, as a pull of any strength would."""
+    with ExitStack() as stack:
+        steps = None
+        if not course.is_masked(iteration):
+            steps = stack.enter_context(constrained.penalty(optimizer, course.settings.w_step))
+        removal = _held(constrained, course, iteration)
+        if removal is not None:
+            stack.enter_context(removal.holding(optimizer, constrained.model))
+        yield steps
+
+
+def _held(constrained: ConstrainedModel, course: AdmmCourse, iteration: int) -> Removal | None:
     if course.is_masked(iteration):
-        return constrained.removal().holding(optimizer, constrained.model)
-    return constrained.penalty(optimizer, course.settings.w_step)
+        return constrained.removal()
+    return constrained.settled_removal() if course.holds_settled(iteration) else None
 
 
 def _update(

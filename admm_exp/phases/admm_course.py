@@ -55,6 +55,12 @@ class AdmmCourse:
         """Tell whether the units to be removed stay at zero in an iteration, counted from 0."""
         return iteration >= self.settings.pulled_iterations
 
+    def holds_settled(self, iteration: int) -> bool:
+        """Tell whether units that two updates removed stay at zero while others are pulled."""
+        settings = self.settings
+        holds = settings.masked_share > 0.0 and settings.sparsity_ramp > 0.0
+        return holds and not self.is_masked(iteration)
+
     def auto_rho(self, steps_per_epoch: int, momentum: Momentum | None) -> float:
         """Choose the start value that leaves 1 % of an unheld coordinate after the whole phase."""
         return self.course(steps_per_epoch, momentum).start(RHO_S_ONE_PERCENT)

@@ -167,12 +167,21 @@ class ConstrainedModel:
 
     def removal(self) -> Removal:
         """Describe the removal of the units that are outside the support now."""
-        where = self.granularity, self.groups, self.slices
-        return Removal(self.model, *where, self.state.support, self._masks())
+        return self._removal_of(self.state.support)
+
+    def settled_removal(self) -> Removal:
+        """Describe the removal of the units that the last two updates both removed."""
+        pairs = zip(self.state.support, self.state.earlier, strict=True)
+        return self._removal_of([now | before for now, before in pairs])
 
     def masked(self) -> nn.Module:
         """Copy the network with every unit set to zero that is outside the support now."""
         return self.removal().masked()
+
+    def _removal_of(self, support: Sequence[Tensor]) -> Removal:
+        where = self.granularity, self.groups, self.slices
+        masks = self.constraint.masks(self.state.targets, support)
+        return Removal(self.model, *where, support, masks)
 
     def _masks(self) -> list[Tensor]:
         return self.constraint.masks(self.state.targets, self.state.support)

@@ -46,6 +46,16 @@ def test_start_is_the_projection_of_w_and_no_dual():
     assert not any(bool(u.any()) for u in U)
 
 
+def test_state_knows_the_support_of_the_iteration_before():
+    start = initial_state(tied_weights(0), CONSTRAINT, 0.5)
+    assert all(bool(kept.all()) for kept in start.earlier)  # nothing was removed before
+    state, _ = update(tied_weights(1), start, CONSTRAINT)
+    assert all(map(torch.equal, state.earlier, start.support))
+    read = through_a_file(state)
+    assert len(read.earlier) == len(start.support)
+    assert all(map(torch.equal, read.earlier, start.support))
+
+
 @pytest.mark.parametrize("rho", [0.0, -1.0, float("nan")])
 def test_rho_that_is_not_positive_is_refused(rho):
     state = state_after(1)
@@ -108,14 +118,15 @@ def test_order_of_many_tensors_survives_the_file():
     assert all(map(torch.equal, read.targets, targets))
 
 
-def test_state_is_one_tensor_per_weight_and_one_bool_per_unit():
+def test_state_is_one_tensor_per_weight_and_two_bools_per_unit():
     weights, state = tied_weights(), state_after(2)
     tensors = [t for t in to_tensors(state).values() if t.dim() > 0]
     held = [value for value in vars(state).values() if isinstance(value, tuple)]
-    assert sum(map(len, held)) == len(tensors) == len(weights) + 2
+    assert sum(map(len, held)) == len(tensors) == len(weights) + 2 * 2
     assert [t.shape for t in state.targets] == [w.shape for w in weights]
     assert [t.untyped_storage().nbytes() for t in state.targets] == [4 * w.numel() for w in weights]
-    assert [s.untyped_storage().nbytes() for s in state.support] == [4, 3]
+    for support in (state.support, state.earlier):
+        assert [s.untyped_storage().nbytes() for s in support] == [4, 3]
 
 
 def train(model, optimizer, state, n_iterations):

@@ -146,6 +146,32 @@ def test_masked_iterations_train_the_kept_units_with_the_others_at_zero():
     assert stopped.masked == 1
 
 
+@pytest.mark.parametrize(
+    ("share", "zeros"),
+    [(0.34, [0, 0, 2, 2, 3, 3]), (0.0, [0] * 6)],  # 0.34: the last of three iterations is masked
+)
+def test_units_removed_twice_stay_at_zero_while_the_sparsity_rises(share, zeros):
+    seen = []
+
+    def spy(model, optimizer, epoch):
+        train_fn(model, optimizer, epoch)
+        seen.append(sum(not row.any() for row in model[0].weight.detach()))
+
+    model = mlp()
+    run(model, functions=functions_of(train_fn=spy), masked_share=share, sparsity_ramp=1.0)
+    assert seen == zeros
+
+
+def test_a_unit_that_was_removed_once_alone_is_still_pulled():
+    constrained = constrained_of(mlp())
+    constrained.loosen(0.7)  # 2 of the 3 units to be removed
+    first = constrained.state.support[0]
+    constrained.update()
+    now = constrained.state.support[0]
+    assert int((first & ~now).sum()) == 1
+    assert constrained.settled_removal().support[0].equal(first | now)
+
+
 def test_train_function_with_its_own_loss_trains_with_admm():
     def regression(model, optimizer, epoch):
         for x, _ in batches():

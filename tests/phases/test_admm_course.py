@@ -113,6 +113,18 @@ def test_a_support_is_complete_before_it_is_masked_and_stays():
     assert [course.is_frozen([measured()] * n) for n in range(4)] == [False, False, True, True]
 
 
+@pytest.mark.parametrize(
+    ("ramp", "share", "holds"),
+    [(1.0, 0.5, True), (0.5, 0.25, True), (1.0, 0.0, False), (0.0, 0.5, False)],
+)
+def test_what_was_removed_is_held_where_the_sparsity_rises_and_the_end_is_masked(
+    ramp, share, holds
+):
+    course = course_of((0.1,) * 4, 4, sparsity_ramp=ramp, masked_share=share)
+    pulled = [i for i in range(4) if not course.is_masked(i)]
+    assert [course.holds_settled(i) for i in range(4)] == [holds and i in pulled for i in range(4)]
+
+
 def test_pull_of_the_phase_is_known_where_the_optimizer_does_not_rescale_it():
     past = [measured(rho=2.0), measured(rho=4.0)]
     course = course_of((0.1, 0.1, 0.01, 0.01), 2)
