@@ -102,6 +102,8 @@ def test_a_run_is_finished_when_its_tracker_knows(run_dir: Path) -> None:
     assert is_finished(run_dir)
     (run_dir / "metrics.jsonl").write_text("{}\n")
     assert not is_finished(run_dir)
+    (run_dir / "metrics.jsonl").write_text('{"status": "FAILED"}\n{"status": "KILLED"}\n')
+    assert not is_finished(run_dir)
     (run_dir / "metrics.jsonl").write_text('{"status": "FINISHED"}\n')
     assert is_finished(run_dir)
 

@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import SHORT, run_command
+
+from admm_exp.app import reuse
 
 NET = """
 from torch import nn
@@ -18,6 +21,7 @@ def net(num_classes, in_channels):
 READ_WIDTH = """
 import json
 from pathlib import Path
+from types import SimpleNamespace
 WIDTHS = Path(__file__).parent.parent / 'widths.json'
 WIDTH = int(Path(json.loads(WIDTHS.read_text())['file']).expanduser().read_text())
 """
@@ -105,3 +109,20 @@ def test_a_network_is_trained_anew_when_what_its_builder_finds_was_edited(tmp_pa
         done = run_command(tmp_path, *job, env={"HOME": str(width.parent)})
         assert done.returncode == 0, done.stderr
     assert dense_of(tmp_path) == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("target", "n_read"), [("admm_exp.data.digits.digits", 1), ("mine.data", 2)]
+)
+def test_a_seed_orders_our_own_data_and_may_decide_what_yours_are(monkeypatch, target, n_read):
+    read = []
+
+    def build(part, settings):
+        read.append(settings["seed"])
+        return SimpleNamespace(fingerprint=f"of {settings['seed']}")
+
+    monkeypatch.setattr(reuse, "build", build)
+    monkeypatch.setattr(reuse, "_fingerprints", {})
+    for seed in (0, 1):
+        reuse.fingerprint_of({"_target_": target, "seed": seed})
+    assert read == list(range(n_read))

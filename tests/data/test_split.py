@@ -55,6 +55,11 @@ def test_class_of_one_sample_is_refused():
         stratified_split(labels_of([4, 1]), 0.5, 0)
 
 
+def test_what_is_left_of_a_part_goes_to_the_largest_remainder():
+    labels = labels_of([50, 30, 20])  # 12 of them are 6.0, 3.6 and 2.4
+    assert torch.bincount(labels[stratified_part(labels, 12, 0)]).tolist() == [6, 4, 2]
+
+
 @many
 @given(class_sizes, st.integers(0, 200), st.integers(0, 2**31))
 def test_a_part_has_the_size_asked_for_and_every_class_its_share(sizes, extra, seed):

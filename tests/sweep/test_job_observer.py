@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from support.records import measured
 
+from admm_exp.app.sweep_job import noted
 from admm_exp.errors import StoppedError
 from admm_exp.results import IterationRecord
 from admm_exp.sweep.job import Job, JobObserver, read_job, write_job
@@ -39,3 +40,13 @@ def test_warnings_reach_the_file_of_the_job(tmp_path: Path) -> None:
     watch.warned("rho is too small")
     watch.warned("rho is too large")
     assert read_job(tmp_path / "0.json").warnings == ("rho is too small", "rho is too large")
+
+
+def test_a_job_that_its_search_ends_is_stopped_and_has_not_failed(tmp_path: Path) -> None:
+    path, run_dir = tmp_path / "0.json", tmp_path / "run"
+    run_dir.mkdir()
+    write_job(path, Job("rho=1", "abc"))
+    with pytest.raises(StoppedError), noted(path, run_dir):
+        raise StoppedError("behind the others")
+    assert (read_job(path).status, read_job(path).error) == ("stopped", "behind the others")
+    assert list(run_dir.iterdir()) == []  # no traceback is kept
