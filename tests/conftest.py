@@ -20,6 +20,7 @@ SHORT = (
     "schedule.admm_iterations=2",
     "schedule.admm_epoch=1",
     "schedule.finetune.epochs=1",
+    "figures=none",  # a second of CPU time a run; tests of figures ask for them behind this
 )
 
 

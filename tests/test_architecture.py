@@ -1,9 +1,10 @@
 """The rooms of the house: who may import whom."""
 
 import ast
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -46,17 +47,20 @@ FLOORS = (
 )
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     """List the modules of ours and of others that a module imports, lazily or not."""
+    found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 is_module = (PACKAGE.parent / f"{inner.replace('.', '/')}.py").exists()
-                yield inner if is_module else str(node.module)
+                found.add(inner if is_module else str(node.module))
+    return frozenset(found)
 
 
 def name_of(path: Path) -> str:
@@ -125,15 +129,41 @@ def test_the_top_of_the_package_can_be_read_at_a_glance() -> None:
         assert (PACKAGE / room / "__init__.py").read_text().startswith('"""'), room
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    code = (
-        "import sys, admm_exp\n"
-        "assert not {'torch', 'hydra', 'mlflow', 'matplotlib'} & set(sys.modules)\n"
-        "admm_exp.ADMMPruner\n"
-        "assert not {'hydra', 'mlflow', 'matplotlib', 'torchvision'} & set(sys.modules)\n"
-    )
+SPLIT = "val_fraction=0.1, test_fraction=0.2, split_seed=0, crop_padding=1, flip=False"
+LOADED_LATE = {
+    "the package": ("import admm_exp", {"torch", "hydra", "mlflow", "matplotlib"}),
+    "the pruner": ("admm_exp.ADMMPruner", {"hydra", "mlflow", "matplotlib", "torchvision"}),
+    "counting": ("import admm_exp.pruning.cost.cost", {"torchvision"}),
+    "a network": (
+        "from admm_exp.models.cifar_resnet import resnet20; resnet20(10)",
+        {"torchvision"},
+    ),
+    "the zoo": ("import admm_exp.models.torchvision_zoo", {"torchvision"}),
+    "digits": (
+        "from admm_exp.data.digits import digits\n"
+        f"next(iter(digits(batch_size=64, seed=0, {SPLIT}).train))",
+        {"torchvision", "sklearn", "hydra", "mlflow"},
+    ),
+    "figures": ("import admm_exp.report.figures.run", {"matplotlib"}),
+}
+"""What is not loaded yet after these lines and those above them, by what they are of."""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    """Execute the lines in one fresh process; return what is loaded after each."""
+    tell = "\nprint(json.dumps([*sys.modules]))\n"
+    code = "import json, sys\n" + "".join(line + tell for line, _ in LOADED_LATE.values())
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    told = map(json.loads, done.stdout.splitlines())
+    return {name: set(names) for name, names in zip(LOADED_LATE, told, strict=True)}
+
+
+@pytest.mark.parametrize("name", LOADED_LATE)
+def test_nothing_heavy_is_loaded_before_it_is_used(loaded: dict[str, set[str]], name: str) -> None:
+    assert "admm_exp" in loaded[name]
+    assert not LOADED_LATE[name][1] & loaded[name]
 
 
 def test_no_module_is_longer_than_300_lines() -> None:

@@ -7,7 +7,7 @@ import pytest
 from conftest import SHORT, clean_environment, run_command
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
-SMALL = (*SHORT, "model=small_cnn")
+SMALL = (*SHORT, "figures=auto", "model=small_cnn")
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 

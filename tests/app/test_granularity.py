@@ -18,7 +18,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("element")
     (folder / "mine.yaml").write_text(LAYERS)
     options = ("granularity=element", "layers=mine.yaml", "model=small_cnn", "tracking=none")
-    done = run_command(folder, *options, *SHORT, "schedule.finetune.epochs=2")
+    done = run_command(folder, *options, *SHORT, "schedule.finetune.epochs=2", "figures=auto")
     assert done.returncode == 0, done.stderr
     run_dir = next((folder / "outputs/runs").iterdir())
     return done, run_dir, json.loads((run_dir / "report.json").read_text())

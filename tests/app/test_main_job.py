@@ -34,7 +34,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cold(work: Path) -> Done:
-    return run_command(work, *JOB)
+    return run_command(work, *JOB, "figures=auto")
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +175,7 @@ def test_mlflow_has_the_files_and_the_data_set(work: Path, cold: Done) -> None:
     assert [entry.dataset.name for entry in run.inputs.dataset_inputs] == ["digits"]
 
 
+@pytest.mark.long
 def test_runs_that_differ_by_seed_share_a_group(work: Path, warm: Done) -> None:
     done = run_command(work, *JOB, "seed=1")
     assert done.returncode == 0, done.stderr
@@ -183,7 +184,8 @@ def test_runs_that_differ_by_seed_share_a_group(work: Path, warm: Done) -> None:
     assert first["group"] == other["group"]
 
 
-def test_tracking_none_never_imports_mlflow(work: Path, warm: Done) -> None:
+@pytest.mark.long
+def test_tracking_none_never_imports_mlflow(work: Path, cold: Done) -> None:
     code = "import sys\nfrom admm_exp.app import main\nmain()\nassert 'mlflow' not in sys.modules\n"
     done = subprocess.run(
         [sys.executable, "-c", code, *JOB, "tracking=none", "model=small_cnn"],
@@ -197,13 +199,15 @@ def test_tracking_none_never_imports_mlflow(work: Path, warm: Done) -> None:
     assert report_of(run_dirs(work)[-1])["mlflow"]["run_id"] is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("metric", ["l1_norm", "fpgm", "random"])
-def test_every_metric_runs_the_whole_job(work: Path, warm: Done, metric: str) -> None:
+def test_every_metric_runs_the_whole_job(work: Path, cold: Done, metric: str) -> None:
     done = run_command(work, *JOB, "tracking=none", "model=small_cnn", f"metric={metric}")
     assert done.returncode == 0, done.stderr
 
 
-def test_a_layers_file_is_honoured_and_left_alone(work: Path, warm: Done) -> None:
+@pytest.mark.long
+def test_a_layers_file_is_honoured_and_left_alone(work: Path, cold: Done) -> None:
     layers = work / "outputs" / "mine.yaml"
     layers.write_text("sparsity: {default: 0.25, layer3.0.conv1: 0.75}\n")
     before = layers.read_text()
@@ -215,7 +219,8 @@ def test_a_layers_file_is_honoured_and_left_alone(work: Path, warm: Done) -> Non
     assert layers.read_text() == before
 
 
-def test_a_run_repeats_from_the_layers_file_it_left(work: Path, warm: Done) -> None:
+@pytest.mark.long
+def test_a_run_repeats_from_the_layers_file_it_left(work: Path, cold: Done) -> None:
     source = run_dirs(work)[0]
     done = run_command(work, *JOB, "tracking=none", f"layers={source / 'layers.yaml'}")
     assert done.returncode == 0, done.stderr
@@ -224,9 +229,10 @@ def test_a_run_repeats_from_the_layers_file_it_left(work: Path, warm: Done) -> N
 
 
 def test_divergence_names_phase_epoch_and_step_and_marks_the_run_failed(
-    work: Path, warm: Done
+    work: Path, cold: Done
 ) -> None:
-    done = run_command(work, *JOB, "experiment_name=diverged", "schedule.finetune.lr=1e30")
+    broken = ("experiment_name=diverged", "model=small_cnn", "schedule.finetune.lr=1e30")
+    done = run_command(work, *JOB, *broken)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "of epoch 1 of phase finetune" in done.stderr
@@ -234,8 +240,9 @@ def test_divergence_names_phase_epoch_and_step_and_marks_the_run_failed(
     assert [run.info.status for run in runs_of(work, "diverged")] == ["FAILED"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_is_marked_killed(work: Path, warm: Done, number: int) -> None:
+def test_an_interrupted_run_is_marked_killed(work: Path, cold: Done, number: int) -> None:
     experiment = f"killed-{int(number)}"
     endless = ("schedule.admm_iterations=500", "rho_policy=constant")
     overrides = (*JOB, *endless)  # the dense network is in the cache

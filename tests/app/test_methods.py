@@ -26,6 +26,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         folder,
         "-m",
         *SHORT,
+        "figures=auto",
         "tracking=none",
         f"method={','.join(METHODS)}",
         "schedule.recalibration_batches=4",

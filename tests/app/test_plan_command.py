@@ -67,6 +67,7 @@ def test_what_cannot_be_planned_is_one_sentence(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_run_honours_the_edited_file(work: Path, planned: Done) -> None:
     edited = (work / "layers.yaml").read_text().replace("exclude: []", "exclude: [layer1.0.conv1]")
     lines = [line for line in edited.splitlines() if not line.startswith("  layer1.0.conv1")]
@@ -105,7 +106,7 @@ def test_help_names_the_command_and_loads_no_torch(tmp_path: Path) -> None:
 def test_a_run_reaches_its_budget(work: Path, planned: Done, allocation: str) -> None:
     before = set((work / "outputs" / "runs").glob("*"))
     budget = ("budget.macs=0.4", f"budget.allocation={allocation}")
-    done = run_command(work, *budget, "tracking=none", *SHORT)
+    done = run_command(work, *budget, "tracking=none", *SHORT, "figures=auto")
     assert done.returncode == 0, done.stderr
     (run_dir,) = set((work / "outputs" / "runs").iterdir()) - before
     report = json.loads((run_dir / "report.json").read_text())

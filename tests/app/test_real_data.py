@@ -25,6 +25,7 @@ SHORT = (
     "schedule.admm_iterations=2",
     "schedule.admm_epoch=1",
     "schedule.finetune.epochs=2",
+    "figures=none",
     "model.width=8",
 )
 ONE_EPOCH = ("schedule.dense.epochs=1", "schedule.admm_iterations=1", "schedule.finetune.epochs=1")
@@ -84,9 +85,8 @@ def test_cifar_images_can_be_resized(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    "network", ["model=lenet5", pytest.param("model=resnet8", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("network", ["model=lenet5", "model=resnet8"])
 def test_the_whole_job_runs_on_fashion_mnist(tmp_path: Path, network: str) -> None:
     """On real images where Debian's package is installed, on made ones otherwise."""
     files = tmp_path / "outputs" / "data" / "FashionMNIST" / "raw"

@@ -46,6 +46,7 @@ def kill(*arguments: str) -> list[str]:
     return done.stdout.strip().splitlines()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_run_that_is_killed_at_every_turn_ends_like_one_that_never_was() -> None:
     verdict = json.loads(kill("chain")[-1])

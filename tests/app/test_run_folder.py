@@ -233,6 +233,7 @@ def test_paths_of_settings_start_where_the_user_is(
     }
 
 
+@pytest.mark.long
 def test_a_run_that_changes_its_folder_shares_store_and_cache(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from pathlib import Path\n"
@@ -262,7 +263,7 @@ ODD = ["my%20project", "what?", "ha#sh", "sp ace", "ünï", "it's", 'say "so"', 
 def test_a_run_works_in_a_folder_of_any_name(tmp_path: Path, name: str) -> None:
     here = tmp_path / name
     here.mkdir()
-    done = run_command(here, "model=small_cnn", f"name='{name[:2]}$x_$'", *SHORT)
+    done = run_command(here, "model=small_cnn", f"name='{name[:2]}$x_$'", *SHORT, "figures=auto")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (here / "outputs" / "mlflow.db").is_file()

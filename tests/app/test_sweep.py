@@ -175,6 +175,7 @@ def test_the_same_command_runs_nothing_again(work: Path, grid: Done, again: Done
     assert [run.info.status for run in of_kind(work, "sweep")] == ["FINISHED"]
 
 
+@pytest.mark.long
 def test_another_grid_runs_what_is_missing_and_force_runs_all(tmp_path: Path) -> None:
     first = run_command(tmp_path, "-m", "rho=0.1", "sparsity=0.3", *TINY)
     assert first.returncode == 0, first.stderr
@@ -187,6 +188,7 @@ def test_another_grid_runs_what_is_missing_and_force_runs_all(tmp_path: Path) ->
     assert len(of_kind(tmp_path, "baseline")) == 1
 
 
+@pytest.mark.long
 def test_a_job_that_fails_or_dies_costs_itself_alone(work: Path, moody: Done) -> None:
     assert moody.returncode == 1
     parent, *children = runs_at(store_of(work), "tags.kind != 'baseline'", "moody")
@@ -200,6 +202,7 @@ def test_a_job_that_fails_or_dies_costs_itself_alone(work: Path, moody: Done) ->
     assert parent.info.status == "FAILED"
 
 
+@pytest.mark.long
 def test_each_failure_is_one_sentence_when_it_happens_and_at_the_end(moody: Done) -> None:
     assert "Traceback" not in moody.stderr
     for name, reason in (
@@ -212,6 +215,7 @@ def test_each_failure_is_one_sentence_when_it_happens_and_at_the_end(moody: Done
     assert "2 of 4 jobs failed: model.mood=raise; model.mood=die" in moody.stderr
 
 
+@pytest.mark.long
 def test_the_traceback_of_a_failed_job_stays_in_its_folder(work: Path, moody: Done) -> None:
     (path,) = (work / "outputs" / "sweeps").glob("*/*/error.txt")
     assert "Traceback" in path.read_text()

@@ -31,7 +31,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep")
-    done = run_command(folder, "-m", "rho=0.01,0.1", "sparsity=0.3,0.7", *SHORT)
+    done = run_command(folder, "-m", "rho=0.01,0.1", "sparsity=0.3,0.7", *SHORT, "figures=auto")
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -95,6 +95,7 @@ def test_three_files_are_written_and_nothing_else(run, tmp_path):
     assert set((tmp_path / "new").iterdir()) == set(files)
 
 
+@pytest.mark.long
 def test_program_runs_without_this_package_at_any_batch_size(run, tmp_path):
     folder, small = run
     torch.save(IMAGES, tmp_path / "inputs")
@@ -220,7 +221,7 @@ def test_heads_that_are_gone_stay_gone(tmp_path):
             lambda: small_cnn(5),
             (1, 8, 8),
         ),
-        (
+        pytest.param(
             {
                 "_target_": f"{OWN}.torchvision_zoo.torchvision_model",
                 "architecture": "mobilenet_v3_small",
@@ -229,6 +230,7 @@ def test_heads_that_are_gone_stay_gone(tmp_path):
             },
             lambda: torchvision_model("mobilenet_v3_small", 5),
             (3, 32, 32),
+            marks=pytest.mark.long,
         ),
     ],
     ids=["depthwise", "flatten", "torchvision"],
@@ -243,7 +245,9 @@ def test_every_kind_of_own_network_is_rebuilt(tmp_path, builder, dense, shape):
         assert torch.equal(loaded.eval()(inputs), small.eval()(inputs))
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "googlenet"])
+@pytest.mark.parametrize(
+    "architecture", ["resnet18", pytest.param("googlenet", marks=pytest.mark.long)]
+)
 def test_pretrained_network_is_rebuilt_without_a_download(tmp_path, monkeypatch, architecture):
     downloads = []
 

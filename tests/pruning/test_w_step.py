@@ -72,7 +72,8 @@ def test_reduced_form_pulls_on_what_an_update_inside_the_block_removes():
 
 @pytest.mark.parametrize("optimizer", [*OPTIMIZERS.values(), torch.optim.AdamW])
 def test_proximal_form_is_stable_for_every_rho(optimizer):
-    W = minimise(optimizer, 1e6, "proximal", n_steps=3000)
+    slow = {torch.optim.AdamW: 3000}  # steps of a thousandth
+    W = minimise(optimizer, 1e6, "proximal", n_steps=slow.get(optimizer, 400))
     assert torch.allclose(W, T, rtol=0, atol=1e-3)
 
 

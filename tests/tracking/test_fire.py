@@ -53,7 +53,7 @@ def net(num_classes):
 GATES = {"1": "dense/train_loss", "2": "admm/train_loss", "3": "finetune/train_loss"}
 RUN = Path("outputs/runs/it")
 JOB = (*SHORT, "model._target_=own.net", "~model.width", f"hydra.run.dir={RUN}")
-JOB += ("schedule.admm_epoch=2", "schedule.finetune.epochs=2")
+JOB += ("schedule.admm_epoch=2", "schedule.finetune.epochs=2", "figures=auto")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -156,6 +156,7 @@ def test_eight_writers_lose_nothing_to_a_server_that_dies_under_them(
         assert_all_arrived(server.uri, journal.parent)
 
 
+@pytest.mark.long
 def test_a_server_that_hangs_holds_nothing_up(
     tmp_path: Path,
     empty_store: Path,

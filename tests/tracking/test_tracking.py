@@ -40,6 +40,7 @@ with tracked(open_here(sys.argv[1])) as tracker:
     print(tracker.run_id, flush=True)
     time.sleep(60)
 """
+LONG = pytest.mark.long
 
 
 def start(code, *arguments, **options):
@@ -66,6 +67,7 @@ def flaky(folder, monkeypatch):
     return tracker, state
 
 
+@pytest.mark.long
 def test_two_processes_open_a_fresh_store_at_once(tmp_path):
     code = OPEN + "open_here(sys.argv[1]).finish('FINISHED')"
     racers = [start(code, tmp_path) for _ in range(2)]
@@ -111,7 +113,10 @@ def test_exit_code_zero_is_finished(folder):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(n, marks=LONG) for n in (signal.SIGINT, signal.SIGHUP))],
+)
 def test_a_signal_is_killed(folder, number):
     process = start(OPEN + UNTIL_SIGNAL, folder)
     run_id = process.stdout.readline().strip()

@@ -165,6 +165,7 @@ torch.save(made.detach(), outputs)
 """
 
 
+@pytest.mark.long
 def test_stream_whose_norms_count_runs_where_this_package_cannot_be_imported(tmp_path):
     found, inputs = constrained("vit")
     small, _ = found.removal().finish(inputs)

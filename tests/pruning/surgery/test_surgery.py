@@ -19,10 +19,10 @@ ARCHITECTURES = (
     "resnet18",
     "mobilenet_v3_small",
     "squeezenet1_1",
-    "googlenet",
-    "regnet_x_400mf",
-    "shufflenet_v2_x0_5",
-    "swin_t",
+    *(
+        pytest.param(name, marks=pytest.mark.long)
+        for name in ("googlenet", "regnet_x_400mf", "shufflenet_v2_x0_5", "swin_t")
+    ),
 )
 """A sample of the zoo; `pytest -m slow` takes all of it."""
 
