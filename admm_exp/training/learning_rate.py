@@ -166,7 +166,7 @@ def admm_lrs(
     def curve(place: int, length: int) -> float:
         of_iteration = length // iterations
         fallen = int((place % of_iteration) / max(1.0, of_iteration / 3))
-        return rising.curve(place, length) * 0.1 ** min(2, fallen)
+        return rising.curve(place, length) * 0.1**fallen
 
     return LearningRates(curve, base, epochs, per)
 

@@ -112,6 +112,36 @@ def test_death_changes_nothing_in_fp16_where_gradients_have_overflowed(tmp_path)
     assert scale < torch.amp.GradScaler("cpu").get_scale()
 
 
+def test_a_phase_takes_the_time_of_all_processes_that_trained_it(tmp_path, monkeypatch):
+    hours = [0]
+    monkeypatch.setattr("admm_exp.phases.checkpoints.perf_counter", lambda: hours[-1])
+
+    def long(model, optimizer, epoch):
+        train_fn(model, optimizer, epoch)
+        hours.append(hours[-1] + 3600)
+
+    def trained(deaths):
+        """Train three epochs, each of them an hour, and die in those that are due."""
+        history, died = History(), next(deaths, None)
+        progress = Checkpoints(tmp_path, ORIGIN, history, read_newest(tmp_path))
+
+        def mortal(model, optimizer, epoch):
+            if epoch == died:
+                raise Death
+            long(model, optimizer, epoch)
+
+        functions = TrainingFunctions(mortal, accuracy_of, sgd, progress, progress=progress)
+        settings = {"lr": 0.1, "decay": "constant", "warmup": 0.0, "lr_per": "epoch", "offset": 0}
+        try:
+            with progress:
+                train_plain(mlp(), "dense", functions, epochs=3, **settings)
+        except Death:
+            return trained(deaths)
+        return history.phases[0].seconds
+
+    assert trained(iter((1, 2))) == 3 * 3600
+
+
 def test_no_epoch_is_trained_twice(tmp_path):
     trained = []
 

@@ -80,3 +80,16 @@ def test_the_metric_learns_the_mean_over_the_steps_not_the_sum():
         functions = replace(functions_of(), train_fn=one_batch_again)
         learn_gradients(constrained_mlp(metric), functions)
     torch.testing.assert_close(once.learned, thrice.learned)
+
+
+def test_no_more_batches_are_trained_than_the_metric_asks_for():
+    begun = []
+
+    def noting(model, optimizer, epoch):
+        for x, y in batches():
+            begun.append(x)
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+
+    learn_gradients(constrained_mlp(Taylor(batches=2)), replace(functions_of(), train_fn=noting))
+    assert len(begun) == 2

@@ -8,10 +8,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from admm_exp.admm.metrics import L2Norm
+from admm_exp.errors import SurgeryError
 from admm_exp.export.saved_model import load, save_model
 from admm_exp.pruning.budget.planner import Planner
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.dependency.graph import trace_groups
+from admm_exp.pruning.dependency.traced import Site
+from admm_exp.pruning.surgery.folding import fold_
 from admm_exp.pruning.surgery.proof import randomise_
 
 IMAGES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -137,6 +140,15 @@ def test_what_a_norm_without_scales_makes_of_zeros_is_no_constant():
 def test_what_differs_between_two_calls_is_not_folded():
     found, _ = cut_of(Shared(), torch.randn(2, 6))
     assert "not zero behind sigmoid in the Shared" in reasons(found)["a"]
+
+
+def test_what_one_sample_cannot_tell_from_a_constant_is_not_folded():
+    model = nn.Sequential(nn.Linear(6, 3), nn.Sigmoid(), nn.Linear(3, 2))
+    rows = torch.arange(3)
+    site = Site("2", "weight", 1, False, 3, rows, rows, 1, fold="1 (Sigmoid)")
+    is_gone = {"2": (site, torch.tensor([True, False, False]))}
+    with pytest.raises(SurgeryError, match=r"not zero behind 1 \(Sigmoid\) once removed"):
+        fold_(copy.deepcopy(model), model, is_gone, torch.randn(1, 6))
 
 
 def test_a_network_with_folded_constants_trains_on_reloads_and_is_planned(tmp_path):
