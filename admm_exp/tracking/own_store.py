@@ -14,6 +14,9 @@ TABLES = frozenset(
     | {"datasets", "inputs", "input_tags"}
 )
 """Where MLflow keeps runs."""
+RUN_ID = "run_uuid"
+"""Column of MLflow's table `runs`; other programs have tables of that name too."""
+MAKE_ONE = "run admm-exp here first, or set tracking_uri"
 
 
 def chosen_address(run_dir: Path, stored: str, own: str, run_id: str | None) -> str:
@@ -74,12 +77,26 @@ def require_own_artifacts(tracking_uri: str, run_id: str, artifact_uri: str) -> 
         )
 
 
-def holds_runs(database: Path) -> bool:
-    """Tell whether a database has MLflow's tables; one that cannot be read may have."""
-    if not database.is_file() or database.stat().st_size == 0:
-        return False
-    found = _schema_of(database)
-    return found is None or "experiments" in {name for _, name, _ in found}
+def require_store(database: Path) -> None:
+    """Check that a database holds runs, before anything else is asked of it.
+
+    Args:
+        database: An SQLite file; nothing is written to it.
+
+    Raises:
+        TrackingError: If none is there, with what lies there in its place; if it holds what
+            `require_plain_tables` refuses.
+    """
+    if not database.exists():
+        raise TrackingError(f"there is no store at {database}: {MAKE_ONE}")
+    if not database.is_file():
+        kind = "a folder" if database.is_dir() else "no regular file"
+        raise TrackingError(f"{database} is {kind} and no store of runs: set another tracking_uri")
+    if database.stat().st_size == 0:
+        raise TrackingError(f"{database} is an empty file and no store of runs yet: {MAKE_ONE}")
+    if _schema_of(database) == []:
+        raise TrackingError(f"{database} is a database without tables: {MAKE_ONE}")
+    require_plain_tables(database)
 
 
 def require_plain_tables(database: Path) -> None:
@@ -92,19 +109,19 @@ def require_plain_tables(database: Path) -> None:
         database: An SQLite file.
 
     Raises:
-        TrackingError: If it has tables of something else alone, which MLflow would put its own
-            beside, a view, or a trigger on a table of runs.
+        TrackingError: If it is no database, if it has tables of something else alone, which MLflow
+            would put its own beside, a view, or a trigger on a table of runs.
     """
     found = _schema_of(database)
     if not found:  # who opens it next says what is wrong with it
         return
-    tables = [name for kind, name, _ in found if kind == "table"]
-    if tables and TABLES.isdisjoint(name for _, name, _ in found):
+    tables = {name: sql for kind, name, _, sql in found if kind == "table"}
+    if tables and RUN_ID not in (tables.get("runs") or ""):
         raise TrackingError(
-            f"{database} is no store of runs, it holds {', '.join(map(repr, tables[:3]))}: "
+            f"{database} is no store of runs, it holds {', '.join(map(repr, [*tables][:3]))}: "
             "set another tracking_uri"
         )
-    for kind, name, table in found:
+    for kind, name, table, _ in found:
         if kind == "view" or (kind == "trigger" and table in TABLES):
             raise TrackingError(
                 f"{database} holds the {kind} {name}, which would be run: drop it, or set another "
@@ -112,11 +129,22 @@ def require_plain_tables(database: Path) -> None:
             )
 
 
-def _schema_of(database: Path) -> list[tuple[str, str, str]] | None:
-    """List kind, name and table of all that a database holds; None if it cannot be read."""
+def _schema_of(database: Path) -> list[tuple[str, str, str, str | None]] | None:
+    """List kind, name, table and SQL of all that a database holds; None if it cannot be read now.
+
+    Raises:
+        TrackingError: If it is no database.
+    """
     try:
         with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as store:
-            return store.execute("SELECT type, name, tbl_name FROM sqlite_master").fetchall()
+            return store.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+            raise TrackingError(
+                f"{database} is a file of another kind and no store of runs: set another "
+                f"tracking_uri"
+            ) from error
+        return None
     except (sqlite3.Error, UnicodeError):
         return None
 

@@ -20,7 +20,7 @@ from admm_exp.tracking.address import (
     sqlite_file,
     without_password,
 )
-from admm_exp.tracking.own_store import holds_runs, require_own_artifacts
+from admm_exp.tracking.own_store import require_own_artifacts, require_store
 from admm_exp.tracking.store import brief_requests, explained, opened
 from admm_exp.tracking.stored_runs import StoredRun, stored_runs
 
@@ -124,10 +124,8 @@ def open_store(uri: str) -> "MlflowClient":
         TrackingError: There is no such store or it does not answer.
     """
     database = sqlite_file(uri)
-    if database is not None and not holds_runs(database):
-        raise TrackingError(
-            f"there is no store at {database}: run admm-exp here first, or set tracking_uri"
-        )
+    if database is not None:
+        require_store(database)
     require_reachable(uri)
     with opened(uri, Path()) as client:
         return client

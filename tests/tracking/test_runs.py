@@ -1,9 +1,11 @@
 import json
 import math
+import re
 import sqlite3
 import threading
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -186,23 +188,52 @@ def test_a_name_and_settings_of_bytes_are_read_as_texts(tmp_path):
     assert (one["run_name"], one["model"], one["method"]) == ("\0\ufffda", "vgg\ufffd", "7")
 
 
-@pytest.mark.parametrize("tables", [(), ("CREATE TABLE mine (a)",)])
-def test_a_database_of_something_else_is_left_as_it_is(tmp_path, tables):
-    path = tmp_path / "mlflow.db"
+def database_of(path, *statements):
     with closing(sqlite3.connect(path)) as database:
-        for sql in tables:
+        for sql in statements:
             database.execute(sql)
-    path.touch()
-    before = path.read_bytes()
-    with pytest.raises(TrackingError, match="there is no store at"):
+        database.commit()
+
+
+NO_STORE = {
+    "empty": (Path.touch, "is an empty file and no store of runs yet: run admm-exp here first"),
+    "folder": (Path.mkdir, "is a folder and no store of runs: set another tracking_uri"),
+    "device": (lambda path: path.symlink_to("/dev/null"), "is no regular file and no store"),
+    "text": (
+        lambda path: path.write_text("no database " * 50),
+        "is a file of another kind and no store of runs: set another tracking_uri",
+    ),
+    "without tables": (
+        lambda path: database_of(path, "CREATE TABLE a (b)", "DROP TABLE a"),
+        "is a database without tables: run admm-exp here first, or set tracking_uri",
+    ),
+    "other tables": (
+        lambda path: database_of(path, "CREATE TABLE mine (a)", "CREATE TABLE yours (a)"),
+        "is no store of runs, it holds 'mine', 'yours': set another tracking_uri",
+    ),
+    "runs of another program": (
+        lambda path: database_of(path, "CREATE TABLE experiments (a)", "CREATE TABLE runs (km)"),
+        "is no store of runs, it holds 'experiments', 'runs': set another tracking_uri",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NO_STORE)
+def test_what_lies_where_a_store_should_be_is_named_and_left_as_it_is(tmp_path, kind):
+    path, (make, sentence) = tmp_path / "mlflow.db", NO_STORE[kind]
+    make(path)
+    before = path.read_bytes() if path.is_file() else b""
+    with pytest.raises(TrackingError, match=f"^{re.escape(str(path))} {sentence}"):
         read_runs(store_uri(tmp_path), "made-up")
-    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["mlflow.db"]
+    assert not path.is_file() or path.read_bytes() == before
 
 
-def test_no_run_is_written_into_a_database_of_something_else(tmp_path):
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
-        database.execute("CREATE TABLE mine (a)")
+@pytest.mark.parametrize("kind", ["text", "other tables", "runs of another program"])
+def test_no_run_is_written_into_what_is_of_something_else(tmp_path, kind):
+    make, sentence = NO_STORE[kind]
+    make(tmp_path / "mlflow.db")
     before = (tmp_path / "mlflow.db").read_bytes()
-    with pytest.raises(TrackingError, match="is no store of runs, it holds 'mine': set another"):
+    with pytest.raises(TrackingError, match=sentence):
         open_in(tmp_path)
     assert (tmp_path / "mlflow.db").read_bytes() == before

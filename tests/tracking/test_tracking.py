@@ -465,7 +465,7 @@ def test_a_database_of_another_version_names_the_upgrade(folder):
 
 def test_a_file_that_is_no_database_is_one_sentence(tmp_path):
     (tmp_path / "mlflow.db").write_text("not a database " * 100, encoding="utf-8")
-    with pytest.raises(TrackingError, match="not a database") as caught:
+    with pytest.raises(TrackingError, match="is a file of another kind and no store") as caught:
         open_in(tmp_path)
     assert "\n" not in str(caught.value)
 
