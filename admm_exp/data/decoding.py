@@ -12,7 +12,6 @@ import os
 import stat
 import struct
 import warnings
-import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from admm_exp.data.missing_pixels import PNG, TIFF_SAMPLE_FORMAT, check_chunks, check_whole
 from admm_exp.errors import DataError
 
 MAX_BYTES = 2**30
@@ -39,11 +39,8 @@ _JPEG, _START_OF_SCAN = b"\xff\xd8", 0xDA
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _WITHOUT_LENGTH = frozenset({0x00, 0x01, *range(0xD0, 0xDA), 0xFF})
-_PNG = b"\x89PNG\r\n\x1a\n"
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLE_FORMAT = 258, 262, 339
-_WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
-_TIFF_PLANAR, _SEPARATE = 284, 2
-_PALETTE = 3
+_TIFF_BITS, _TIFF_PHOTOMETRIC = 258, 262
+_WHITE_IS_ZERO, _UNSIGNED = 0, 1
 
 
 def decode_rgb(path: Path) -> Tensor:
@@ -102,8 +99,8 @@ def printable(path: Path | str) -> str:
 
 
 def _decoded(content: bytes) -> Tensor:
-    if content.startswith(_PNG):
-        _check_chunks(content)
+    if content.startswith(PNG):
+        check_chunks(content)
     elif (kind := _native_kind(content)) and (decode := _native_decoder(kind)):
         try:
             image = decode(torch.frombuffer(bytearray(content), dtype=torch.uint8))
@@ -165,31 +162,6 @@ def _is_simple(content: bytes) -> bool:
     return False
 
 
-def _check_chunks(content: bytes) -> None:
-    """Compare the checksum of every PNG chunk that decides pixels; Pillow skips those of IDAT.
-
-    Raises:
-        ValueError: If one differs or the file ends too early.
-    """
-    at, kind, kinds = len(_PNG), b"", set()
-    while kind != b"IEND":
-        if at + 12 > len(content):
-            raise ValueError("the file is cut off")
-        length, kind = struct.unpack_from(">I4s", content, at)
-        kinds.add(kind)
-        if kind == b"IDAT" and content[25] == _PALETTE and b"PLTE" not in kinds:
-            raise ValueError("the palette is missing")
-        end = at + 8 + length
-        is_critical = not kind[0] & 0x20
-        if is_critical and content[end : end + 4] != _checksum(content[at + 4 : end]):
-            raise ValueError(f"the checksum of {kind!r} differs")
-        at = end + 4
-
-
-def _checksum(part: bytes) -> bytes:
-    return zlib.crc32(part).to_bytes(4, "big")
-
-
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise DataError(f"must have at most {MAX_PIXELS} pixels, got {width} x {height}")
@@ -217,33 +189,11 @@ def _decode_with_pillow(content: bytes) -> Tensor:
             raise DataError("has a frame that lies outside of it")
         if image.format in ("JPEG", "MPO"):
             _check_scans(content.count(b"\xff\xda"))
-        _check_whole(image)
+        check_whole(image, content)
         if image.mode[0] in "IF":
             return torch.from_numpy(_scaled(image)).expand(3, -1, -1)
         rgb = image if image.mode == "RGB" else image.convert("RGB")
         return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
-
-
-def _check_whole(image: Any) -> None:
-    """Refuse what Pillow would read as black: strips and colours of a palette that are not there.
-
-    Raises:
-        DataError: If a part is missing, or 8 bits are signed and negative.
-    """
-    if image.format == "TIFF":
-        covered = sum((tile[1][2] - tile[1][0]) * (tile[1][3] - tile[1][1]) for tile in image.tile)
-        is_planar = image.tag_v2.get(_TIFF_PLANAR, 1) == _SEPARATE and image.tile[0][0] == "raw"
-        layers = len(image.getbands()) if is_planar else 1
-        if covered < image.size[0] * image.size[1] * layers:
-            raise DataError("lacks a part of its pixels")
-        is_signed = _SIGNED in image.tag_v2.get(_TIFF_SAMPLE_FORMAT, ())
-        if is_signed and image.mode == "L" and image.getextrema()[1] > 127:
-            raise DataError("holds negative numbers")
-    if image.format in ("PNG", "BMP") and image.mode == "P":
-        largest, (order, colours) = image.getextrema()[1], image.palette.getdata()
-        n = len(colours) // len(order)
-        if largest >= n:
-            raise DataError(f"holds the colour {largest} of a palette of {n}")
 
 
 def _scaled(image: Any) -> np.ndarray[Any, Any]:
@@ -254,7 +204,7 @@ def _scaled(image: Any) -> np.ndarray[Any, Any]:
     all numbers of the image.
     """
     values, tags = np.array(image), getattr(image, "tag_v2", {})
-    if values.dtype == np.int32 and tags.get(_TIFF_SAMPLE_FORMAT, (0,))[0] == _UNSIGNED:
+    if values.dtype == np.int32 and tags.get(TIFF_SAMPLE_FORMAT, (0,))[0] == _UNSIGNED:
         values = values.view(np.uint32)
     if not np.isfinite(values).all():
         raise DataError("holds numbers that are not finite")
