@@ -47,7 +47,7 @@ def remove_channels_(
             kept[layer, "bias", 0] = kept[layer, "weight", 0]
     holders = _holders(model)
     _remember_(model, kept, contents or {})
-    for (layer, tensor, dim), (rows, site) in kept.items():
+    for (layer, tensor, dim), (rows, site) in sorted(kept.items(), key=_is_scattered):
         if rows.all() or tensor == STANDARDISES:
             continue
         if site.is_count:
@@ -66,6 +66,12 @@ def remove_channels_(
         _resize_(model.get_submodule(layer))
     fit_attention_(model)
     fit_encoders_(model)
+
+
+def _is_scattered(item: tuple[tuple[str, str, int], tuple[Tensor, Site]]) -> bool:
+    """Whether what goes lies scattered in memory: it is taken from what whole rows have left."""
+    (_, _, dim), (_, site) = item
+    return dim != 0 and site.n_blocks == 1
 
 
 def _remember_(model: nn.Module, kept: Kept, contents: Mapping[int, Tensor]) -> None:

@@ -1,7 +1,8 @@
 """From a support to a smaller network, and the proof that nothing was lost."""
 
+import warnings
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -23,6 +24,7 @@ from admm_exp.pruning.dependency.structures import leaves_in, map_tensors, tenso
 from admm_exp.pruning.surgery.folding import columns_to_fold, fold_
 from admm_exp.pruning.surgery.groups import PrunableGroup, Slice
 from admm_exp.pruning.surgery.removal import remove_channels_
+from admm_exp.pruning.surgery.skipping import call_skipping
 
 MAX_RELATIVE_DIFFERENCE = 1e-3
 """Largest difference of a right cut, relative to the spread of the outputs."""
@@ -156,7 +158,12 @@ def max_abs_difference(masked: nn.Module, small: nn.Module, inputs: Any) -> floa
 
 
 def compare(
-    masked: nn.Module, small: nn.Module, inputs: Any, tolerance: float = MAX_RELATIVE_DIFFERENCE
+    masked: nn.Module,
+    small: nn.Module,
+    inputs: Any,
+    tolerance: float = MAX_RELATIVE_DIFFERENCE,
+    *,
+    skips_zeros: bool = False,
 ) -> Difference:
     """Run both networks on the same inputs, both in evaluation mode.
 
@@ -168,13 +175,15 @@ def compare(
         small: The network without it.
         inputs: What both accept.
         tolerance: Largest relative difference that is no reason to look closer.
+        skips_zeros: Whether products of the masked network with zeros are left out, see
+            `call_skipping`; where the networks seem to differ they are computed.
 
     Raises:
         SurgeryError: If the outputs are NaN, of another form, or the cut network does not run.
     """
     failure: ValueError | None = None
     try:
-        found = _compared(masked, small, inputs)
+        found = _compared(masked, small, inputs, call_skipping if skips_zeros else call)
         if found.relative <= tolerance:
             return found
     except ValueError as error:  # outputs of another form
@@ -190,13 +199,16 @@ def compare(
 
 
 @torch.no_grad()
-def _compared(masked: nn.Module, small: nn.Module, inputs: Any) -> Difference:
+def _compared(
+    masked: nn.Module, small: nn.Module, inputs: Any, run: Callable[[nn.Module, Any], Any] = call
+) -> Difference:
     modes = {m: m.training for network in (masked, small) for m in network.modules()}
     try:
-        with _full_precision():
+        with _full_precision(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the network's own
             try:
                 got = call(small.eval(), inputs)  # first, as many fail
-                expected = call(masked.eval(), inputs)
+                expected = run(masked.eval(), inputs)
             except Exception as error:  # a cut network fails in any way
                 raise _not_running(error) from error
             if any(bool(tensor.isnan().any()) for tensor in tensors_in(expected)):

@@ -71,6 +71,23 @@ def test_groups_of_one_size_draw_units_and_a_share_of_their_own():
     assert not torch.equal(first, second)
 
 
+def test_groups_of_one_size_keep_two_fifths_and_one_unit_more_each():
+    model = nn.Sequential(*(nn.Linear(32, 32) for _ in range(4)))
+    support = _drawn(find_groups(model, torch.randn(2, 32)).groups)
+    assert [int(kept.sum()) for kept in support] == [12, 13, 14]
+
+
+def test_proof_draws_weights_that_carry_a_constant_through_many_layers():
+    layers = [layer for _ in range(8) for layer in (nn.Linear(64, 64), nn.ReLU())]
+    model = proof.randomise_(nn.Sequential(*layers, nn.Linear(64, 10)))
+    groups = list(find_groups(model, images := torch.randn(4, 64)).groups)
+    support = _drawn(groups)
+    masked = zero_(model, groups, support)
+    small = cut(masked, groups, support)
+    model[0].bias.data[~support[0]] = 0.5  # what a group that was found wrong would leave
+    assert compare(masked, small, images).relative > 10 * proof.TOLERANCE
+
+
 class Scaled(nn.Module):
     def __init__(self, network, scale, shift=0.0):
         super().__init__()
