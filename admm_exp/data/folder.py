@@ -18,6 +18,7 @@ from admm_exp.data.fingerprint import fingerprint
 from admm_exp.data.image_files import ImageFiles, LabelledFiles
 from admm_exp.data.image_transforms import MEAN, STD, SquareCrops
 from admm_exp.data.loader import LoaderBatches
+from admm_exp.data.places import place_of
 from admm_exp.data.split import stratified_part, stratified_split
 from admm_exp.errors import DataError
 
@@ -72,7 +73,7 @@ def _image_files(
         read: Finds the files for training, validation and testing, and the number of classes.
     """
     carving = Carving(train_images, val_fraction, split_seed)
-    parts, num_classes = read(Path(root).expanduser(), carving)
+    parts, num_classes = read(place_of(root), carving)
     crops = SquareCrops(img_size, min_area, crop_fraction, flip)
     train = ImageFiles(parts[0], crops.for_training())
     val, test = (ImageFiles(files, crops.for_evaluation()) for files in parts[1:])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from admm_exp.data.decoding import MAX_BYTES
 from admm_exp.data.in_memory import Samples
+from admm_exp.data.places import OTHER, is_file, place_of
 from admm_exp.errors import DataError
 from admm_exp.results import DOWNLOADS
 
@@ -70,6 +71,8 @@ def read_idx(path: Path) -> Tensor:
             if prod(shape) > MAX_BYTES:
                 raise DataError(f"{path} must hold at most {MAX_BYTES} bytes, not {tuple(shape)}")
             content = file.read(prod(shape) + 1)  # no more: a few bytes may unpack to gigabytes
+    except PermissionError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if len(content) != prod(shape) or not content:
@@ -94,6 +97,8 @@ def read_part(source: IdxSource, folder: Path, part: str) -> Samples:
                 f"the {part} labels must be in [0, {NUM_CLASSES}), got {int(labels.max())}"
             )
     except DataError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise DataError(f"{error}: let this user read it, or {OTHER}") from error
         raise DataError(f"{source.name} is damaged: {error}; {_mend(source, folder)}") from error
     return images.unsqueeze(1), labels.long()
 
@@ -105,10 +110,10 @@ def find_files(source: IdxSource, root: str | None, download: bool) -> Path:
         DataError: If there is none, with the ways to get one.
     """
     given = [DOWNLOADS, source.packaged] if root is None else [root]
-    folders = [Path(place).expanduser() for place in given if place]
+    folders = [place_of(place) for place in given if place]
     for folder in folders:
         for place in (folder, folder / source.torchvision / "raw"):
-            if all(_file(place, name).is_file() for names in FILES.values() for name in names):
+            if all(is_file(_file(place, name)) for names in FILES.values() for name in names):
                 return place
     if download:
         return _download(source, folders[0])
@@ -135,7 +140,7 @@ def _download(source: IdxSource, folder: Path) -> Path:
 
 def _file(folder: Path, name: str) -> Path:
     plain = folder / name
-    return plain if plain.is_file() else folder / f"{name}.gz"
+    return plain if is_file(plain) else folder / f"{name}.gz"
 
 
 def _ways(source: IdxSource) -> str:

@@ -228,3 +228,38 @@ def test_files_that_are_there_are_not_downloaded_again(root, monkeypatch):
 
     monkeypatch.setattr(datasets.MNIST, "download", pytest.fail)
     assert counts_of(build(root, download=True)) == [90, 10, 40]
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("~nobody-of-this-name", r"dataset.root=~nobody-of-this-name is the home of nobody: set"),
+        ("a" * 300, r"/a{300} cannot be looked into \(File name too long\): set dataset.root to"),
+    ],
+)
+def test_a_root_that_no_folder_can_be_is_one_sentence(tmp_path, monkeypatch, place, sentence):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=sentence):
+        build(place if place.startswith("~") else tmp_path / place)
+
+
+@pytest.mark.parametrize("name", ["", "train-labels-idx1-ubyte"], ids=["folder", "file"])
+def test_what_may_not_be_read_is_not_called_missing_or_damaged(root, monkeypatch, name):
+    """Root may read everything, so the refusal of the system is played."""
+    refused, words = root / (name or NAMES[0]), "cannot be (looked into|read)"
+
+    def refuses(call):
+        def guarded(path, *rest, **options):
+            if Path(path) == refused:
+                raise PermissionError(13, "Permission denied", str(path))
+            return call(path, *rest, **options)
+
+        return guarded
+
+    target = (Path, "open") if name else (Path, "is_file")
+    monkeypatch.setattr(*target, refuses(getattr(*target)))
+    monkeypatch.setattr("builtins.open", refuses(open))
+    with pytest.raises(DataError, match=rf"{words} \(Permission denied\).*dataset.root to") as told:
+        build(root)
+    assert "delete" not in str(told.value)
+    assert "download" not in str(told.value)
