@@ -51,7 +51,10 @@ def sqlite_file(uri: str) -> Path | None:
     prefix = next(filter(uri.startswith, (SQLITE, DRIVER)), None)
     if prefix is None:
         return None
-    path = unquote(uri.removeprefix(prefix).partition("?")[0].removeprefix("file:"))
+    path = unquote(uri.removeprefix(prefix).partition("?")[0])
+    if path.startswith("file:"):
+        path = path.removeprefix("file:")
+        path = unquote(path) if "%" in path and _is_decoded() else path
     return None if path in ("", ":memory:") else Path(path)
 
 
@@ -67,10 +70,26 @@ def sqlite_uri(file: Path) -> str:
     encoded = str(file).translate(ENCODED)
     if encoded == str(file):
         return f"{SQLITE}{encoded}"
+    return f"{DRIVER}{encoded}" if _is_decoded() else f"{DRIVER}file:{encoded}?uri=true"
+
+
+def frozen_uri(file: Path) -> str:
+    """Name a database that nobody writes to, so that SQLite reads it without writing beside it.
+
+    Args:
+        file: The database.
+    """
+    encoded = str(file).translate(ENCODED)
+    if _is_decoded():  # by SQLAlchemy, and by SQLite then
+        encoded = encoded.replace("%", "%25")
+    return f"{DRIVER}file:{encoded}?immutable=1&uri=true"
+
+
+def _is_decoded() -> bool:
+    """Tell whether SQLAlchemy reads `%23` as #."""
     from sqlalchemy.engine import make_url
 
-    is_decoded = make_url(f"{DRIVER}%23").database == "#"
-    return f"{DRIVER}{encoded}" if is_decoded else f"{DRIVER}file:{encoded}?uri=true"
+    return make_url(f"{DRIVER}%23").database == "#"
 
 
 def has_server(uri: str) -> bool:

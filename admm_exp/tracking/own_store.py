@@ -1,5 +1,6 @@
 """Whom a run is told of: the address that the user's own settings name, not that of its folder."""
 
+import os
 import shlex
 import sqlite3
 from contextlib import closing
@@ -129,14 +130,24 @@ def require_plain_tables(database: Path) -> None:
             )
 
 
+def is_frozen(database: Path) -> bool:
+    """Tell whether a database lies where this process can write nothing, and nobody writes to it.
+
+    SQLite makes files beside a database even to read it, unless it is told that none is needed.
+    """
+    is_written = database.with_name(f"{database.name}-wal").exists()
+    return not is_written and not os.access(database.parent, os.W_OK)
+
+
 def _schema_of(database: Path) -> list[tuple[str, str, str, str | None]] | None:
     """List kind, name, table and SQL of all that a database holds; None if it cannot be read now.
 
     Raises:
         TrackingError: If it is no database.
     """
+    mode = "immutable=1" if is_frozen(database) else "mode=ro"
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)) as store:
+        with closing(sqlite3.connect(f"file:{quote(str(database))}?{mode}", uri=True)) as store:
             return store.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:

@@ -16,11 +16,12 @@ from admm_exp.errors import TrackingError
 from admm_exp.results import REPORT, read_json
 from admm_exp.tracking.address import (
     absolute_uri,
+    frozen_uri,
     require_reachable,
     sqlite_file,
     without_password,
 )
-from admm_exp.tracking.own_store import require_own_artifacts, require_store
+from admm_exp.tracking.own_store import is_frozen, require_own_artifacts, require_store
 from admm_exp.tracking.store import brief_requests, explained, opened
 from admm_exp.tracking.stored_runs import StoredRun, stored_runs
 
@@ -90,7 +91,7 @@ def read_runs(
         [(0.5, 0.4)]
     """
     uri = absolute_uri(tracking_uri)
-    client = open_store(uri)
+    client = open_store(uri, is_read=True)
     with explained(uri), brief_requests():
         experiment = _experiment(client, experiment_name, parent)
         found = _search(client, experiment, parent, among)
@@ -114,11 +115,12 @@ def read_runs(
     )
 
 
-def open_store(uri: str) -> "MlflowClient":
+def open_store(uri: str, *, is_read: bool = False) -> "MlflowClient":
     """Return the client of a store that exists.
 
     Args:
         uri: Absolute tracking URI.
+        is_read: It is asked alone, so that a database will do that nobody can write to.
 
     Raises:
         TrackingError: There is no such store or it does not answer.
@@ -127,6 +129,8 @@ def open_store(uri: str) -> "MlflowClient":
     if database is not None:
         require_store(database)
     require_reachable(uri)
+    if is_read and database is not None and is_frozen(database):
+        uri = frozen_uri(database)
     with opened(uri, Path()) as client:
         return client
 

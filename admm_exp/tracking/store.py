@@ -21,7 +21,7 @@ from admm_exp.tracking.address import (
     sqlite_uri,
     without_password,
 )
-from admm_exp.tracking.own_store import require_plain_tables
+from admm_exp.tracking.own_store import is_frozen, require_plain_tables
 from admm_exp.tracking.view import prepare_view
 
 if TYPE_CHECKING:
@@ -268,6 +268,12 @@ def _explained(uri: str, error: Exception) -> TrackingError:
         return TrackingError(
             f"the database {shown} was made by another MLflow version: back it up and run "
             f"`mlflow db upgrade {shown}`, or set another tracking_uri"
+        )
+    database = sqlite_file(uri)
+    if database is not None and "unable to open" in lines[0] and is_frozen(database):
+        return TrackingError(
+            f"{database} lies in a folder that cannot be written, and SQLite writes beside a "
+            f"database: copy it to one that can, or set another tracking_uri"
         )
     if busy := BUSY.search(str(error)):
         return TrackingError(

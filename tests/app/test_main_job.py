@@ -46,6 +46,11 @@ def run_dirs(work: Path) -> list[Path]:
     return sorted((work / "outputs" / "runs").iterdir())
 
 
+def run_dir_of(work: Path, done: Done) -> Path:
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("report "))
+    return work / Path(line.split()[1]).parent
+
+
 def report_of(run_dir: Path) -> dict[str, Any]:
     report: dict[str, Any] = json.loads((run_dir / "report.json").read_text())
     return report
@@ -73,16 +78,21 @@ def test_the_example_of_a_public_function_runs(
     assert run_examples(function, names) >= 3
 
 
-def test_the_second_run_reuses_the_dense_network_and_says_so(work: Path, warm: Done) -> None:
+def test_the_second_run_reuses_the_dense_network_and_says_so(
+    work: Path, cold: Done, warm: Done
+) -> None:
     assert "reused from the cache" in warm.stdout
-    first, second = (report_of(folder) for folder in run_dirs(work)[:2])
+    first, second = (report_of(run_dir_of(work, done)) for done in (cold, warm))
     assert second["phases"][0]["cached"]
     assert not first["phases"][0]["cached"]
     assert second["models"]["dense"]["test_loss"] == first["models"]["dense"]["test_loss"]
 
 
-def test_a_cached_dense_network_leads_to_bitwise_the_same_small_one(work: Path, warm: Done) -> None:
-    first, second = (admm_exp.load(folder).state_dict() for folder in run_dirs(work)[:2])
+def test_a_cached_dense_network_leads_to_bitwise_the_same_small_one(
+    work: Path, cold: Done, warm: Done
+) -> None:
+    folders = (run_dir_of(work, done) for done in (cold, warm))
+    first, second = (admm_exp.load(folder).state_dict() for folder in folders)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

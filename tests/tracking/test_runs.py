@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import re
 import sqlite3
 import threading
@@ -14,9 +15,10 @@ from support.stores import log_runs, store_uri
 from support.trackers import open_in
 
 from admm_exp.errors import TrackingError
-from admm_exp.tracking import runs
+from admm_exp.tracking import own_store, runs
 from admm_exp.tracking.address import sqlite_file
 from admm_exp.tracking.runs import read_runs, row_of
+from admm_exp.tracking.store import explained
 from admm_exp.tracking.stored_runs import StoredRun
 
 
@@ -227,6 +229,40 @@ def test_what_lies_where_a_store_should_be_is_named_and_left_as_it_is(tmp_path, 
         read_runs(store_uri(tmp_path), "made-up")
     assert [found.name for found in tmp_path.iterdir()] == ["mlflow.db"]
     assert not path.is_file() or path.read_bytes() == before
+
+
+@pytest.fixture
+def no_place_is_writable(monkeypatch):
+    """Let no folder be written to, as the system says; root may write to any."""
+    system = SimpleNamespace(access=lambda place, mode: False, W_OK=os.W_OK)
+    monkeypatch.setattr(own_store, "os", system)
+
+
+def test_a_store_in_a_folder_that_cannot_be_written_is_read(tmp_path, no_place_is_writable):
+    folder = tmp_path / "a#b"
+    log_runs(folder, [row(0.5)])
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for suffix in ("wal", "shm"):  # as if the process that wrote them had ended
+        (folder / f"mlflow.db-{suffix}").unlink(missing_ok=True)
+    (run,) = read_runs(store_uri(folder), "made-up").rows
+    assert run["rho"] == 0.5
+    with pytest.raises(TrackingError, match=r"file:.*a%.*23b/mlflow\.db\?immutable=1"):
+        read_runs(store_uri(folder), "none")
+
+
+def test_a_database_that_another_process_writes_to_does_not_stand_still(
+    tmp_path, no_place_is_writable
+):
+    assert own_store.is_frozen(tmp_path / "mlflow.db")
+    (tmp_path / "mlflow.db-wal").touch()
+    assert not own_store.is_frozen(tmp_path / "mlflow.db")
+
+
+def test_a_run_is_told_that_its_store_cannot_be_written(tmp_path, no_place_is_writable):
+    sentence = r"mlflow\.db lies in a folder that cannot be written, .*: copy it to one that can"
+    with pytest.raises(TrackingError, match=sentence), explained(store_uri(tmp_path)):
+        raise sqlite3.OperationalError("unable to open database file")
 
 
 @pytest.mark.parametrize("kind", ["text", "other tables", "runs of another program"])
