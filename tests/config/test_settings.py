@@ -123,11 +123,22 @@ def test_what_counts_channels_is_refused_below_them(override: str) -> None:
         config_of(override, "granularity=element")
 
 
+@pytest.mark.parametrize(("cores", "most"), [(2, 16), (8, 32), (None, 16)])
+def test_four_processes_a_core_are_the_most(
+    monkeypatch: pytest.MonkeyPatch, cores: int | None, most: int
+) -> None:
+    monkeypatch.setattr("admm_exp.config.check.os.cpu_count", lambda: cores)
+    config_of(f"trainer.devices={most}")
+    with pytest.raises(ConfigError, match=rf"^trainer.devices must be at most {most} on this"):
+        config_of(f"trainer.devices={most + 1}")
+
+
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
         (["budget.macs=0.5", "sparsity=0.3"], r"^budget.macs=0.5 chooses the sparsities: leave "),
         (["budget.latency=0.6", "sparsity=0.3"], r"^budget.latency=0.6 chooses the sparsities: "),
+        (["budget.macs=0.5", "++sparsity=0.3"], r"^budget.macs=0.5 chooses the sparsities: leave "),
         (["budget.macs=0.5", "budget.latency_batch=8"], r"^budget.latency_batch=8 is what budget"),
         (["pretrained=FILE", "schedule.dense.epochs=3"], r"leave schedule.dense.epochs out$"),
     ],
