@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 from admm_exp.errors import TrackingError
-from admm_exp.tracking.address import absolute_uri, sqlite_file, without_password
+from admm_exp.tracking.address import absolute_uri, frozen_uri, sqlite_file, without_password
 
 TABLES = frozenset(
     {"runs", "params", "tags", "metrics", "latest_metrics", "experiments", "experiment_tags"}
@@ -128,6 +128,16 @@ def require_plain_tables(database: Path) -> None:
                 f"{database} holds the {kind} {name}, which would be run: drop it, or set another "
                 f"tracking_uri"
             )
+
+
+def address_to_read(uri: str) -> str:
+    """Return the address of a store for who reads alone, which needs no place to write.
+
+    Args:
+        uri: Absolute tracking URI of a store that exists.
+    """
+    database = sqlite_file(uri)
+    return uri if database is None or not is_frozen(database) else frozen_uri(database)
 
 
 def is_frozen(database: Path) -> bool:

@@ -16,12 +16,11 @@ from admm_exp.errors import TrackingError
 from admm_exp.results import REPORT, read_json
 from admm_exp.tracking.address import (
     absolute_uri,
-    frozen_uri,
     require_reachable,
     sqlite_file,
     without_password,
 )
-from admm_exp.tracking.own_store import is_frozen, require_own_artifacts, require_store
+from admm_exp.tracking.own_store import address_to_read, require_own_artifacts, require_store
 from admm_exp.tracking.store import brief_requests, explained, opened
 from admm_exp.tracking.stored_runs import StoredRun, stored_runs
 
@@ -129,9 +128,7 @@ def open_store(uri: str, *, is_read: bool = False) -> "MlflowClient":
     if database is not None:
         require_store(database)
     require_reachable(uri)
-    if is_read and database is not None and is_frozen(database):
-        uri = frozen_uri(database)
-    with opened(uri, Path()) as client:
+    with opened(address_to_read(uri) if is_read else uri, Path()) as client:
         return client
 
 
