@@ -191,10 +191,20 @@ def pull_(
         Parikh and Boyd 2014, doi 10.1561/2400000003, section 6.1.1 (quadratic functions).
     """
     share = step * rho / (1.0 + step * rho)
-    same_type = [
-        t if t.dtype == w.dtype else t.to(w.dtype) for w, t in zip(weights, targets, strict=True)
-    ]
-    if shares is None:
-        torch._foreach_lerp_(list(weights), same_type, share)
-    else:
-        torch._foreach_lerp_(list(weights), same_type, torch._foreach_mul(list(shares), share))
+    if shares is not None and shares[0].is_cpu:
+        for w, t, spread in zip(weights, targets, shares, strict=True):
+            w.lerp_(t.to(w.dtype), _unexpanded(spread) * share)
+        return
+    is_mixed = any(t.dtype != w.dtype for w, t in zip(weights, targets, strict=True))
+    lists = list(weights), list(targets)
+    for W, T in pieces_of(*lists) if is_mixed else (lists,):
+        same_type = [t.to(w.dtype) for w, t in zip(W, T, strict=True)]
+        if shares is None:
+            torch._foreach_lerp_(W, same_type, share)
+        else:  # on a GPU, which gets all at once
+            torch._foreach_lerp_(W, same_type, torch._foreach_mul(list(shares), share))
+
+
+def _unexpanded(tensor: Tensor) -> Tensor:
+    """View a tensor with the entries once that it was expanded from."""
+    return tensor[tuple(slice(1) if n == 0 else slice(None) for n in tensor.stride())]

@@ -346,5 +346,16 @@ def test_a_pull_never_reaches_its_target(rho, step):
     assert torch.allclose(W, expected, rtol=1e-12)
 
 
+def test_a_pull_of_single_units_makes_no_tensor_as_large_as_a_weight():
+    W, T = torch.randn(40, 30, 3).double(), torch.randn(40, 30, 3)
+    share = (torch.arange(40) % 2).double().view(40, 1, 1).expand_as(W)
+    expected = torch.where(share > 0, (W + 2 * T) / 3, W)
+    T = T.double()
+    with LargestResult([W, T, share]) as largest:
+        pull_([W], [T], 2.0, 1.0, [share])
+    assert largest.n_scalars <= 40
+    assert torch.allclose(W, expected, rtol=1e-12)
+
+
 def test_the_example_runs():
     assert run_examples(update_) >= 6
