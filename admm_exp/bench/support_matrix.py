@@ -34,7 +34,7 @@ from admm_exp.models.torchvision_zoo import (
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.cost.cost import count_cost
 from admm_exp.pruning.surgery.groups import KeptGroup
-from admm_exp.pruning.surgery.proof import randomise_
+from admm_exp.pruning.surgery.randomised import randomise_
 from admm_exp.pruning.surgery.surgery import compare
 from admm_exp.tracking.provenance import ask_git
 

@@ -8,7 +8,7 @@ from admm_exp.admm.metrics import L2Norm
 from admm_exp.errors import ModelError
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.dependency.outputs import difference
-from admm_exp.pruning.surgery.proof import randomise_
+from admm_exp.pruning.surgery.randomised import randomise_
 
 FEW, MANY = range(30), range(30, 4030)
 LEAST_PRUNED = 0.6

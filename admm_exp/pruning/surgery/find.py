@@ -1,6 +1,6 @@
 """Find what can be pruned, and prove it on random numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from admm_exp.pruning.surgery.groups import (
     slices_of,
 )
 from admm_exp.pruning.surgery.guesses import with_guessed_sizes
-from admm_exp.pruning.surgery.proof import prove
+from admm_exp.pruning.surgery.proof import prove, prove_at_once
 
 
 def find_groups(model: nn.Module, example_input: Any) -> Prunable:
@@ -43,7 +43,7 @@ def find_groups(model: nn.Module, example_input: Any) -> Prunable:
     initialise_(model, example_input)
     if device_of(example_input).type not in {"cpu", "meta"}:
         model, example_input = copied(model).cpu(), to_device(example_input, "cpu")
-    found = _examined(model, example_input)
+    found = _at_once(model, example_input) or _examined(model, example_input)
     layers = frozenset(found.choices())
     if layers:  # heads in place of widths of heads, or the other way round
         other = _examined(model, example_input, layers)
@@ -98,6 +98,28 @@ class _Examined:
         return sum(rows.numel() for group in self.groups for _, _, rows in group.parts)
 
 
+def _at_once(model: nn.Module, example_input: Any) -> _Examined | None:
+    """Prove all groups at once, else as many rows with all reshapes in the other way, else None.
+
+    To find which groups fail takes many runs; where attention computes the width of its heads, all
+    of its groups do, and all are proven once heads are what is removed.
+    """
+    found = _unproven(model, example_input)
+    if (whole := _whole(model, example_input, found)) is not None:
+        return whole
+    if not (layers := frozenset(layer for group in found.traced for layer in group.choices)):
+        return None
+    other = _unproven(model, example_input, layers)
+    is_enough = other.n_pruned() >= found.n_pruned()
+    return _whole(model, example_input, other) if is_enough else None
+
+
+def _whole(model: nn.Module, example_input: Any, found: _Examined) -> _Examined | None:
+    matches = {group.name: group.matches for group in found.traced}
+    proven = prove_at_once(model, example_input, found.groups, matches)
+    return None if proven is None else replace(found, groups=tuple(proven))
+
+
 def _examined(
     model: nn.Module,
     example_input: Any,
@@ -105,26 +127,43 @@ def _examined(
     *,
     by_head: bool = False,
 ) -> _Examined:
+    found = _unproven(model, example_input, alternatives, by_head=by_head)
+    splits = {group.name: group.splits for group in found.traced}
+    matches = {group.name: group.matches for group in found.traced}
+    proof = partial(prove, model, example_input, splits=splits, matches=matches)
+    groups, reasons = with_guessed_sizes(model, found.groups, splits, proof)
+    reasons = {group.name: group.reason for group in found.kept} | reasons
+    return _divided(found.traced, groups, reasons)
+
+
+def _unproven(
+    model: nn.Module,
+    example_input: Any,
+    alternatives: frozenset[str] = frozenset(),
+    *,
+    by_head: bool = False,
+) -> _Examined:
+    """Find what may be pruned."""
     traced = trace_groups(model, example_input, alternatives, by_head=by_head)
-    reasons = {group.name: group.reason or _obstacle(model, group) for group in traced}
-    groups = [_prunable(group, example_input) for group in traced if reasons[group.name] is None]
-    splits = {group.name: group.splits for group in traced}
-    scattered = _scattered(model, groups)
-    while scattered:
+    told = {group.name: group.reason or _obstacle(model, group) for group in traced}
+    reasons = {name: reason for name, reason in told.items() if reason is not None}
+    groups = [_prunable(group, example_input) for group in traced if group.name not in reasons]
+    while scattered := _scattered(model, groups):
         reasons |= scattered
         groups = [group for group in groups if group.name not in scattered]
-        scattered = _scattered(model, groups)
-    matches = {group.name: group.matches for group in traced}
-    proof = partial(prove, model, example_input, splits=splits, matches=matches)
-    groups, unproven = with_guessed_sizes(model, groups, splits, proof)
-    reasons |= unproven
-    groups = [group for group in groups if reasons[group.name] is None]
+    return _divided(traced, groups, reasons)
+
+
+def _divided(
+    traced: Sequence[TracedGroup], groups: Sequence[PrunableGroup], reasons: Mapping[str, str]
+) -> _Examined:
     kept = [
-        KeptGroup(group.name, group.producers, group.n_units, reason)
+        KeptGroup(group.name, group.producers, group.n_units, reasons[group.name])
         for group in traced
-        if (reason := reasons[group.name]) is not None
+        if group.name in reasons
     ]
-    return _Examined(traced, tuple(groups), tuple(kept))
+    prunable = [group for group in groups if group.name not in reasons]
+    return _Examined(traced, tuple(prunable), tuple(kept))
 
 
 def _prunable(traced: TracedGroup, example_input: Any) -> PrunableGroup:

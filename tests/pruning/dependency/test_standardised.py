@@ -13,7 +13,7 @@ from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.dependency.norms import counted_channels
 from admm_exp.pruning.dependency.remembered import moments_without, standardised_rows
 from admm_exp.pruning.surgery.find import find_groups
-from admm_exp.pruning.surgery.proof import randomise_
+from admm_exp.pruning.surgery.randomised import randomise_
 
 IMAGES = torch.randn(3, 3, 9, 9, generator=torch.Generator().manual_seed(0))
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from admm_exp.pruning.surgery.find import find_groups
-from admm_exp.pruning.surgery.proof import randomise_
+from admm_exp.pruning.surgery.randomised import randomise_
 from admm_exp.pruning.surgery.surgery import compare, cut, zero_
 
 IMAGES = torch.randn(2, 3, 6, 6)

@@ -15,7 +15,7 @@ from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.dependency.graph import trace_groups
 from admm_exp.pruning.dependency.traced import Site
 from admm_exp.pruning.surgery.folding import fold_
-from admm_exp.pruning.surgery.proof import randomise_
+from admm_exp.pruning.surgery.randomised import randomise_
 
 IMAGES = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -7,7 +7,7 @@ from support.networks import randomise_
 from torch import nn
 
 from admm_exp.errors import ConfigError, ModelError, SurgeryError
-from admm_exp.pruning.surgery import proof
+from admm_exp.pruning.surgery import proof, randomised
 from admm_exp.pruning.surgery.find import find_groups
 from admm_exp.pruning.surgery.proof import _drawn
 from admm_exp.pruning.surgery.sparsities import group_sparsities
@@ -79,7 +79,7 @@ def test_groups_of_one_size_keep_two_fifths_and_one_unit_more_each():
 
 def test_proof_draws_weights_that_carry_a_constant_through_many_layers():
     layers = [layer for _ in range(8) for layer in (nn.Linear(64, 64), nn.ReLU())]
-    model = proof.randomise_(nn.Sequential(*layers, nn.Linear(64, 10)))
+    model = randomised.randomise_(nn.Sequential(*layers, nn.Linear(64, 10)))
     groups = list(find_groups(model, images := torch.randn(4, 64)).groups)
     support = _drawn(groups)
     masked = zero_(model, groups, support)
@@ -204,6 +204,35 @@ def test_no_question_is_asked_twice_in_a_proof(monkeypatch):
     assert len(asked) == len(set(asked)) > 2
 
 
+class WidthOfHeads(WidthFromShape):
+    """Twice attention that scales by the width of the stream, divided among its heads."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads, self.second = 4, nn.ModuleList([nn.Linear(32, 96), nn.Linear(32, 32)])
+
+    def attend(self, x):
+        for qkv, out in ((self.qkv, self.o), self.second):
+            n, t, c = x.shape
+            heads = qkv(x).reshape(n, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+            q, k, v = heads
+            y = (q @ k.transpose(-2, -1) / (c // self.heads) ** 0.5).softmax(-1) @ v
+            x = x + out(y.transpose(1, 2).reshape(n, t, c))
+        return x
+
+
+def test_heads_in_place_of_their_widths_are_proven_without_a_search(monkeypatch):
+    def search(*args):
+        raise AssertionError("parts of the groups are tried")
+
+    monkeypatch.setattr(proof._Probe, "culprits", search)
+    groups = groups_of(randomise_(WidthOfHeads()), torch.randn(2, 6, 6))
+    assert {name: group.n_units for name, group in groups.items()} == {
+        "embed": 32,
+        "qkv": 4,
+    }
+
+
 def test_groups_in_step_need_one_sparsity():
     found = find_groups(randomise_(WidthFromShape()), torch.randn(2, 6, 6))
     assert group_sparsities(found, 0.0, {"qkv": 0.5}) == (0.5, 0.5)
@@ -220,7 +249,7 @@ def test_channel_multiple_holds_for_every_group_in_step():
 def test_no_two_rows_and_no_two_parameters_are_randomised_alike():
     model = nn.Sequential(nn.Linear(1200, 900), nn.Linear(900, 1200), nn.Conv2d(16, 16, 3))
     model[2].to(memory_format=torch.channels_last)
-    proof.randomise_(model)
+    randomised.randomise_(model)
     assert len(model[0].weight.detach().unique(dim=0)) == 900
     assert len(model[1].weight.detach().unique(dim=1).T) == 900
     first = [parameter.detach().flatten()[:16] for parameter in model.parameters()]

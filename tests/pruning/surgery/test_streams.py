@@ -17,7 +17,7 @@ from admm_exp.export.saved_model import load, save_model
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.dependency.norms import counted_channels
 from admm_exp.pruning.surgery.find import find_groups
-from admm_exp.pruning.surgery.proof import randomise_
+from admm_exp.pruning.surgery.randomised import randomise_
 
 needs_onnx = pytest.mark.skipif(bool(missing_packages()), reason="onnx is not installed")
 STEPS = torch.randn(3, 7, 6)
