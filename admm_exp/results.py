@@ -1,6 +1,7 @@
 """What an experiment found: plain numbers as they stand in report.json, and the files of a run."""
 
 import json
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -171,6 +172,22 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:
         raise ValueError("its values are nested too deeply") from None
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that readers see either the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:  # such as a full disk
+        temporary.unlink(missing_ok=True)
+        error.filename = str(path)  # a write names none
+        raise
 
 
 MOST = 10**30

@@ -20,7 +20,7 @@ from admm_exp.config.settings import ExperimentConfig
 from admm_exp.errors import AdmmExpError
 from admm_exp.report.comparison import best_per_amount, group_settings
 from admm_exp.report.figures.comparison import draw_comparison
-from admm_exp.results import ARTIFACTS, FIGURES, JOURNAL
+from admm_exp.results import ARTIFACTS, FIGURES, JOURNAL, write_atomically
 from admm_exp.sweep.differences import difference_metrics, key_of
 from admm_exp.sweep.finished import FinishedReports
 from admm_exp.sweep.job import Job, job_path, read_job, write_job
@@ -190,7 +190,7 @@ def open_sweep(
     set_aside(folder, run_id)
     tracker = _open_parent(config, shown, folder, tags, run_id)
     stored = without_password(OmegaConf.to_yaml(master))
-    (folder / "multirun.yaml").write_text(stored, encoding="utf-8")
+    write_atomically(folder / "multirun.yaml", stored.encode())
     terminal = SweepTerminal(total)
     terminal.started(shown, folder)
     draws_best = config.figures == "auto"

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app.main import one_sentence, run_command
 from admm_exp.errors import TrackingError
-from admm_exp.results import REPORTS
+from admm_exp.results import REPORTS, write_atomically
 
 if TYPE_CHECKING:
     from admm_exp.tracking.runs import Selection
@@ -90,7 +90,7 @@ def write_comparison(settings: ReportSettings) -> Path:
         links=run_links(settings.tracking_uri, found.experiment_id, rows),
     )
     path = folder / "report.html"
-    path.write_text(page, encoding="utf-8")
+    write_atomically(path, page.encode())
     SweepTerminal(0).compared(rows)
     return path
 

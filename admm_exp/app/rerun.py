@@ -109,7 +109,7 @@ def keep_settings(settings: Mapping[str, Any], run_dir: Path) -> None:
         settings: Of the run.
         run_dir: Its folder, in which Hydra has stored them.
     """
-    from admm_exp.training.checkpoint import write_atomically
+    from admm_exp.results import write_atomically
 
     stored = run_dir / ".hydra"
     path = stored / "config.yaml"

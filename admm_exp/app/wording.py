@@ -4,7 +4,7 @@ import difflib
 import logging
 import re
 import traceback
-from errno import EACCES, EEXIST, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
+from errno import EACCES, EDQUOT, EEXIST, EFBIG, ELOOP, ENAMETOOLONG, ENOSPC, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 
 from hydra.errors import (
@@ -23,7 +23,7 @@ from admm_exp.errors import AdmmExpError
 from admm_exp.report.wording import one_line
 
 NO_PLACE = {ELOOP, ENAMETOOLONG}
-CANNOT_WRITE = {EACCES, EPERM, EROFS, ENOSPC, EEXIST, ENOTDIR}
+CANNOT_WRITE = {EACCES, EPERM, EROFS, ENOSPC, EDQUOT, EFBIG, EEXIST, ENOTDIR}
 
 
 def explain(error: BaseException, schema: type = ExperimentConfig) -> str:

@@ -69,7 +69,7 @@ def run(
     from admm_exp.bench.terminal import BenchTerminal
     from admm_exp.experiment.environment import describe_environment
     from admm_exp.report.figures.bench import draw_bench
-    from admm_exp.training.checkpoint import write_atomically
+    from admm_exp.results import write_atomically
     from admm_exp.training.device import resolve_device, use_device
     from admm_exp.training.precision import use_precision
 

@@ -14,10 +14,9 @@ from torch import Tensor
 from admm_exp.bench.measurement import Bench, Measurement, Target
 from admm_exp.bench.network import subject
 from admm_exp.phases.snapshot import Snapshot, write_snapshot
-from admm_exp.results import JOURNAL, REPORT
+from admm_exp.results import JOURNAL, REPORT, write_atomically
 from admm_exp.tracking.mlflow_tracker import open_tracker
 from admm_exp.tracking.runs import read_runs
-from admm_exp.training.checkpoint import write_atomically
 
 TURN_SECONDS = 0.1
 RUNS, SLOWEST_READ = 2000, 10.0

@@ -41,9 +41,8 @@ from admm_exp.pruning.budget.planner import Planner
 from admm_exp.pruning.budget.sensitivity import Curve
 from admm_exp.pruning.constrained import ConstrainedModel
 from admm_exp.pruning.surgery.sparsities import LayerSettings
-from admm_exp.results import LAYERS, PhaseResult
+from admm_exp.results import LAYERS, PhaseResult, write_atomically
 from admm_exp.training.batch_norm import recalibrate_
-from admm_exp.training.checkpoint import write_atomically
 from admm_exp.training.distribution import is_first
 from admm_exp.training.memory_format import laid_out
 from admm_exp.training.pretrained import load_pretrained

@@ -17,12 +17,11 @@ from admm_exp.pruning.dependency.attention import fit_attention_, fit_encoders_
 from admm_exp.pruning.dependency.norms import COUNTED, count_channels_, counted_channels
 from admm_exp.pruning.dependency.sizes import readable, remembered, set_size_
 from admm_exp.pruning.dependency.structures import tensors_in
-from admm_exp.results import LAYERS, PROGRAM, STRUCTURE, WEIGHTS, read_json
+from admm_exp.results import LAYERS, PROGRAM, STRUCTURE, WEIGHTS, read_json, write_atomically
 from admm_exp.training.checkpoint import (
     checksum_of,
     load_tensors,
     save_tensors,
-    write_atomically,
 )
 
 logger = logging.getLogger(__name__)

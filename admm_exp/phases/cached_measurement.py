@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from admm_exp.training.checkpoint import write_atomically
+from admm_exp.results import write_atomically
 from admm_exp.training.distribution import from_first, is_first
 
 T = TypeVar("T")

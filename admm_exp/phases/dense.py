@@ -16,8 +16,8 @@ from torch import nn
 from admm_exp.errors import CheckpointError
 from admm_exp.phases.functions import TrainingFunctions
 from admm_exp.phases.observers import Observers
-from admm_exp.results import WEIGHTS, EpochRecord, History, PhaseResult
-from admm_exp.training.checkpoint import load_into, save_tensors, write_atomically
+from admm_exp.results import WEIGHTS, EpochRecord, History, PhaseResult, write_atomically
+from admm_exp.training.checkpoint import load_into, save_tensors
 from admm_exp.training.distribution import copy_from_first_, from_first, is_first
 
 HISTORY = "history.json"

@@ -13,8 +13,8 @@ from torch import Tensor
 from admm_exp.admm.convergence import GroupResiduals
 from admm_exp.errors import CheckpointError
 from admm_exp.phases.progress import PhaseLog
-from admm_exp.results import EpochRecord, IterationRecord, PhaseResult
-from admm_exp.training.checkpoint import packed, unpacked, write_atomically
+from admm_exp.results import EpochRecord, IterationRecord, PhaseResult, write_atomically
+from admm_exp.training.checkpoint import packed, unpacked
 
 SUFFIX = ".safetensors"
 KEPT = 2

@@ -5,8 +5,7 @@ from pathlib import Path
 from admm_exp.errors import CheckpointError
 from admm_exp.report.figures.run import draw_all
 from admm_exp.report.run import markdown, read_report
-from admm_exp.results import FIGURES, PAGE, REPORT
-from admm_exp.training.checkpoint import write_atomically
+from admm_exp.results import FIGURES, PAGE, REPORT, write_atomically
 
 DAMAGE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
 

@@ -10,8 +10,7 @@ from typing import Any
 from admm_exp.errors import CheckpointError
 from admm_exp.report.inference import inference_rows
 from admm_exp.report.wording import count, markdown_table, percent, size
-from admm_exp.results import FIGURES, FORM, PAGE, REPORT, read_json, require_form
-from admm_exp.training.checkpoint import write_atomically
+from admm_exp.results import FIGURES, FORM, PAGE, REPORT, read_json, require_form, write_atomically
 
 IMAGE = re.compile(r"\s*!\[[^\]]*\]\(figures/[^)]*\)")
 COLUMNS = {

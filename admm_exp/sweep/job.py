@@ -4,14 +4,13 @@ The file is the one channel between them that works under every launcher.
 """
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from admm_exp.errors import CheckpointError, StoppedError
-from admm_exp.results import History, IterationRecord, read_json
+from admm_exp.results import History, IterationRecord, read_json, write_atomically
 
 Status = Literal[
     "waiting", "running", "interrupted", "finished", "reused", "stopped", "failed", "killed"
@@ -70,10 +69,7 @@ def job_path(sweep_dir: Path, number: int) -> Path:
 
 def write_job(path: Path, job: Job) -> None:
     """Write a job's file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(f".{os.getpid()}.tmp")
-    fresh.write_text(json.dumps(asdict(job)))
-    fresh.replace(path)
+    write_atomically(path, json.dumps(asdict(job)).encode())
 
 
 def read_job(path: Path) -> Job:

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from admm_exp.report.comparison import (
     remark,
 )
 from admm_exp.report.wording import count, markdown_table, mean_std, percent, points
+from admm_exp.results import write_atomically
 
 Table = list[tuple[str, ...]]
 HEADER = (
@@ -209,13 +211,13 @@ def write_sweep(page: str, rows: Sequence[Mapping[str, Any]], folder: Path) -> l
     """
     flat = [{k: v for k, v in row.items() if not isinstance(v, list | Mapping)} for row in rows]
     paths = [folder / f"sweep.{ending}" for ending in ("md", "json", "csv")]
-    paths[0].write_text(page)
-    paths[1].write_text(json.dumps(flat, indent=2))
-    columns = list(dict.fromkeys(key for row in flat for key in row))
-    with paths[2].open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(flat)
+    table = StringIO(newline="")
+    writer = csv.DictWriter(table, list(dict.fromkeys(key for row in flat for key in row)))
+    writer.writeheader()
+    writer.writerows(flat)
+    texts = (page, json.dumps(flat, indent=2), table.getvalue())
+    for path, text in zip(paths, texts, strict=True):
+        write_atomically(path, text.encode())
     return paths
 
 

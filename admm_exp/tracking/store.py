@@ -203,13 +203,18 @@ def _initialise(database: Path, artifact_root: Path, empty: Path | None) -> None
     for leftover in (fresh, database):
         for suffix in ("", "-journal", "-wal", "-shm"):
             leftover.with_name(leftover.name + suffix).unlink(missing_ok=True)
-    if empty is None:
-        _build_tables(fresh, artifact_root)
-    else:
-        shutil.copyfile(empty, fresh)
-    with fresh.open("rb+") as file:
-        os.fsync(file.fileno())
-    fresh.replace(database)
+    try:
+        if empty is None:
+            _build_tables(fresh, artifact_root)
+        else:
+            shutil.copyfile(empty, fresh)
+        with fresh.open("rb+") as file:
+            os.fsync(file.fileno())
+        fresh.replace(database)
+    except Exception:  # such as a full disk, which it would keep full
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+        raise
 
 
 def empty_database(uri: str, artifact_root: Path, folder: Path) -> Path | None:

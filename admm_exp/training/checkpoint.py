@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from admm_exp.errors import CheckpointError
+from admm_exp.results import write_atomically
 
 DIFFERENCES_TOLD = 3
 FORMATS = {
@@ -181,19 +181,3 @@ def require_fit(
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
     return str(list(tensors[name].shape)) if name in tensors else "missing"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers see either the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:  # such as a full disk
-        temporary.unlink(missing_ok=True)
-        error.filename = str(path)  # a write names none
-        raise

@@ -1,5 +1,6 @@
 """What a user sees when a run cannot be: one sentence, exit code 1, nothing written."""
 
+import errno
 import logging
 from pathlib import Path
 
@@ -117,6 +118,12 @@ def test_an_unwritable_output_folder_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [errno.EFBIG, errno.EDQUOT, errno.ENOSPC])
+def test_a_file_that_finds_no_room_is_named(number: int) -> None:
+    said = explain(OSError(number, "no room", "/a/sweep.md"))
+    assert said == "error: /a/sweep.md cannot be written (no room): free it or run elsewhere"
 
 
 def test_the_traceback_is_there_for_those_who_ask(tmp_path: Path) -> None:

@@ -89,6 +89,13 @@ def test_where_the_data_lie_leaves_the_hash() -> None:
     assert config_hash(near) == config_hash(far)
 
 
+def test_how_many_processes_decode_leaves_the_hash() -> None:
+    few, many = (
+        config_of("dataset=imagefolder", "dataset.root=a", f"dataset.workers={n}") for n in (1, 9)
+    )
+    assert config_hash(few) == config_hash(many)
+
+
 @pytest.mark.parametrize("override", ["dataset.crop_padding=0", "dataset.batch_size=32"])
 def test_what_a_network_sees_of_the_data_is_kept(override: str) -> None:
     assert dataset_settings(config_of(override)) != dataset_settings(config_of())

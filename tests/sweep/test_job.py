@@ -138,17 +138,18 @@ def test_a_job_that_has_not_begun_or_was_given_up_goes_on_in_no_folder(
     assert Job("a", "h", status="interrupted", run_dir=str(tmp_path)).goes_on_in(tmp_path)
 
 
+def full(descriptor: int) -> None:
+    """Be the disk that has no room for what was written."""
+    raise OSError(28, "full")
+
+
 def test_a_write_that_is_cut_off_leaves_the_job_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, write_text = tmp_path / "0.json", Path.write_text
-
-    def half(self: Path, text: str) -> int:
-        write_text(self, text[: len(text) // 2])
-        raise OSError("full")
-
+    path = tmp_path / "0.json"
     write_job(path, Job("a", "h"))
-    monkeypatch.setattr(Path, "write_text", half)
-    with pytest.raises(OSError, match="full"):
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=f"full: '{path}'"):
         write_job(path, Job("b", "h"))
     assert read_job(path) == Job("a", "h")
+    assert list(tmp_path.iterdir()) == [path]

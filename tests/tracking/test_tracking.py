@@ -14,6 +14,7 @@ import pytest
 from support.trackers import client_of, curve, open_in, stored
 
 from admm_exp.errors import TrackingError
+from admm_exp.tracking import store
 from admm_exp.tracking.address import absolute_uri, without_password
 from admm_exp.tracking.limits import flatten, legal_key
 from admm_exp.tracking.mlflow_tracker import open_tracker
@@ -461,6 +462,18 @@ def test_a_database_of_another_version_names_the_upgrade(folder):
     connection.close()
     with pytest.raises(TrackingError, match=r"mlflow db upgrade sqlite:///.*mlflow\.db"):
         open_in(folder)
+
+
+def test_a_store_that_the_disk_has_no_room_for_leaves_nothing(tmp_path, monkeypatch):
+    def half(source, target):
+        target.write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(store.shutil, "copyfile", half)
+    database = tmp_path / "mlflow.db"
+    with pytest.raises(OSError, match="No space left on device"):
+        store._initialise(database, tmp_path, empty=tmp_path / "empty.db")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_is_no_database_is_one_sentence(tmp_path):

@@ -3,13 +3,13 @@ import torch
 from torch import nn
 
 from admm_exp.errors import CheckpointError
+from admm_exp.results import write_atomically
 from admm_exp.training.checkpoint import (
     load_into,
     load_tensors,
     packed,
     save_tensors,
     unpacked,
-    write_atomically,
 )
 
 TENSORS = {

@@ -3,8 +3,11 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from admm_exp.results import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,9 +47,10 @@ def figure_at(path: Path, height_inches: float) -> Iterator["Figure"]:
     """
     with in_style(), new_figure(height_inches) as figure:
         yield figure
-    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = BytesIO()
     with in_style():
-        figure.savefig(path)
+        figure.savefig(picture, format="png")
+    write_atomically(path, picture.getvalue())
 
 
 def in_style() -> AbstractContextManager[None]:

@@ -24,3 +24,18 @@ def test_a_log_axis_keeps_its_powers(tmp_path: Path) -> None:
     ticks = [label for label in axes.get_xticklabels() if label.get_text()]
     assert ticks
     assert all(label.get_parse_math() for label in ticks)
+
+
+def test_a_figure_that_the_disk_has_no_room_for_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "full")
+
+    path = tmp_path / "a.png"
+    path.write_bytes(b"before")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match=f"full: '{path}'"), figure_at(path, 2.0):
+        pass
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
