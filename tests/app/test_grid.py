@@ -1,5 +1,8 @@
 """The jobs of a grid."""
 
+import subprocess
+import sys
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from support.method_toy import config_of
@@ -29,3 +32,12 @@ def test_jobs_that_differ_in_where_they_are_kept_are_two():
 def test_more_jobs_than_anyone_runs_are_refused_before_they_are_listed(words):
     with pytest.raises(ConfigError, match="makes more than 100000 jobs: sweep fewer values"):
         require_values(OverridesParser.create().parse_overrides(words))
+
+
+def test_who_hands_jobs_to_processes_loads_nothing_heavy():
+    code = (
+        "import sys, admm_exp.app.grid, admm_exp.app.worker\n"
+        "assert not {'torch', 'mlflow', 'matplotlib'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
