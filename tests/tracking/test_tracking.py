@@ -18,7 +18,7 @@ from admm_exp.tracking import store
 from admm_exp.tracking.address import absolute_uri, without_password
 from admm_exp.tracking.limits import flatten, legal_key
 from admm_exp.tracking.mlflow_tracker import open_tracker
-from admm_exp.tracking.run_status import Terminated, tracked
+from admm_exp.tracking.run_status import Terminated, sigterm_raises, tracked
 from admm_exp.tracking.store import ANSWER_SECONDS
 from admm_exp.tracking.tracker import NullTracker
 
@@ -214,6 +214,19 @@ def test_a_server_that_asks_for_an_hour_is_not_waited_for(tmp_path, status):
         server.server_close()
     assert time.monotonic() - start < ANSWER_SECONDS
     assert not (tmp_path / "m.jsonl").exists()
+
+
+def test_the_handler_that_a_program_had_is_there_again():
+    def own(*_):
+        raise AssertionError
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        with sigterm_raises():
+            assert signal.getsignal(signal.SIGTERM) is not own
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_the_previous_sigterm_handler_returns():
