@@ -28,6 +28,7 @@ def test_a_session_survives_another_that_fills_the_folders_it_cleans_up(tmp_path
     for number in range(5):  # pytest keeps the last three
         (tmp_path / f"pytest-of-{getpass.getuser()}" / f"pytest-{number}").mkdir(parents=True)
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "refilled"]
+    command += ["-p", "no:cacheprovider"]  # it removes a folder of its own with the same rmtree
     command += ["-c", str(PYPROJECT), "--rootdir", str(tmp_path), str(tmp_path / "test_inner.py")]
     environment = os.environ | {
         "PYTHONPATH": str(tmp_path),

@@ -193,9 +193,10 @@ def test_a_group_that_cannot_shrink_in_step_shrinks_by_itself():
 
 
 def test_no_question_is_asked_twice_in_a_proof(monkeypatch):
-    asked, ask = [], proof._Probe._failure
+    asked, probes, ask = [], [], proof._Probe._failure
 
     def noted(self, groups):
+        probes.append(self)  # alive, so that the probe of another proof has another id
         asked.append((id(self), *((group.name, group.steps) for group in groups)))
         return ask(self, groups)
 
