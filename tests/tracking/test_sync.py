@@ -56,6 +56,8 @@ def test_all_that_a_dead_server_missed_is_delivered_once(folder, monkeypatch):
     baseline = tracker._client.get_run(run.data.tags["baseline_run_id"])
     assert baseline.data.tags["dense_key"] == "k1"
     assert baseline.data.metrics == {"dense/val_loss": 0.5, "final/macs": 9.0}
+    macs = tracker._client.get_metric_history(baseline.info.run_id, "final/macs")
+    assert [point.step for point in macs] == [0]
     files = folder / "artifacts" / tracker.run_id / "artifacts"
     assert (files / "report.md").read_text(encoding="utf-8") == "x"
     assert deliver_journal(journal, tracker.tracking_uri) == "nothing to deliver"

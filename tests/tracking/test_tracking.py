@@ -16,8 +16,10 @@ from support.trackers import client_of, curve, open_in, stored
 from admm_exp.errors import TrackingError
 from admm_exp.tracking import store
 from admm_exp.tracking.address import absolute_uri, without_password
+from admm_exp.tracking.journal import Journal
 from admm_exp.tracking.limits import flatten, legal_key
 from admm_exp.tracking.mlflow_tracker import open_tracker
+from admm_exp.tracking.recording import OpenedRun, RecordingTracker
 from admm_exp.tracking.run_status import Terminated, sigterm_raises, tracked
 from admm_exp.tracking.store import ANSWER_SECONDS
 from admm_exp.tracking.tracker import NullTracker
@@ -26,6 +28,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from admm_exp.tracking.mlflow_tracker import open_tracker
+from admm_exp.tracking.recording import OpenedRun, RecordingTracker
 from admm_exp.tracking.run_status import tracked
 
 def open_here(folder, **more):
@@ -104,6 +107,48 @@ def test_an_exception_is_failed_with_its_text(folder, error):
     assert stored(tracker).info.status == "FAILED"
     assert stored(tracker).data.tags["error"] == f"{type(error).__name__}: {error}"
     assert curve(tracker, "admm/rho") == [(1, 0.5)]
+
+
+class Ended(NullTracker):
+    """A tracker that remembers what its run ended with."""
+
+    def finish(self, status, error=None):
+        self.end = (status, error)
+
+
+def test_the_text_of_an_exception_is_told_without_a_password():
+    tracker = Ended()
+    with pytest.raises(OSError, match="no answer"), tracked(tracker):
+        raise OSError("no answer from http://me:secret@host/")
+    assert tracker.end[0] == "FAILED"
+    assert "no answer from http://" in tracker.end[1]
+    assert "secret" not in tracker.end[1]
+
+
+class Taken(RecordingTracker):
+    """A tracker whose store is a list."""
+
+    def __init__(self, path):
+        super().__init__(OpenedRun("run", "0", "somewhere"), Journal(path))
+        self.entries = []
+
+    def take(self, entry):
+        self.entries.append(entry)
+
+
+def test_a_point_that_was_told_is_not_told_again(tmp_path):
+    tracker = Taken(tmp_path / "metrics.jsonl")
+    for value in (0.5, 0.7):
+        tracker.log_metrics({"loss": value}, 1)
+    assert [entry["metrics"] for entry in tracker.entries] == [{"loss": 0.5}]
+
+
+def test_a_digest_has_at_most_36_characters(tmp_path):
+    tracker = Taken(tmp_path / "metrics.jsonl")
+    tracker.log_dataset("digits", "a" * 36, "train", {})
+    assert tracker.entries[0]["dataset"]["digest"] == "a" * 36
+    with pytest.raises(ValueError, match="at most 36 characters, got 37"):
+        tracker.log_dataset("digits", "a" * 37, "train", {})
 
 
 def test_exit_code_zero_is_finished(folder):
@@ -572,6 +617,7 @@ def test_the_null_tracker_loads_no_mlflow(tmp_path):
 import sys
 from pathlib import Path
 from admm_exp.tracking.tracker import NullTracker
+from admm_exp.tracking.recording import OpenedRun, RecordingTracker
 from admm_exp.tracking.run_status import Terminated, tracked
 with tracked(NullTracker()) as tracker:
     tracker.log_params({"rho": 1})
