@@ -171,6 +171,14 @@ def test_phases_share_one_epoch_axis(report):
     assert places == [("dense", [1, 2, 3]), ("admm", [4, 5, 6, 7, 8, 9]), ("finetune", [10, 11])]
 
 
+def test_the_cut_is_marked_between_the_epochs_before_and_after_it(report):
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    figures._mark_cut(report, list(figures._phases(report["history"])), [axes])
+    assert [list(line.get_xdata()) for line in axes.lines] == [[9.5, 9.5], [9.5]]
+
+
 def test_drawing_leaves_matplotlib_as_it_was(report, tmp_path):
     import matplotlib
 

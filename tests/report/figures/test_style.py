@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from admm_exp.report.figures.style import figure_at
+from admm_exp.report.figures.style import MAX_NAME_LENGTH, figure_at, shortened
 
 
 @pytest.mark.parametrize("name", ["100%$", "a$b^$", "$HOME", "$\\\\frac$"])
@@ -15,6 +15,12 @@ def test_a_dollar_in_a_name_is_a_dollar(tmp_path: Path, name: str) -> None:
         axes.annotate(name, (1.0, 0.0))
         axes.legend()
     assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_a_name_loses_its_middle_where_it_is_too_long_alone() -> None:
+    name = "a" * (MAX_NAME_LENGTH // 2) + "b" * (MAX_NAME_LENGTH // 2)
+    assert shortened(name) == name
+    assert shortened(f"{name}b") == "a" * 17 + "…" + "b" * 18
 
 
 def test_a_log_axis_keeps_its_powers(tmp_path: Path) -> None:
