@@ -77,7 +77,7 @@ def _composing(error: BaseException, schema: type) -> str | None:
         return f"{mark.name} is no valid YAML (line {mark.line + 1}: {error.problem})"
     if isinstance(error, ConfigCompositionException | OmegaConfBaseException):
         return _composition(error, schema)
-    if isinstance(error, ValueError | AssertionError) and _is_hydras(error):
+    if isinstance(error, ValueError | TypeError | AssertionError) and _is_hydras(error):
         said = str(error).partition("\n")[0] or "an override is empty"
         return f"write KEY=VALUE, and GROUP=OPTION as --help lists them ({said})"
     return None
