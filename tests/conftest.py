@@ -3,11 +3,11 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from support.warm import Done, Warm
+from support.warm import Done, Warm, tables_built_once
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side
 
@@ -72,9 +72,16 @@ def command(tmp_path: Path) -> Callable[..., Done]:
     return lambda *overrides, **options: run_command(tmp_path, *overrides, **options)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path, Path], None]]:
+    """Build the tables of an SQLite store once, which takes a second; yield what builds them."""
+    with tables_built_once(tmp_path_factory.mktemp("tables")) as build:
+        yield build
+
+
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an SQLite store without runs, to copy: its tables take seconds."""
+    """Make an SQLite store without runs, to copy."""
     from admm_exp.tracking.store import opened
 
     folder = tmp_path_factory.mktemp("store")

@@ -1,8 +1,8 @@
-import subprocess
 import sys
 from datetime import date
 
 import pytest
+from conftest import run_command
 from torch import nn
 
 from admm_exp.bench import support_matrix
@@ -13,7 +13,7 @@ from admm_exp.models.torchvision_zoo import classifier_names
 
 MEMORY_BYTES = 2.5e9
 ENDLESS = """
-import time
+import multiprocessing, time
 from torch import nn
 from admm_exp.bench import support_matrix
 
@@ -24,8 +24,10 @@ class Endless(nn.Module):
 
 support_matrix.torchvision_model = lambda *_: Endless()
 support_matrix.smallest_input = lambda _: 8
-if __name__ == "__main__":
-    print(support_matrix.examine_apart("some", 1, 2.5e9).result)
+context = multiprocessing.get_context("fork")  # this process has no threads, and all imports
+multiprocessing.get_context = lambda _: context
+print(support_matrix.examine_apart("some", 1, 2.5e9).result)
+raise SystemExit(0)
 """
 
 
@@ -86,9 +88,7 @@ def test_network_without_prunable_channels_is_refused_with_the_layer(network):
 
 
 def test_network_that_does_not_end_is_stopped(tmp_path):
-    script = tmp_path / "endless.py"
-    script.write_text(ENDLESS)
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    done = run_command(tmp_path, before=ENDLESS)
     assert done.stdout == "hangs: not done after 1 s\n", done.stderr
 
 

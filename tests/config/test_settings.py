@@ -1,15 +1,11 @@
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from support.composed import composed
 
-from admm_exp.app.main import conf_dir
 from admm_exp.config.check import check_arguments, check_config
 from admm_exp.config.hashes import _decisive, config_hash, dataset_settings, group_hash
 from admm_exp.config.settings import ExperimentConfig
@@ -17,17 +13,8 @@ from admm_exp.errors import ConfigError
 from admm_exp.results import WEIGHTS
 
 
-@pytest.fixture(autouse=True)
-def hydra_at_conf() -> Iterator[None]:
-    GlobalHydra.instance().clear()
-    ConfigStore.instance().store(name="schema", node=ExperimentConfig)
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        yield
-
-
 def settings_of(*overrides: str) -> dict[str, Any]:
-    config = compose("config", overrides=list(overrides))
-    settings = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    settings = OmegaConf.to_container(composed(*overrides), resolve=True, enum_to_str=True)
     assert isinstance(settings, dict)
     return settings  # type: ignore[return-value]
 

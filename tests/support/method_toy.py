@@ -1,16 +1,12 @@
 """A method's settings, and the toy network under a constraint."""
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from support.composed import composed
 from support.toy import batches, functions_of, mlp
 
 from admm_exp.admm.metrics import L2Norm
 from admm_exp.admm.rho_policy import Geometric
-from admm_exp.app.main import conf_dir
 from admm_exp.config.check import check_config
-from admm_exp.config.settings import ExperimentConfig
 from admm_exp.experiment.functions import admm_course
 from admm_exp.pruning.constrained import ConstrainedModel
 
@@ -19,14 +15,11 @@ STEPS = len(batches())
 
 def config_of(*overrides):
     """Compose 7 dense, 3 x 2 ADMM and 4 finetune epochs at a constant 0.05, 0.05 and 0.02."""
-    GlobalHydra.instance().clear()
-    ConfigStore.instance().store(name="schema", node=ExperimentConfig)
     short = ["dense.epochs=7", "admm_iterations=3", "admm_epoch=2", "finetune.epochs=4"]
     lrs = ["dense.lr=0.3", "admm_lr=0.05", "admm_decay=constant", "finetune.lr=0.02"]
     settings = [f"schedule.{setting}" for setting in (*short, *lrs)]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        composed = compose("config", overrides=[*settings, *overrides])
-    return check_config(OmegaConf.to_container(composed, resolve=True, enum_to_str=True))
+    config = composed(*settings, *overrides)
+    return check_config(OmegaConf.to_container(config, resolve=True, enum_to_str=True))
 
 
 def constrained_of(metric=None, sparsity=0.6, model=None):

@@ -21,8 +21,8 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 MOST_SECONDS = 900  # of a command; at load 60 a sweep of four jobs passes 300
@@ -92,22 +92,30 @@ def serve() -> None:
     importlib.import_module("torchvision")  # what data sets and networks of it load late
     kept = Path(tempfile.mkdtemp())  # a TemporaryDirectory would go with the first child
     try:
-        build_tables_once(kept)
-        gc.collect()
-        gc.freeze()
-        for line in sys.stdin:
-            request = json.loads(line)
-            pid = os.fork()
-            if pid == 0:
-                become(**request)
-            _, status = os.waitpid(pid, 0)
-            print(os.waitstatus_to_exitcode(status), flush=True)
+        with tables_built_once(kept):
+            gc.collect()
+            gc.freeze()
+            for line in sys.stdin:
+                request = json.loads(line)
+                pid = os.fork()
+                if pid == 0:
+                    become(**request)
+                _, status = os.waitpid(pid, 0)
+                print(os.waitstatus_to_exitcode(status), flush=True)
     finally:
         shutil.rmtree(kept)
 
 
-def build_tables_once(kept: Path) -> None:
-    """Copy the database that the first process built: MLflow's migrations always give the same."""
+@contextmanager
+def tables_built_once(kept: Path) -> Iterator[Callable[[Path, Path], None]]:
+    """Copy the database that was built first: MLflow's migrations always give the same.
+
+    Args:
+        kept: Folder for the database, also of processes that are forked meanwhile.
+
+    Yields:
+        What builds the tables anew.
+    """
     from admm_exp.tracking import store
 
     build = store._build_tables
@@ -123,6 +131,10 @@ def build_tables_once(kept: Path) -> None:
             connection.execute("UPDATE experiments SET artifact_location = ?", (place,))
 
     store._build_tables = copy_tables
+    try:
+        yield build
+    finally:
+        store._build_tables = build
 
 
 def become(

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 from support.stores import client_at, runs_at, store_uri
 from support.writers import KEYS, STEPS, WRITERS, start_writers
 
 
+@pytest.mark.long
 def test_eight_writers_on_a_fresh_store_lose_no_metric(tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     writers = start_writers(tmp_path, store_uri(tmp_path))

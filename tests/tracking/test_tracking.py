@@ -44,7 +44,6 @@ with tracked(open_here(sys.argv[1])) as tracker:
     print(tracker.run_id, flush=True)
     time.sleep(60)
 """
-LONG = pytest.mark.long
 
 
 def start(code, *arguments, **options):
@@ -82,7 +81,8 @@ def test_two_processes_open_a_fresh_store_at_once(tmp_path):
     assert sorted(run.info.status for run in runs) == ["FINISHED", "FINISHED", "RUNNING"]
 
 
-def test_a_fresh_store_writes_ahead_and_leaves_no_litter(tmp_path):
+def test_a_fresh_store_writes_ahead_and_leaves_no_litter(tmp_path, tables, monkeypatch):
+    monkeypatch.setattr(store, "_build_tables", tables)
     tracker = open_in(tmp_path)
     with sqlite3.connect(tmp_path / "mlflow.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -158,11 +158,9 @@ def test_exit_code_zero_is_finished(folder):
     assert stored(tracker).info.status == "FINISHED"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize(
-    "number",
-    [signal.SIGTERM, *(pytest.param(n, marks=LONG) for n in (signal.SIGINT, signal.SIGHUP))],
-)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_is_killed(folder, number):
     process = start(OPEN + UNTIL_SIGNAL, folder)
     run_id = process.stdout.readline().strip()
