@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from admm_exp.pruning.surgery.groups import (
     slices_of,
 )
 from admm_exp.pruning.surgery.guesses import with_guessed_sizes
-from admm_exp.pruning.surgery.proof import prove, prove_at_once
+from admm_exp.pruning.surgery.proof import Probe, prove
 
 
 def find_groups(model: nn.Module, example_input: Any) -> Prunable:
@@ -43,13 +43,14 @@ def find_groups(model: nn.Module, example_input: Any) -> Prunable:
     initialise_(model, example_input)
     if device_of(example_input).type not in {"cpu", "meta"}:
         model, example_input = copied(model).cpu(), to_device(example_input, "cpu")
-    found = _at_once(model, example_input) or _examined(model, example_input)
+    search = _Search(model, example_input)
+    found = search.at_once() or search.examined()
     layers = frozenset(found.choices())
     if layers:  # heads in place of widths of heads, or the other way round
-        other = _examined(model, example_input, layers)
+        other = search.examined(layers)
         found = other if other.n_pruned() > found.n_pruned() else found.told_by(other)
         left = frozenset(found.choices())
-        if left and (heads := _examined(model, example_input, left, by_head=True)).n_pruned():
+        if left and (heads := search.examined(left, by_head=True)).n_pruned():
             found = heads if heads.n_pruned() > found.n_pruned() else found
     if not found.groups:
         told = "; ".join(f"{group.name}: {group.reason}" for group in found.kept)
@@ -93,58 +94,78 @@ class _Examined:
         )
         return replace(self, kept=kept)
 
+    def matches(self) -> dict[str, Sequence[str]]:
+        """Name the groups that every group may have to shrink with."""
+        return {group.name: group.matches for group in self.traced}
+
     def n_pruned(self) -> int:
         """Count the rows of parameters that belong to prunable units."""
         return sum(rows.numel() for group in self.groups for _, _, rows in group.parts)
 
 
-def _at_once(model: nn.Module, example_input: Any) -> _Examined | None:
-    """Prove all groups at once, else as many rows with all reshapes in the other way, else None.
+class _Search:
+    """What was traced in a network and asked about it, each once.
 
-    To find which groups fail takes many runs; where attention computes the width of its heads, all
-    of its groups do, and all are proven once heads are what is removed.
+    Args:
+        model: The network.
+        example_input: What the network accepts.
     """
-    found = _unproven(model, example_input)
-    if (whole := _whole(model, example_input, found)) is not None:
-        return whole
-    if not (layers := frozenset(layer for group in found.traced for layer in group.choices)):
-        return None
-    other = _unproven(model, example_input, layers)
-    is_enough = other.n_pruned() >= found.n_pruned()
-    return _whole(model, example_input, other) if is_enough else None
+
+    def __init__(self, model: nn.Module, example_input: Any) -> None:
+        self.model, self.example_input = model, example_input
+        self._traced: dict[tuple[frozenset[str], bool], _Examined] = {}
+
+    @cached_property
+    def probe(self) -> Probe:
+        """The network on random numbers, once it is known to accept the example input."""
+        return Probe(self.model, self.example_input)
+
+    def at_once(self) -> _Examined | None:
+        """Prove all groups at once, else as many rows with all reshapes in the other way, or None.
+
+        To find which groups fail takes many runs; where attention computes the width of its heads,
+        all of its groups do, and all are proven once heads are what is removed.
+        """
+        found = self._unproven()
+        if (whole := self._whole(found)) is not None:
+            return whole
+        if not (layers := frozenset(layer for group in found.traced for layer in group.choices)):
+            return None
+        other = self._unproven(layers)
+        return self._whole(other) if other.n_pruned() >= found.n_pruned() else None
+
+    def examined(
+        self, alternatives: frozenset[str] = frozenset(), *, by_head: bool = False
+    ) -> _Examined:
+        """Prove the groups that can be pruned, and find those that cannot.
+
+        Args:
+            alternatives: Layers whose reshapes keep channels apart in another way.
+            by_head: Whether these keep heads apart.
+        """
+        found = self._unproven(alternatives, by_head=by_head)
+        splits = {group.name: group.splits for group in found.traced}
+        proof = partial(prove, self.probe, splits=splits, matches=found.matches())
+        groups, reasons = with_guessed_sizes(self.model, found.groups, splits, proof)
+        reasons = {group.name: group.reason for group in found.kept} | reasons
+        return _divided(found.traced, groups, reasons)
+
+    def _whole(self, found: _Examined) -> _Examined | None:
+        proven = self.probe.whole(found.groups, found.matches())
+        return None if proven is None else replace(found, groups=tuple(proven))
+
+    def _unproven(
+        self, alternatives: frozenset[str] = frozenset(), *, by_head: bool = False
+    ) -> _Examined:
+        if (alternatives, by_head) not in self._traced:
+            traced = trace_groups(self.model, self.example_input, alternatives, by_head=by_head)
+            found = _unproven(self.model, self.example_input, traced)
+            self._traced[alternatives, by_head] = found
+        return self._traced[alternatives, by_head]
 
 
-def _whole(model: nn.Module, example_input: Any, found: _Examined) -> _Examined | None:
-    matches = {group.name: group.matches for group in found.traced}
-    proven = prove_at_once(model, example_input, found.groups, matches)
-    return None if proven is None else replace(found, groups=tuple(proven))
-
-
-def _examined(
-    model: nn.Module,
-    example_input: Any,
-    alternatives: frozenset[str] = frozenset(),
-    *,
-    by_head: bool = False,
-) -> _Examined:
-    found = _unproven(model, example_input, alternatives, by_head=by_head)
-    splits = {group.name: group.splits for group in found.traced}
-    matches = {group.name: group.matches for group in found.traced}
-    proof = partial(prove, model, example_input, splits=splits, matches=matches)
-    groups, reasons = with_guessed_sizes(model, found.groups, splits, proof)
-    reasons = {group.name: group.reason for group in found.kept} | reasons
-    return _divided(found.traced, groups, reasons)
-
-
-def _unproven(
-    model: nn.Module,
-    example_input: Any,
-    alternatives: frozenset[str] = frozenset(),
-    *,
-    by_head: bool = False,
-) -> _Examined:
+def _unproven(model: nn.Module, example_input: Any, traced: Sequence[TracedGroup]) -> _Examined:
     """Find what may be pruned."""
-    traced = trace_groups(model, example_input, alternatives, by_head=by_head)
     told = {group.name: group.reason or _obstacle(model, group) for group in traced}
     reasons = {name: reason for name, reason in told.items() if reason is not None}
     groups = [_prunable(group, example_input) for group in traced if group.name not in reasons]

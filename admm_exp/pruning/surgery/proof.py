@@ -2,7 +2,7 @@
 
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -16,9 +16,9 @@ from admm_exp.pruning.dependency.checks import random_place
 from admm_exp.pruning.dependency.copying import copied, unwritten
 from admm_exp.pruning.dependency.inputs import call
 from admm_exp.pruning.dependency.structures import map_tensors
-from admm_exp.pruning.dependency.traced import Split
+from admm_exp.pruning.dependency.traced import Site, Split
 from admm_exp.pruning.surgery.culprit import first_difference
-from admm_exp.pruning.surgery.groups import PrunableGroup, Steps, in_step
+from admm_exp.pruning.surgery.groups import PrunableGroup, in_step
 from admm_exp.pruning.surgery.randomised import randomise_
 from admm_exp.pruning.surgery.surgery import compare, cut, zero_
 
@@ -26,19 +26,8 @@ TOLERANCE = 1e-4
 """Largest difference that rounding explains, relative to the spread of the outputs."""
 
 
-def prove_at_once(
-    model: nn.Module,
-    example_input: Any,
-    groups: Sequence[PrunableGroup],
-    matches: Mapping[str, Sequence[str]],
-) -> list[PrunableGroup] | None:
-    """Prove all groups together, or give None where some fail; arguments as `prove` takes them."""
-    return _Probe(model, example_input).whole(groups, matches)
-
-
 def prove(
-    model: nn.Module,
-    example_input: Any,
+    probe: "Probe",
     groups: Sequence[PrunableGroup],
     splits: Mapping[str, Sequence[Split]],
     matches: Mapping[str, Sequence[str]],
@@ -51,8 +40,7 @@ def prove(
     may count on a size, then halves of what is left.
 
     Args:
-        model: The network; left as it is.
-        example_input: Inputs that the network accepts.
+        probe: The network with what was asked of it before.
         groups: Groups to be proven.
         splits: Per group, where its channels are taken apart.
         matches: Per group, the groups that it may have to shrink with.
@@ -64,7 +52,6 @@ def prove(
     Raises:
         ModelError: If the network itself gives two outputs for one input.
     """
-    probe = _Probe(model, example_input)
     if (whole := probe.whole(groups, matches)) is not None:
         return whole, {}
     probe.check_randomness()
@@ -92,11 +79,24 @@ def _together(groups: Sequence[PrunableGroup]) -> list[Bundle]:
     return list(bundles.values())
 
 
-class _Probe:
+class Probe:
+    """A network on random numbers, whose groups are cut to see what changes.
+
+    No question is asked twice, also where the groups were traced anew in between.
+
+    Args:
+        model: The network; left as it is.
+        example_input: Inputs that the network accepts.
+    """
+
     def __init__(self, model: nn.Module, example_input: Any) -> None:
         self.network = copied(model, unwritten(model)).eval()
         self.inputs = _probing(self.network, example_input)
-        self._known: dict[tuple[tuple[str, Steps | None], ...], str | None] = {}
+        self._constants: dict[str, Tensor] = {}
+        self._numbers: dict[Hashable, int] = {}
+        self._failures: dict[tuple[int, ...], str | None] = {}
+        self._places: dict[tuple[int, ...], str | None] = {}
+        self._is_checked = False
 
     def whole(
         self, groups: Sequence[PrunableGroup], matches: Mapping[str, Sequence[str]]
@@ -110,6 +110,7 @@ class _Probe:
     def culprits(
         self, bundles: Sequence[Bundle], splits: Mapping[str, Sequence[Split]]
     ) -> dict[str, str]:
+        """Find the groups that cannot be cut, and why: those of one kind of code together."""
         if not bundles or self.failure(_flat(bundles)) is None:
             return {}
         alike: dict[tuple[str, ...], list[Bundle]] = {}
@@ -130,6 +131,10 @@ class _Probe:
         return found
 
     def check_randomness(self) -> None:
+        """Refuse networks that are random in evaluation mode."""
+        if self._is_checked:
+            return
+        self._is_checked = True
         if (place := random_place(self.network, self.inputs)) is not None:
             raise ModelError(
                 f"the model is random in evaluation mode: the same input twice gives two outputs, "
@@ -137,6 +142,7 @@ class _Probe:
             )
 
     def bisected(self, bundles: Sequence[Bundle]) -> dict[str, str]:
+        """Find the groups that cannot be cut, and why: in halves."""
         failure = self.failure(_flat(bundles)) if bundles else None
         if failure is None:
             return {}
@@ -167,35 +173,70 @@ class _Probe:
 
     def told(self, bundles: Sequence[Bundle], failure: str) -> dict[str, str]:
         """Give all groups the reason why they fail together, with the layer where it shows."""
-        groups, place = _flat(bundles), None
-        with suppress(Exception):  # a cut that cannot be made is told without a place
-            masked, small = self.pair(groups)
-            place = first_difference(masked, small.eval(), self.inputs, TOLERANCE)
+        groups = _flat(bundles)
+        asked = self._asked(groups)
+        if asked not in self._places:
+            self._places[asked] = self._place(groups)
+        place = self._places[asked]
         reason = f"{failure}, first in {place}" if place else failure
         return {group.name: reason for group in groups}
 
-    def pair(self, groups: Sequence[PrunableGroup]) -> tuple[nn.Module, nn.Module]:
+    def failure(self, groups: Sequence[PrunableGroup]) -> str | None:
+        """Say what the cut of a part of the channels of these groups changes, or None."""
+        asked = self._asked(groups)
+        if asked not in self._failures:
+            self._failures[asked] = self._failure(groups)
+        return self._failures[asked]
+
+    def _asked(self, groups: Sequence[PrunableGroup]) -> tuple[int, ...]:
+        """Number the groups by what is cut with them."""
+        return tuple(
+            self._numbers.setdefault(_content(replace(group, example=None)), len(self._numbers))
+            for group in groups
+        )
+
+    def _pair(self, groups: Sequence[PrunableGroup]) -> tuple[nn.Module, nn.Module]:
         """Mask and cut a part of the channels of these groups, on random numbers."""
         support = _drawn(groups)
+        self._restore_constants_(groups)
         masked = zero_(randomise_(self.network), groups, support)
         return masked, cut(masked, groups, support, shares_whole=True)
 
-    def failure(self, groups: Sequence[PrunableGroup]) -> str | None:
-        """Say what the cut of a part of the channels of these groups changes, or None."""
-        asked = tuple((group.name, group.steps) for group in groups)
-        if asked not in self._known:
-            self._known[asked] = self._failure(groups)
-        return self._known[asked]
+    @torch.no_grad()
+    def _restore_constants_(self, groups: Sequence[PrunableGroup]) -> None:
+        """Give buffers the numbers back that earlier questions set to zero."""
+        for name, numbers in self._constants.items():
+            self.network.get_buffer(name).copy_(numbers)
+        for name in {s.name for group in groups for s in group.sites if s.is_constant}:
+            self._constants.setdefault(name, self.network.get_buffer(name).clone())
+
+    def _place(self, groups: Sequence[PrunableGroup]) -> str | None:
+        with suppress(Exception):  # a cut that cannot be made is told without a place
+            masked, small = self._pair(groups)
+            return first_difference(masked, small.eval(), self.inputs, TOLERANCE)
+        return None
 
     def _failure(self, groups: Sequence[PrunableGroup]) -> str | None:
         try:
-            masked, small = self.pair(groups)
+            masked, small = self._pair(groups)
             found = compare(masked, small, self.inputs, TOLERANCE, skips_zeros=True)
         except SurgeryError as error:
             return str(error)
         if found.relative <= TOLERANCE:
             return None
         return f"its cut would change the outputs by {100 * found.relative:.2g} %"
+
+
+def _content(item: Any) -> Hashable:
+    """Make a key of what a group holds, tensors by their numbers."""
+    if isinstance(item, Tensor):
+        return item.shape, item.numpy().tobytes()
+    if isinstance(item, tuple):
+        return tuple(_content(part) for part in item)
+    if isinstance(item, PrunableGroup | Site):
+        return tuple(_content(part) for part in vars(item).values())
+    key: Hashable = item
+    return key
 
 
 def _flat(bundles: Sequence[Bundle]) -> Bundle:

@@ -7,7 +7,7 @@ from support.networks import randomise_
 from torch import nn
 
 from admm_exp.errors import ConfigError, ModelError, SurgeryError
-from admm_exp.pruning.surgery import proof, randomised
+from admm_exp.pruning.surgery import find, proof, randomised
 from admm_exp.pruning.surgery.find import find_groups
 from admm_exp.pruning.surgery.proof import _drawn
 from admm_exp.pruning.surgery.sparsities import group_sparsities
@@ -192,19 +192,6 @@ def test_a_group_that_cannot_shrink_in_step_shrinks_by_itself():
     assert {name: group.steps for name, group in groups.items()} == {"qkv": None}
 
 
-def test_no_question_is_asked_twice_in_a_proof(monkeypatch):
-    asked, probes, ask = [], [], proof._Probe._failure
-
-    def noted(self, groups):
-        probes.append(self)  # alive, so that the probe of another proof has another id
-        asked.append((id(self), *((group.name, group.steps) for group in groups)))
-        return ask(self, groups)
-
-    monkeypatch.setattr(proof._Probe, "_failure", noted)
-    groups_of(randomise_(OneCounted()), torch.randn(2, 6, 6))
-    assert len(asked) == len(set(asked)) > 2
-
-
 class WidthOfHeads(WidthFromShape):
     """Twice attention that scales by the width of the stream, divided among its heads."""
 
@@ -226,12 +213,47 @@ def test_heads_in_place_of_their_widths_are_proven_without_a_search(monkeypatch)
     def search(*args):
         raise AssertionError("parts of the groups are tried")
 
-    monkeypatch.setattr(proof._Probe, "culprits", search)
+    monkeypatch.setattr(proof.Probe, "culprits", search)
     groups = groups_of(randomise_(WidthOfHeads()), torch.randn(2, 6, 6))
     assert {name: group.n_units for name, group in groups.items()} == {
         "embed": 32,
         "qkv": 4,
     }
+
+
+class HeadsAndCount(WidthOfHeads):
+    """The same beside a layer whose channels the code counts by hand."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 7), nn.Linear(7, 6)
+
+    def forward(self, x):
+        x = self.first(x)
+        assert x.shape[-1] == 7
+        return super().forward(self.last(x))
+
+
+def noted(monkeypatch, module, name):
+    """Note what a function is called with; what is noted keeps it alive, and its id its own."""
+    calls, function = [], getattr(module, name)
+
+    def call(*args, **settings):
+        calls.append((args, settings))
+        return function(*args, **settings)
+
+    monkeypatch.setattr(module, name, call)
+    return calls
+
+
+def test_no_question_is_asked_twice_of_a_network(monkeypatch):
+    asked = noted(monkeypatch, proof.Probe, "_failure")
+    traced = noted(monkeypatch, find, "trace_groups")
+    groups_of(randomise_(HeadsAndCount()), torch.randn(2, 6, 6))
+    keys = [(id(probe), probe._asked(groups)) for (probe, groups), _ in asked]
+    assert len(keys) == len(set(keys)) > 2
+    traces = [(id(args[0]), *args[2:], *settings.values()) for args, settings in traced]
+    assert len(traces) == len(set(traces)) > 1
 
 
 def test_groups_in_step_need_one_sparsity():
