@@ -1,6 +1,7 @@
 """Copies of networks, also of those that `copy.deepcopy` refuses."""
 
 import copy
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MethodType
@@ -27,14 +28,22 @@ def copied(item: T, known: Mapping[int, Any] | None = None) -> T:
     Returns:
         A copy that `copy.deepcopy` can copy again.
     """
+    known = {**_empty(item), **(known or {})}
     with _Detaching():
         try:
-            return copy.deepcopy(item, dict(known or {}))
+            return copy.deepcopy(item, dict(known))
         except Exception:  # whatever an attribute raises that does not want to be copied
-            twin: T = _Copier(dict(known or {})).copied(item)
+            twin: T = _Copier(known).copied(item)
     if isinstance(twin, nn.Module):
         vars(twin)["__deepcopy__"] = MethodType(_copied_again, twin)
     return twin
+
+
+def _empty(item: Any) -> dict[int, Any]:
+    """Copy the empty containers of a network's modules, nine of ten objects in it, by id."""
+    modules = item.modules() if isinstance(item, nn.Module) else ()
+    attributes = [part for module in modules for part in vars(module).values()]
+    return {id(p): type(p)() for p in attributes if type(p) in (dict, OrderedDict, set) and not p}
 
 
 def unwritten(model: nn.Module) -> dict[int, nn.Parameter]:

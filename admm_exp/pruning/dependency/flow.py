@@ -76,7 +76,7 @@ class Flow(Running):
         self.is_inside_layer = False
         self.views = WeakTensorKeyDictionary()
         self.constants = WeakTensorKeyDictionary()
-        self._codes = WeakTensorKeyDictionary()
+        self._codes = WeakTensorKeyDictionary()  # tensor -> codes, and after how many unions
         self._elements = Elements(self.labels, self.widths)
         self._looks: dict[tuple[str, str, int], str] = {}
         self.buffers = Buffers(model)
@@ -101,14 +101,14 @@ class Flow(Running):
         """Look up the compact codes of a tensor; None if its entries are not followed."""
         if not isinstance(tensor, Tensor):
             return None
-        found = self._codes.get(tensor)
-        if (
-            found is None
-            and tensor.numel() > 1
-            and (id(tensor) in self._owner or self.buffers.is_line(tensor))
-        ):
-            found = self._elements_of(tensor)
-        return None if found is None else compact(self.labels.find(found))
+        if tensor in self._codes:
+            found, n_unions = self._codes[tensor]
+            if n_unions != self.labels.n_unions:
+                self._codes[tensor] = compact(self.labels.find(found)), self.labels.n_unions
+            return self._codes[tensor][0]
+        if tensor.numel() > 1 and (id(tensor) in self._owner or self.buffers.is_line(tensor)):
+            return compact(self.labels.find(self._elements_of(tensor)))
+        return None
 
     def mark(self, tensor: Tensor, codes: Tensor | None) -> None:
         """Give a tensor its codes, broadcastable to its shape and with as many dimensions."""
@@ -116,7 +116,7 @@ class Flow(Running):
             self._codes.pop(tensor, None)
         else:
             assert codes.dim() == tensor.dim(), (codes.shape, tensor.shape)
-            self._codes[tensor] = compact(codes)
+            self._codes[tensor] = compact(codes), None
 
     def keep(self, codes: Tensor, reason: str) -> None:
         """Keep the units of these entries, because of the line of code that runs."""

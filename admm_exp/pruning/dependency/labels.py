@@ -43,10 +43,14 @@ class Labels:
 
     Args:
         place: Says where the running code is, as `in conv1 (Conv2d)`.
+
+    Attributes:
+        n_unions: How often labels were united: codes that were found before are found again.
     """
 
     def __init__(self, place: Callable[[], str] = lambda: "") -> None:
         self._place = place
+        self.n_unions = 0
         self._size = 1
         self._parent = torch.zeros(1, dtype=torch.int64)
         self._fixed: dict[int, str] = {0: "its channels are tied to a constant"}
@@ -155,6 +159,7 @@ class Labels:
             differ = a != b
             if not differ.any():
                 return
+            self.n_unions += 1
             a, b = a[differ], b[differ]
             self._parent.scatter_reduce_(0, torch.maximum(a, b), torch.minimum(a, b), "amin")
 

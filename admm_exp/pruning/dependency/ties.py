@@ -1,6 +1,6 @@
 """Which labels form one group: units that the same layers make, alike."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from math import gcd
 
@@ -51,6 +51,7 @@ class Ties:
         self.blocks = [
             (label_of(flow.labels.find(codes)), count, layer) for codes, count, layer in flow.blocks
         ]
+        self.kinds = self._kinds().tolist()
 
     def groups(self) -> list[Tied]:
         """Divide all labels, in the order of the makers that name the groups."""
@@ -88,12 +89,14 @@ class Ties:
             return [Tied(tuple(makers), (), 1, None, ())]
         own = set(labels)
         blocks = [entry for entry in self.blocks if not own.isdisjoint(entry[0].tolist())]
-        parts = self._alike(labels) if len(makers) > 1 else [labels]
+        parts = _by(labels, self.kinds.__getitem__) if len(makers) > 1 else [labels]
         least = 1 if blocks else LEAST_UNITS
         if len(parts) > len(makers) or min(map(len, parts)) < least:
             parts = [labels]
+        if not blocks:
+            return [Tied(self._makers_of(makers, part), tuple(part)) for part in parts]
         held, reason = _held(labels, blocks)
-        firsts = tuple(part[0] for part in parts) if blocks and len(parts) > 1 else ()
+        firsts = tuple(part[0] for part in parts) if len(parts) > 1 else ()
         found = []
         for part in parts:
             ordered, n_blocks, obstacle = _by_block(part, held)
@@ -103,16 +106,18 @@ class Ties:
             found.append(Tied(ours, ordered, 1 if whole else n_blocks, whole, firsts))
         return found
 
-    def _alike(self, labels: Sequence[int]) -> list[list[int]]:
-        """Divide labels by the rows that they have in every parameter."""
-        index = {label: position for position, label in enumerate(labels)}
-        counts = []
+    def _kinds(self) -> Tensor:
+        """Number labels by the rows that they have in every parameter: the same for those alike."""
+        kinds = torch.zeros(int(label_of(self.flow.labels.fresh(1))) + 1, dtype=torch.int64)
+        n_kinds = 1
         for key, rows in self.flow.rows.items():
             if rows.is_unit:
-                places = [index[root] for root in self.roots[key].tolist() if root in index]
-                if places:
-                    counts.append(torch.tensor(places).bincount(minlength=len(labels)))
-        return [[labels[i] for i in part] for part in _classes(torch.stack(counts, 1))]
+                labels, counts = self.roots[key].unique(return_counts=True)
+                before = kinds[labels] * (len(self.roots[key]) + 1) + counts
+                found, after = before.unique(return_inverse=True)
+                kinds[labels] = n_kinds + after
+                n_kinds += len(found)
+        return kinds
 
     def _makers_of(self, makers: Sequence[Maker], labels: Sequence[int]) -> tuple[Maker, ...]:
         """List the makers of labels, first one that makes no others, which can name them."""
@@ -145,20 +150,18 @@ def _by_block(
     labels: Sequence[int], held: dict[int, tuple[int, ...]]
 ) -> tuple[tuple[int, ...], int, str | None]:
     """Order labels by the blocks that hold them: those of one class lose as many everywhere."""
-    found: dict[tuple[int, ...], list[int]] = {}
-    for label in labels:
-        found.setdefault(held[label], []).append(label)
-    n_units, size = len(labels), gcd(*map(len, found.values())) or 1
+    found = _by(labels, held.__getitem__)
+    n_units, size = len(labels), gcd(*map(len, found)) or 1
     n_blocks = n_units // size
     reason = None
     if n_units == n_blocks > 1:
         reason = f"its {n_units} channels form {n_blocks} blocks that cannot shrink alike"
-    return tuple(label for part in found.values() for label in part), n_blocks, reason
+    return tuple(label for part in found for label in part), n_blocks, reason
 
 
-def _classes(rows: Tensor) -> list[list[int]]:
-    """Divide the rows of a matrix by what they hold, in the order in which they come."""
-    found: dict[tuple[int, ...], list[int]] = {}
-    for position, row in enumerate(rows.tolist()):
-        found.setdefault(tuple(row), []).append(position)
+def _by(labels: Sequence[int], kind: Callable[[int], Hashable]) -> list[list[int]]:
+    """Divide labels by their kinds, in the order in which these come."""
+    found: dict[Hashable, list[int]] = {}
+    for label in labels:
+        found.setdefault(kind(label), []).append(label)
     return list(found.values())

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import prod
 from typing import Any
 
 import torch
@@ -11,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from admm_exp.pruning.dependency.inputs import call
 
 aten = torch.ops.aten
-LEAST_ENTRIES = 4096
-"""Smallest weight that is looked at."""
+LEAST_PRODUCTS = 10_000_000
+"""Products of numbers from which on it takes less time to look for zeros than to compute them."""
 LEAST_SKIPPED = 0.25
 """Least fraction of a product that has to be gone before it is worth taking it apart."""
 
@@ -51,18 +52,28 @@ class _SkipsZeros(TorchDispatchMode):
         elif func is aten.mm.default and not kwargs:
             made = _linear(args[0], args[1].t(), None)
         elif func is aten.convolution.default and not (args[6] or args[8] > 1):
-            made = _product(lambda *own: func(*own, *args[3:]), *args[:3])
+            sizes = zip(args[0].shape[2:], args[3], strict=True)
+            n_places = len(args[0]) * prod(-(-size // stride) for size, stride in sizes)
+
+            def multiply(*own: Any) -> Any:
+                return func(*own, *args[3:])
+
+            made = _product(multiply, args[0], args[1], args[2], n_places)
         return func(*args, **(kwargs or {})) if made is None else made
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
     if bias is not None and bias.shape != weight.shape[:1]:
         return None
-    return _product(nn.functional.linear, input, weight, bias)
+    return _product(nn.functional.linear, input, weight, bias, len(input))
 
 
 def _product(
-    multiply: Callable[..., Tensor], input: Tensor, weight: Tensor, bias: Tensor | None
+    multiply: Callable[..., Tensor],
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    n_places: int,
 ) -> Tensor | None:
     """Multiply what is not zero, or give None where that is nearly everything.
 
@@ -71,9 +82,11 @@ def _product(
         input: (n, channels, ...).
         weight: (outputs, channels, ...).
         bias: (outputs,).
+        n_places: Places at which every entry of the weight is multiplied, about.
     """
     is_plain = weight.dtype == input.dtype and weight.is_floating_point()
-    if not is_plain or weight.numel() < LEAST_ENTRIES or not weight.is_contiguous():
+    is_worth_it = weight.numel() * n_places >= LEAST_PRODUCTS
+    if not (is_plain and is_worth_it and weight.is_contiguous()):
         return None
     if not input.numel() or input.shape[1] != weight.shape[1]:
         return None

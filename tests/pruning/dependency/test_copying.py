@@ -152,6 +152,18 @@ def test_a_bound_hook_calls_the_copy():
     assert (twin.n, model.n) == (1, 0)
 
 
+def test_empty_containers_of_the_copy_are_its_own_and_shared_as_before():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0].notes = model[1].notes = {}
+    small = copied(model)
+    small[0].notes["a"] = 1
+    small[0].register_forward_hook(lambda *_: None)
+    assert small[1].notes == {"a": 1}
+    assert not model[0].notes
+    assert not model[0]._forward_hooks
+    assert not small[1]._forward_hooks
+
+
 def test_shared_parameters_stay_shared_in_the_copy():
     model = with_attribute("lock", threading.Lock())
     model.again = model.b

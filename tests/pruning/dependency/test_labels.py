@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from admm_exp.pruning.dependency.flow import Flow
 from admm_exp.pruning.dependency.labels import FIXED, Labels, is_shifted, label_of, shifted
 from admm_exp.pruning.dependency.shape_rules import join
 
@@ -36,3 +37,17 @@ def test_a_long_chain_of_labels_ends_at_its_smallest():
     alone = labels.fresh(3)
     assert labels.find(shifted(codes)).tolist() == [int(shifted(codes[0]))] * 50
     assert torch.equal(labels.find(alone), alone)
+
+
+def test_codes_that_were_looked_up_are_looked_up_anew_once_they_are_united() -> None:
+    flow = Flow(torch.nn.Identity())
+    first, second = torch.zeros(2), torch.zeros(2)
+    flow.mark(first, flow.labels.fresh(2))
+    flow.mark(second, flow.labels.fresh(2))
+    old, new = flow.codes(first), flow.codes(second)
+    assert old is not None
+    assert new is not None
+    flow.labels.unite(old, new)
+    codes = flow.codes(second)
+    assert codes is not None
+    assert torch.equal(codes, old)

@@ -5,7 +5,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from admm_exp.pruning.surgery import skipping
 from admm_exp.pruning.surgery.skipping import call_skipping
+
+
+@pytest.fixture(autouse=True)
+def no_product_is_too_small(monkeypatch):
+    monkeypatch.setattr(skipping, "LEAST_PRODUCTS", 0)
 
 
 def attentive():
@@ -54,6 +60,24 @@ def test_products_with_zeros_are_left_out():
     model, inputs = masked_half_(chain()), torch.randn(8, 128)
     whole = n_flops(lambda model, inputs: model(inputs), model, inputs)
     assert n_flops(call_skipping, model, inputs) < 0.5 * whole
+
+
+@pytest.mark.parametrize(("places", "is_left_out"), [(99, False), (100, True)])
+def test_products_are_left_out_where_they_are_many(monkeypatch, places, is_left_out):
+    monkeypatch.setattr(skipping, "LEAST_PRODUCTS", 100 * 128 * 128)
+    model, inputs = masked_half_(chain()), torch.randn(places, 128)
+    whole = n_flops(lambda model, inputs: model(inputs), model, inputs)
+    assert (n_flops(call_skipping, model, inputs) < whole) == is_left_out
+
+
+def test_places_of_a_convolution_are_those_of_its_outputs(monkeypatch):
+    monkeypatch.setattr(skipping, "LEAST_PRODUCTS", 64 * 16 * 9 * 2 * 5 * 5 + 1)
+    model = masked_half_(nn.Conv2d(16, 64, 3, 2, padding=1))
+    inputs = torch.randn(2, 16, 9, 9)
+    whole = n_flops(lambda model, inputs: model(inputs), model, inputs)
+    assert n_flops(call_skipping, model, inputs) == whole
+    monkeypatch.setattr(skipping, "LEAST_PRODUCTS", 64 * 16 * 9 * 2 * 5 * 5)
+    assert n_flops(call_skipping, model, inputs) < whole
 
 
 def test_products_without_zeros_are_computed_whole():
