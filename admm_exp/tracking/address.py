@@ -176,7 +176,13 @@ def _host_and_port(uri: str) -> tuple[str, int] | None:
         return None
     proxy = urllib.request.getproxies().get(parts.scheme)
     if proxy and parts.scheme in SERVER_PORTS and not urllib.request.proxy_bypass(parts.hostname):
-        return _host_and_port(proxy)
+        return _place(_split(proxy if "://" in proxy else f"{parts.scheme}://{proxy}"))
+    return _place(parts)
+
+
+def _place(parts: SplitResult | None) -> tuple[str, int] | None:
+    if parts is None or not parts.hostname:
+        return None
     port = parts.port or PORTS.get(parts.scheme.partition("+")[0])
     return None if port is None else (parts.hostname, port)
 

@@ -15,9 +15,9 @@ from support.trackers import client_of, curve, open_in, stored
 
 from admm_exp.errors import TrackingError
 from admm_exp.tracking import store
-from admm_exp.tracking.address import absolute_uri, without_password
+from admm_exp.tracking.address import _host_and_port, absolute_uri, without_password
 from admm_exp.tracking.journal import Journal
-from admm_exp.tracking.limits import flatten, legal_key
+from admm_exp.tracking.limits import MAX_TAG_LENGTH, flatten, legal_key
 from admm_exp.tracking.mlflow_tracker import open_tracker
 from admm_exp.tracking.recording import OpenedRun, RecordingTracker
 from admm_exp.tracking.run_status import Terminated, sigterm_raises, tracked
@@ -316,6 +316,23 @@ def test_forbidden_names_are_replaced(folder, key, legal):
     assert stored(tracker).data.params == {legal: "1"}
 
 
+def test_a_setting_that_was_told_is_not_told_again(folder, caplog):
+    tracker = open_in(folder)
+    for value in (0.1, 0.2):
+        tracker.log_params({"rho": value})
+    tracker.finish("FINISHED")
+    assert stored(tracker).data.params == {"rho": "0.1"}
+    assert not caplog.records
+
+
+def test_a_tag_is_cut_to_what_the_store_takes(folder, caplog):
+    tracker = open_in(folder)
+    tracker.set_tags({"group": "x" * 9000})
+    tracker.finish("FINISHED")
+    assert stored(tracker).data.tags["group"] == "x" * MAX_TAG_LENGTH
+    assert not caplog.records
+
+
 def test_300_params_arrive(folder):
     tracker = open_in(folder)
     params = {f"layer{index}": index for index in range(300)}
@@ -427,6 +444,7 @@ def test_finish_with_a_dead_server_warns_and_returns(flaky, caplog):
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2
     assert all(record.levelno == logging.WARNING for record in caplog.records)
+    assert "delivered" not in tracker.journal.path.read_text(encoding="utf-8")
 
 
 def test_a_lost_artifact_does_not_hold_back_the_status(folder, flaky):
@@ -496,6 +514,13 @@ def test_a_relative_store_is_made_absolute(tmp_path, monkeypatch):
 )
 def test_messages_hide_the_password(typed, shown):
     assert without_password(typed) == shown
+
+
+def test_a_host_that_needs_no_proxy_is_asked_itself(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://203.0.113.1:3128")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert _host_and_port("http://127.0.0.1:5000") == ("127.0.0.1", 5000)
+    assert _host_and_port("http://198.51.100.1:5000") == ("203.0.113.1", 3128)
 
 
 def test_an_address_that_is_none_is_refused_without_its_password(tmp_path):
