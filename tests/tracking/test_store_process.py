@@ -2,20 +2,24 @@
 
 import json
 import logging
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
 
 from admm_exp.errors import TrackingError
-from admm_exp.tracking import process_tracker
-from admm_exp.tracking.journal import metrics_entry
-from admm_exp.tracking.process_tracker import StoreProcess
+from admm_exp.tracking import process_tracker, store_process
+from admm_exp.tracking.journal import Journal, metrics_entry
+from admm_exp.tracking.process_tracker import ProcessTracker, StoreProcess
+from admm_exp.tracking.recording import OpenedRun
+from admm_exp.tracking.run_status import ENDING
 from admm_exp.tracking.store_process import LogLines, serve
 
 STUB = """
@@ -26,6 +30,15 @@ print(json.dumps({answer!r}), flush=True)
 """
 NOWHERE = "sqlite:////nowhere.db"
 OPENED = {"opened": ["r", "1", NOWHERE], "points": [["admm/rho", 1]]}
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Let signals end this process again, which the one of the store does not listen to."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def requests_of(folder, *messages, uri=None):
@@ -78,6 +91,36 @@ def test_what_the_process_is_told_is_in_the_store(tmp_path):
     assert [f.path for f in client.list_artifacts(run_id)] == ["report.md"]
     assert run.inputs.dataset_inputs[0].dataset.name == "d"
     assert "delivered" in (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
+
+
+def test_what_a_killed_training_had_told_is_in_the_store(tmp_path):
+    answers = []
+    serve(requests_of(tmp_path, {"entry": metrics_entry(3, 1_000, {"loss": 0.5})}), answers.append)
+    (run_id, _, uri) = answers[0]["opened"]
+    run = MlflowClient(tracking_uri=uri).get_run(run_id)
+    assert (run.info.status, run.data.metrics) == ("RUNNING", {"loss": 0.5})
+
+
+def test_a_signal_for_the_training_does_not_end_the_process(tmp_path, monkeypatch):
+    def refused(**_):
+        seen.extend(signal.getsignal(number) for number in ENDING)
+        raise TrackingError("seen")
+
+    seen, answers = [], []
+    monkeypatch.setattr(store_process, "open_tracker", refused)
+    serve(requests_of(tmp_path), answers.append)
+    assert answers == [{"refused": "seen"}]
+    assert set(seen) == {signal.SIG_IGN}
+
+
+def test_a_file_is_told_by_a_path_that_holds_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    told = []
+    process = SimpleNamespace(tell=lambda message: told.append(message) or True)
+    tracker = ProcessTracker(process, OpenedRun("r", "1", NOWHERE), Journal(tmp_path / "j"), [])
+    Path("report.md").touch()
+    tracker.log_artifact(Path("report.md"))
+    assert told[0]["entry"]["artifact"]["path"] == str(tmp_path / "report.md")
 
 
 def test_nothing_is_in_the_store_before_a_run_is_opened_and_nothing_is_left(tmp_path):

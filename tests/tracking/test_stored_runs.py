@@ -71,6 +71,15 @@ def test_a_database_gives_what_mlflow_gives(folder, among):
     assert read
 
 
+def test_a_deleted_run_is_not_read(folder):
+    client = client_at(store_uri(folder))
+    experiment_id = client.get_experiment_by_name("made-up").experiment_id
+    deleted = client.create_run(experiment_id).info.run_id
+    client.delete_run(deleted)
+    found = stored_runs(client, experiment_id, "")
+    assert deleted not in [run.run_id for run in found]
+
+
 def test_a_server_gives_what_mlflow_gives(folder, tmp_path):
     with served(tmp_path, store_uri(folder), is_whole=False) as server:
         client = client_at(server.uri)

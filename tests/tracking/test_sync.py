@@ -2,8 +2,9 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
-import sys
+from contextlib import closing
 
 import pytest
 from support.trackers import curve, open_in, stored
@@ -11,6 +12,7 @@ from support.trackers import curve, open_in, stored
 from admm_exp.app.sync_command import sync
 from admm_exp.errors import ConfigError
 from admm_exp.tracking.journal import Journal, baseline_entry, read_entries
+from admm_exp.tracking.late_files import add_files
 from admm_exp.tracking.sync import deliver_journal
 from admm_exp.tracking.tracker import Baseline
 
@@ -75,6 +77,26 @@ def test_half_delivered_curves_are_completed_without_duplicates(folder, monkeypa
     assert curve(tracker, "loss") == [(0, 0.0), (1, 1.0)]
 
 
+def test_a_dense_network_whose_run_is_not_over_is_not_shared(folder):
+    tracker = open_in(folder)
+    tags = {"kind": "baseline", "dense_key": "k1"}
+    died = tracker._client.create_run(tracker.experiment_id, tags=tags).info.run_id
+    tracker.share_baseline(Baseline("k1", folder / "x.lock", "dense", {}, [], {}))
+    tracker.finish("FINISHED")
+    assert stored(tracker).data.tags["baseline_run_id"] != died
+
+
+def test_a_file_of_later_goes_nowhere_that_a_database_names(folder, caplog):
+    tracker, elsewhere = open_in(folder), folder / "elsewhere"
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+        database.execute("UPDATE runs SET artifact_uri = ?", (elsewhere.as_uri(),))
+    late = folder / "late.md"
+    late.touch()
+    add_files(tracker.tracking_uri, tracker.run_id, [late])
+    assert "late.md did not reach MLflow" in caplog.text
+    assert not elsewhere.exists()
+
+
 def test_a_run_that_goes_on_is_left_alone(folder):
     tracker = open_in(folder)
     assert (
@@ -83,14 +105,28 @@ def test_a_run_that_goes_on_is_left_alone(folder):
     assert stored(tracker).info.status == "RUNNING"
 
 
+def test_a_failed_run_that_died_when_it_went_on_is_delivered_as_killed(folder):
+    tracker, path = open_in(folder), folder / "run" / "metrics.jsonl"
+    journal = Journal(path)
+    journal.append({"status": "FAILED"})
+    tags = next(entry["tags"] for entry in read_entries(path) if "tags" in entry)
+    journal.append({"tags": tags | {"pid": dead_pid()}})
+    assert deliver_journal(path, tracker.tracking_uri) == "delivered"
+    assert stored(tracker).info.status == "KILLED"
+
+
+def dead_pid():
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return str(process.pid)
+
+
 def test_a_run_whose_process_died_is_delivered_as_killed(folder):
     tracker = open_in(folder)
     tracker.log_metrics({"loss": 1.0}, 1)
     journal = folder / "run" / "metrics.jsonl"
-    pid = str(os.getpid())
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    journal.write_text(journal.read_text().replace(f'"pid": "{pid}"', f'"pid": "{process.pid}"'))
+    pid, died = str(os.getpid()), dead_pid()
+    journal.write_text(journal.read_text().replace(f'"pid": "{pid}"', f'"pid": "{died}"'))
     journal.write_text(journal.read_text() + '{"step": 2, "timesta')  # died in the middle of a line
     assert deliver_journal(journal, tracker.tracking_uri) == "delivered"
     assert stored(tracker).info.status == "KILLED"
