@@ -1,3 +1,4 @@
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -28,6 +29,12 @@ def network():
     return resnet8(num_classes=10, in_channels=1, width=16), torch.randn(2, 1, 8, 8)
 
 
+@cache
+def planned():
+    """Trace the network once for all tests, which leave it as it is."""
+    return Planner(*network())
+
+
 def counts_of(planner, model, allocation, multiple=1):
     if allocation == "uniform":
         return uniform_counts(planner, multiple)
@@ -39,8 +46,7 @@ def counts_of(planner, model, allocation, multiple=1):
     ("quantity", "fraction"), [("macs", 0.5), ("macs", 0.2), ("params", 0.3), ("params", 0.8)]
 )
 def test_network_that_is_cut_costs_the_budget(allocation, quantity, fraction):
-    model, inputs = network()
-    planner, budget = Planner(model, inputs), Budget(quantity, fraction)
+    (model, inputs), planner, budget = network(), planned(), Budget(quantity, fraction)
     chosen = sparsities_within(planner, budget, counts_of(planner, model, allocation))
     constrained = ConstrainedModel(
         model, inputs, sparsity=0.0, metric=L2Norm(), rho=1.0, by_layer=chosen
@@ -52,16 +58,14 @@ def test_network_that_is_cut_costs_the_budget(allocation, quantity, fraction):
 
 
 def test_uniform_budget_gives_all_groups_about_one_sparsity():
-    model, inputs = network()
-    planner = Planner(model, inputs)
+    planner = planned()
     chosen = sparsities_within(planner, Budget("macs", 0.5), uniform_counts(planner, 1))
     largest = max(1 / group.n_units for group in planner.prunable.groups)
     assert max(chosen.values()) - min(chosen.values()) <= 2 * largest
 
 
 def test_budget_holds_in_multiples():
-    model, inputs = network()
-    planner = Planner(model, inputs)
+    planner = planned()
     chosen = sparsities_within(planner, Budget("macs", 0.5), uniform_counts(planner, 4), 4)
     kept = [count_kept(g.n_units, chosen[g.name]) for g in planner.prunable.groups]
     assert all(count % 4 == 0 for count in kept)
@@ -116,8 +120,7 @@ def test_global_ranking_leaves_every_group_half_of_what_uniform_would():
 
 
 def test_a_budget_that_leaves_a_group_next_to_nothing_is_refused():
-    model, inputs = network()
-    planner = Planner(model, inputs)
+    planner = planned()
     name = planner.prunable.groups[0].name
     well = {group.name: 0.5 for group in planner.prunable.groups}
     require_alive(planner, well, "global")
@@ -126,11 +129,10 @@ def test_a_budget_that_leaves_a_group_next_to_nothing_is_refused():
 
 
 def test_a_tiny_budget_is_met_as_a_fraction_of_itself():
-    model, inputs = network()
-    planner = Planner(model, inputs)
+    planner = planned()
     for allocation in ("uniform", "global"):
         chosen = sparsities_within(
-            planner, Budget("macs", 0.05), counts_of(planner, model, allocation)
+            planner, Budget("macs", 0.05), counts_of(planner, network()[0], allocation)
         )
         kept = [group.count_kept(chosen[group.name]) for group in planner.prunable.groups]
         assert planner.cost(kept).macs / planner.dense.macs == pytest.approx(0.05, rel=0.1)
