@@ -53,12 +53,7 @@ class ProcessLauncher(Launcher):
         from admm_exp.app.worker import context
 
         waiting = list(enumerate(job_overrides, start=initial_job_idx))
-        preloaded = modules(
-            is_tracked=self._config.tracking.name != "none",
-            is_drawn=self._config.figures == "all",
-            has_digits=self._config.dataset.get("name") == "digits",
-        )
-        context.set_forkserver_preload(list(preloaded))
+        context.set_forkserver_preload(list(modules(self._config.tracking.name != "none")))
         # libraries read the number of threads when they are loaded, before a job begins
         os.environ |= self._threads_each
         returns: dict[int, JobReturn] = {}
