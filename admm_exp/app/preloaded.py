@@ -7,19 +7,23 @@ None of them starts a parallel region or looks for a GPU, so that a fork may do 
 PARTS = (
     "admm_exp.app.build",
     "admm_exp.experiment.run",
-    "matplotlib.backends.backend_agg",
-    "matplotlib.figure",
-    "sklearn.datasets",
     "torch._dynamo",  # what torch.export loads at its first call
     "torch.export._trace",
 )
 TRACKING = ("mlflow", "mlflow.store.tracking.sqlalchemy_store")
+DRAWING = ("matplotlib.backends.backend_agg", "matplotlib.figure")
+DIGITS = ("sklearn.datasets",)
 
 
-def modules(is_tracked: bool) -> tuple[str, ...]:
-    """Name the modules.
+def modules(
+    *, is_tracked: bool = True, is_drawn: bool = True, has_digits: bool = True
+) -> tuple[str, ...]:
+    """Name the modules, those that are not needed by all runs where these runs need them.
 
     Args:
-        is_tracked: Whether the runs log to MLflow, which is not imported otherwise.
+        is_tracked: Whether the runs log to MLflow.
+        is_drawn: Whether the runs draw figures themselves.
+        has_digits: Whether the runs train on the digits of scikit-learn.
     """
-    return PARTS + (TRACKING if is_tracked else ())
+    tracking = TRACKING if is_tracked else ()
+    return PARTS + tracking + (DRAWING if is_drawn else ()) + (DIGITS if has_digits else ())

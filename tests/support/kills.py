@@ -66,7 +66,7 @@ def preload() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for name in modules(is_tracked=True):
+        for name in modules():
             importlib.import_module(name)
 
 

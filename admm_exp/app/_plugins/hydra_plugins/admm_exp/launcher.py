@@ -53,7 +53,12 @@ class ProcessLauncher(Launcher):
         from admm_exp.app.worker import context
 
         waiting = list(enumerate(job_overrides, start=initial_job_idx))
-        context.set_forkserver_preload(list(modules(self._config.tracking.name != "none")))
+        preloaded = modules(
+            is_tracked=self._config.tracking.name != "none",
+            is_drawn=self._config.figures == "all",
+            has_digits=self._config.dataset.get("name") == "digits",
+        )
+        context.set_forkserver_preload(list(preloaded))
         # libraries read the number of threads when they are loaded, before a job begins
         os.environ |= self._threads_each
         returns: dict[int, JobReturn] = {}
