@@ -246,6 +246,25 @@ def noted(monkeypatch, module, name):
     return calls
 
 
+def test_a_question_sees_the_constants_that_the_one_before_set_to_zero():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.last = (nn.Linear(8, 8) for _ in range(3))
+            self.register_buffer("scale", torch.linspace(1.0, 2.0, 8))
+
+        def forward(self, x):
+            return self.last(self.second(self.first(x) * self.scale))
+
+    model, inputs = Scaled(), torch.randn(2, 8)
+    first, second = find_groups(model, inputs).groups
+    probe = proof.Probe(model, inputs)
+    probe.failure([first])
+    assert (probe.network.scale == 0).any()
+    probe.failure([second])
+    assert torch.equal(probe.network.scale, model.scale)
+
+
 def test_no_question_is_asked_twice_of_a_network(monkeypatch):
     asked = noted(monkeypatch, proof.Probe, "_failure")
     traced = noted(monkeypatch, find, "trace_groups")
