@@ -4,6 +4,7 @@ import os
 import shlex
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -158,9 +159,10 @@ def _schema_of(database: Path) -> list[tuple[str, str, str, str | None]] | None:
     mode = "immutable=1" if is_frozen(database) else "mode=ro"
     try:
         with closing(sqlite3.connect(f"file:{quote(str(database))}?{mode}", uri=True)) as store:
+            store.text_factory = partial(str, encoding="utf-8", errors="replace")  # damage is read
             return store.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
             raise TrackingError(
                 f"{database} is a file of another kind and no store of runs: set another "
                 f"tracking_uri"

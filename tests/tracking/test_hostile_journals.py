@@ -214,3 +214,16 @@ def test_a_database_that_works_when_it_is_read_is_refused(
         read_runs(unsent.tracking_uri, "exp")
     with pytest.raises(TrackingError, match="which would be run"):
         open_in(folder)
+
+
+def test_a_view_is_found_in_a_database_whose_texts_are_no_utf8(folder: Path, unsent: Any) -> None:
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        database.execute("CREATE VIEW more AS SELECT 1")
+        database.execute("PRAGMA writable_schema = ON")
+        sql = b"CREATE VIEW more AS SELECT '\xff'"
+        database.execute(
+            "UPDATE sqlite_master SET sql = CAST(? AS TEXT) WHERE name = 'more'", [sql]
+        )
+        database.commit()
+    with pytest.raises(TrackingError, match=r"holds the view more, which would be run"):
+        read_runs(unsent.tracking_uri, "exp")
