@@ -4,7 +4,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import partial
-from types import MethodType
+from types import FunctionType, MethodType, NoneType
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 T = TypeVar("T")
+ATOMS = frozenset({NoneType, bool, int, float, str, FunctionType})
+EMPTY = frozenset({OrderedDict, set})
+"""Kinds of containers that modules hold empty: hooks and names of buffers that are not saved."""
 
 
 def copied(item: T, known: Mapping[int, Any] | None = None) -> T:
@@ -28,22 +31,68 @@ def copied(item: T, known: Mapping[int, Any] | None = None) -> T:
     Returns:
         A copy that `copy.deepcopy` can copy again.
     """
-    known = {**_empty(item), **(known or {})}
-    with _Detaching():
-        try:
-            return copy.deepcopy(item, dict(known))
-        except Exception:  # whatever an attribute raises that does not want to be copied
-            twin: T = _Copier(known).copied(item)
+    try:
+        return _twin(item, dict(known or {}))
+    except Exception:  # whatever an attribute raises that does not want to be copied
+        with _Detaching():
+            twin: T = _Copier(dict(known or {})).copied(item)
     if isinstance(twin, nn.Module):
         vars(twin)["__deepcopy__"] = MethodType(_copied_again, twin)
     return twin
 
 
-def _empty(item: Any) -> dict[int, Any]:
-    """Copy the empty containers of a network's modules, nine of ten objects in it, by id."""
-    modules = item.modules() if isinstance(item, nn.Module) else ()
-    attributes = [part for module in modules for part in vars(module).values()]
-    return {id(p): type(p)() for p in attributes if type(p) in (dict, OrderedDict, set) and not p}
+def _twin(item: Any, memo: dict[Any, Any]) -> Any:
+    """Copy as `copy.deepcopy` does, but modules and what all of them hold without its questions.
+
+    Args:
+        item: Anything.
+        memo: id of an object -> its copy.
+    """
+    kind: Any = type(item)
+    if kind in ATOMS or (kind is tuple and ATOMS.issuperset(map(type, item))):
+        return item
+    if id(item) in memo:
+        return memo[id(item)]
+    if kind is dict or (kind in EMPTY and not item):
+        twin: Any = kind()
+        memo[id(item)] = twin
+        for key in item:
+            twin[_twin(key, memo)] = _twin(item[key], memo)
+        return twin
+    if kind is Tensor and _is_alone(item, memo):
+        twin = item.clone()
+        memo[id(item)] = twin
+        memo["torch"][item.untyped_storage()._cdata] = twin.untyped_storage()
+        return twin
+    if isinstance(item, nn.Module) and (state := _state_of(item)) is not None:
+        twin = kind.__new__(kind)
+        memo[id(item)] = twin
+        memo.setdefault(id(memo), []).append(state)  # an id must not be given twice
+        twin.__setstate__({key: _twin(part, memo) for key, part in state.items()})
+        return twin
+    with _Detaching():
+        return copy.deepcopy(item, memo)
+
+
+def _is_alone(tensor: Tensor, memo: dict[Any, Any]) -> bool:
+    """Whether a tensor is plain numbers, all of a memory of which nothing was copied yet."""
+    is_plain = tensor.device.type == "cpu" and tensor.layout is torch.strided
+    is_plain = is_plain and not (tensor.requires_grad or tensor.is_complex() or vars(tensor))
+    if not is_plain or tensor.is_quantized or tensor.is_inference() or tensor.grad is not None:
+        return False
+    memory = tensor.untyped_storage()
+    is_known = memory._cdata in memo.setdefault("torch", {})  # as torch's own copies note it
+    return tensor.is_contiguous() and tensor.nbytes == memory.nbytes() and not is_known
+
+
+def _state_of(module: nn.Module) -> dict[str, Any] | None:
+    """List the attributes that make a module, as nearly all are made, or None."""
+    kind: Any = type(module)
+    if hasattr(kind, "__deepcopy__") or "__deepcopy__" in vars(module):
+        return None
+    made: Any = module.__reduce_ex__(4)
+    is_bare = made[0].__name__ == "__newobj__" and made[1] == (kind,)
+    return made[2] if is_bare and made[3:] == (None, None) else None
 
 
 def unwritten(model: nn.Module) -> dict[int, nn.Parameter]:

@@ -190,6 +190,49 @@ def test_buffers_may_share_memory(buffer):
     assert_halves(model, IMAGES, "a", "b")
 
 
+@pytest.mark.parametrize("order", [("whole", "part", "again"), ("part", "again", "whole")])
+def test_buffers_of_one_memory_share_one_in_the_copy(order):
+    whole = torch.arange(6.0)
+    tensors = {"whole": whole, "part": whole[2:], "again": whole.view(2, 3)}
+    model = Two()
+    for name in order:
+        model.register_buffer(name, tensors[name])
+    twin = copied(model)
+    twin.part.zero_()
+    assert twin.whole.tolist() == [0, 1, 0, 0, 0, 0]
+    assert twin.again.tolist() == [[0, 1, 0], [0, 0, 0]]
+    assert whole.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+class Says(nn.Linear):
+    def __getstate__(self):
+        return {**super().__getstate__(), "extra": {"width": self.in_features}}
+
+
+class ItsOwn(nn.Linear):
+    def __deepcopy__(self, memo):
+        return type(self)(1, 1)
+
+
+@pytest.mark.parametrize("kind", [Says, ItsOwn])
+def test_layers_that_say_how_they_are_copied_are_copied_so(kind):
+    model = nn.Sequential(kind(2, 3), kind(3, 4), kind(4, 5))
+    for layer, expected in zip(copied(model), copy.deepcopy(model), strict=True):
+        assert layer.weight.shape == expected.weight.shape
+        assert getattr(layer, "extra", None) == getattr(expected, "extra", None)
+
+
+def test_what_tensors_and_tuples_hold_is_copied():
+    model = Two()
+    model.register_buffer("table", torch.ones(3))
+    model.table.notes = model.pair = (["a"], model.a)
+    twin = copied(model)
+    assert twin.table.notes is twin.pair
+    assert twin.pair[1] is twin.a
+    assert twin.pair[0] == ["a"]
+    assert twin.pair[0] is not model.pair[0]
+
+
 def test_buffers_made_in_inference_mode_do_not_stop_the_cut():
     class Scaled(Two):
         def __init__(self):
