@@ -16,7 +16,7 @@ from admm_exp.pruning.dependency.forward import follow
 from admm_exp.pruning.dependency.inputs import call
 from admm_exp.pruning.dependency.labels import label_of
 from admm_exp.pruning.dependency.operation_rules import operation
-from admm_exp.pruning.dependency.rows import by_group
+from admm_exp.pruning.dependency.rows import by_group, roots_of
 from admm_exp.pruning.dependency.rules import LAYER_RULES
 from admm_exp.pruning.dependency.sketch import NumbersRead
 from admm_exp.pruning.dependency.ties import Tied, Ties
@@ -107,7 +107,7 @@ class _Groups:
         self.reasons = flow.labels.reasons()
         order = {name: i for i, (name, _) in enumerate(flow.model.named_modules())}
         self.makers = sorted(flow.makers, key=lambda maker: order[maker[0]])
-        self.roots = {key: label_of(flow.labels.find(r.codes)) for key, r in flow.rows.items()}
+        self.roots = roots_of(flow.labels, flow.rows)
         self.groups = Ties(flow, self.makers, self.roots).groups()
         size = int(label_of(flow.labels.fresh(1))) + 1
         self.group_of = torch.full((size,), NOWHERE)
@@ -170,25 +170,14 @@ class _Groups:
 
     def _sites(self) -> list[list[Site]]:
         sites: list[list[Site]] = [[] for _ in self.groups]
+        found: dict[int, list[tuple[int, Tensor, Tensor]]] = {}
         for key, rows in self.flow.rows.items():
-            groups, units = self.group_of[self.roots[key]], self.unit_of[self.roots[key]]
-            for position, own in by_group(groups):
-                sites[position].append(
-                    Site(
-                        layer=rows.layer,
-                        tensor=rows.tensor,
-                        dim=rows.dim,
-                        is_unit=rows.is_unit,
-                        n_rows=len(units),
-                        rows=own,
-                        unit_of=units[own],
-                        n_blocks=rows.n_blocks,
-                        is_count=rows.is_count,
-                        is_size=rows.is_size,
-                        is_constant=rows.is_constant,
-                        fold=rows.fold,
-                    )
-                )
+            roots = self.roots[key]
+            if id(roots) not in found:
+                groups, units = self.group_of[roots], self.unit_of[roots]
+                found[id(roots)] = [(where, own, units[own]) for where, own in by_group(groups)]
+            for position, own, unit_of in found[id(roots)]:
+                sites[position].append(rows.site(own, unit_of))
         return sites
 
     def _matches(self) -> list[set[int]]:
@@ -253,10 +242,13 @@ def _name(group: Tied, names: Sequence[str]) -> str:
 
 
 def _uneven(sites: list[Site], n_units: int) -> str | None:
+    even: set[int] = set()
     for site in sites:
-        counts = site.unit_of.bincount(minlength=n_units)
-        if site.is_unit and counts.min() != counts.max():
-            return f"its channels are spread unevenly over {site.name}"
+        if site.is_unit and id(site.unit_of) not in even:
+            counts = site.unit_of.bincount(minlength=n_units)
+            if counts.min() != counts.max():
+                return f"its channels are spread unevenly over {site.name}"
+            even.add(id(site.unit_of))
     return None
 
 

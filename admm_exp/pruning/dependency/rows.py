@@ -1,11 +1,16 @@
 """Rows of tensors that belong to channels, while a network runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from admm_exp.pruning.dependency.traced import NOWHERE
+from admm_exp.pruning.dependency.labels import Labels, label_of
+from admm_exp.pruning.dependency.traced import NOWHERE, Site
+
+Key = tuple[str, str, int]
+"""Layer, tensor and dimension."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,44 @@ class Rows:
     def name(self) -> str:
         """Name of the tensor in the network."""
         return f"{self.layer}.{self.tensor}" if self.layer else self.tensor
+
+    def site(self, own: Tensor, unit_of: Tensor) -> Site:
+        """Describe those of one group.
+
+        Args:
+            own: (m,) which rows, ascending.
+            unit_of: (m,) the unit of each of them.
+        """
+        return Site(
+            layer=self.layer,
+            tensor=self.tensor,
+            dim=self.dim,
+            is_unit=self.is_unit,
+            n_rows=len(self.codes),
+            rows=own,
+            unit_of=unit_of,
+            n_blocks=self.n_blocks,
+            is_count=self.is_count,
+            is_size=self.is_size,
+            is_constant=self.is_constant,
+            fold=self.fold,
+        )
+
+
+def roots_of(labels: Labels, rows: Mapping[Key, Rows]) -> dict[Key, Tensor]:
+    """Find the label that stands for every row; tensors with the same rows share one.
+
+    Layers have a handful of tensors with the same rows each: what is found out of one is of all.
+    """
+    if not rows:
+        return {}
+    found = label_of(labels.find(torch.cat([own.codes for own in rows.values()])))
+    parts = found.split([len(own.codes) for own in rows.values()])
+    shared: dict[bytes, Tensor] = {}
+    return {
+        key: shared.setdefault(part.numpy().tobytes(), part)
+        for key, part in zip(rows, parts, strict=True)
+    }
 
 
 def by_group(groups: Tensor) -> Iterator[tuple[int, Tensor]]:

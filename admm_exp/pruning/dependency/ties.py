@@ -110,13 +110,13 @@ class Ties:
         """Number labels by the rows that they have in every parameter: the same for those alike."""
         kinds = torch.zeros(int(label_of(self.flow.labels.fresh(1))) + 1, dtype=torch.int64)
         n_kinds = 1
-        for key, rows in self.flow.rows.items():
-            if rows.is_unit:
-                labels, counts = self.roots[key].unique(return_counts=True)
-                before = kinds[labels] * (len(self.roots[key]) + 1) + counts
-                found, after = before.unique(return_inverse=True)
-                kinds[labels] = n_kinds + after
-                n_kinds += len(found)
+        own = {key: roots for key, roots in self.roots.items() if self.flow.rows[key].is_unit}
+        for roots in {id(roots): roots for roots in own.values()}.values():
+            labels, counts = roots.unique(return_counts=True)
+            before = kinds[labels] * (len(roots) + 1) + counts
+            found, after = before.unique(return_inverse=True)
+            kinds[labels] = n_kinds + after
+            n_kinds += len(found)
         return kinds
 
     def _makers_of(self, makers: Sequence[Maker], labels: Sequence[int]) -> tuple[Maker, ...]:

@@ -1,5 +1,6 @@
 """Find what can be pruned, and prove it on random numbers."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -166,7 +167,8 @@ class _Search:
 
 def _unproven(model: nn.Module, example_input: Any, traced: Sequence[TracedGroup]) -> _Examined:
     """Find what may be pruned."""
-    told = {group.name: group.reason or _obstacle(model, group) for group in traced}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    told = {group.name: group.reason or _obstacle(parameters, group) for group in traced}
     reasons = {name: reason for name, reason in told.items() if reason is not None}
     groups = [_prunable(group, example_input) for group in traced if group.name not in reasons]
     while scattered := _scattered(model, groups):
@@ -188,9 +190,11 @@ def _divided(
 
 
 def _prunable(traced: TracedGroup, example_input: Any) -> PrunableGroup:
-    parts = [
-        (site.name, site.dim, _rows(site, traced.n_units)) for site in traced.sites if site.is_unit
-    ]
+    units = [site for site in traced.sites if site.is_unit]
+    rows = {
+        id(s.unit_of): _rows(s, traced.n_units) for s in {id(s.unit_of): s for s in units}.values()
+    }
+    parts = [(site.name, site.dim, rows[id(site.unit_of)]) for site in units]
     return PrunableGroup(
         traced.name,
         traced.producers,
@@ -206,15 +210,15 @@ def _rows(site: Site, n_units: int) -> Tensor:
     return site.rows[site.unit_of.argsort(stable=True)].view(n_units, -1)
 
 
-def _obstacle(model: nn.Module, traced: TracedGroup) -> str | None:
+def _obstacle(parameters: Mapping[str, nn.Parameter], traced: TracedGroup) -> str | None:
     """Say which parameter cannot have rows set to zero, or None."""
-    names = [site.name for site in traced.sites if site.is_unit]
-    for name in names:
-        if not model.get_parameter(name).requires_grad:
+    names = Counter(site.name for site in traced.sites if site.is_unit)
+    for name, n_sites in names.items():
+        if not parameters[name].requires_grad:
             return f"{name} is frozen"
-        if model.get_parameter(name).is_complex():
+        if parameters[name].is_complex():
             return f"{name} holds complex numbers"
-        if names.count(name) > 1:
+        if n_sites > 1:
             return f"{name} makes its channels twice"
     return None
 
@@ -226,8 +230,11 @@ def _scattered(model: nn.Module, groups: Sequence[PrunableGroup]) -> dict[str, s
         runs.setdefault((part.parameter, part.dim), []).append(part)
     found = {}
     for group in groups:
+        ends: dict[int, tuple[int, int]] = {}
         for name, dim, rows in group.parts:
-            first, last = int(rows.min()), int(rows.max())
+            if id(rows) not in ends:
+                ends[id(rows)] = int(rows.min()), int(rows.max())
+            first, last = ends[id(rows)]
             if not any(s.start <= first and last < s.start + s.length for s in runs[name, dim]):
                 found[group.name] = f"its channels are scattered over {name}"
     return found

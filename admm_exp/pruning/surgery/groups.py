@@ -187,15 +187,25 @@ def slices_of(model: nn.Module, groups: Sequence[PrunableGroup]) -> list[Slice]:
     A parameter is split only where some of its rows belong to no group (a norm layer behind a
     concatenation with an unprunable branch).
     """
-    covered: dict[tuple[str, int], Tensor] = {}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    covered: dict[tuple[str, int], list[Tensor]] = {}
     for group in groups:
         for name, dim, rows in group.parts:
-            size = model.get_parameter(name).shape[dim]
-            mask = covered.setdefault((name, dim), torch.zeros(size, dtype=torch.bool))
-            mask[rows.flatten()] = True
-    slices = []
-    for (name, dim), mask in covered.items():
-        edges = pad(mask.int(), (1, 1)).diff().nonzero().flatten().tolist()
-        for start, stop in zip(edges[::2], edges[1::2], strict=True):
-            slices.append(Slice(name, dim, start, stop - start, stop - start == len(mask)))
+            covered.setdefault((name, dim), []).append(rows)
+    slices, runs = [], dict[tuple[int, ...], list[tuple[int, int]]]()
+    for (name, dim), parts in covered.items():
+        size = parameters[name].shape[dim]
+        asked = (size, *map(id, parts))  # most parameters share their rows with others
+        if asked not in runs:
+            runs[asked] = _runs(parts, size)
+        slices += [Slice(name, dim, i, j - i, j - i == size) for i, j in runs[asked]]
     return slices
+
+
+def _runs(parts: Sequence[Tensor], size: int) -> list[tuple[int, int]]:
+    """List the first rows of all runs of rows, and those behind their last."""
+    is_covered = torch.zeros(size, dtype=torch.bool)
+    for rows in parts:
+        is_covered[rows.flatten()] = True
+    edges = pad(is_covered.int(), (1, 1)).diff().nonzero().flatten().tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))

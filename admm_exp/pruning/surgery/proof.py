@@ -190,10 +190,8 @@ class Probe:
 
     def _asked(self, groups: Sequence[PrunableGroup]) -> tuple[int, ...]:
         """Number the groups by what is cut with them."""
-        return tuple(
-            self._numbers.setdefault(_content(replace(group, example=None)), len(self._numbers))
-            for group in groups
-        )
+        contents = [_content(replace(group, example=None), {}) for group in groups]
+        return tuple(self._numbers.setdefault(key, len(self._numbers)) for key in contents)
 
     def _pair(self, groups: Sequence[PrunableGroup]) -> tuple[nn.Module, nn.Module]:
         """Mask and cut a part of the channels of these groups, on random numbers."""
@@ -227,14 +225,21 @@ class Probe:
         return f"its cut would change the outputs by {100 * found.relative:.2g} %"
 
 
-def _content(item: Any) -> Hashable:
-    """Make a key of what a group holds, tensors by their numbers."""
+def _content(item: Any, known: dict[int, Hashable]) -> Hashable:
+    """Make a key of what a group holds, tensors by their numbers.
+
+    Args:
+        item: The group, or a part of it.
+        known: id of a tensor -> its key.
+    """
     if isinstance(item, Tensor):
-        return item.shape, item.numpy().tobytes()
+        if id(item) not in known:
+            known[id(item)] = item.shape, item.numpy().tobytes()
+        return known[id(item)]
     if isinstance(item, tuple):
-        return tuple(_content(part) for part in item)
+        return tuple(_content(part, known) for part in item)
     if isinstance(item, PrunableGroup | Site):
-        return tuple(_content(part) for part in vars(item).values())
+        return tuple(_content(part, known) for part in vars(item).values())
     key: Hashable = item
     return key
 

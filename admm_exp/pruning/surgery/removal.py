@@ -34,28 +34,23 @@ def remove_channels_(
         new_biases: Layers whose biases no group knows; they lose what their weights lose.
         contents: id of a parameter that was not written -> what it is to hold.
     """
-    kept: Kept = {}
-    for group, own in zip(groups, support, strict=True):
-        gone = ~own.cpu()
-        for site in group.sites:
-            key = (site.layer, site.tensor, site.dim)
-            rows = kept[key][0] if key in kept else torch.ones(site.n_rows, dtype=torch.bool)
-            rows[site.lost(gone)] = False
-            kept[key] = rows, site
+    modules = dict(model.named_modules(remove_duplicate=False))
+    kept = _kept(groups, support)
     for layer in new_biases:
         if (layer, "weight", 0) in kept:
             kept[layer, "bias", 0] = kept[layer, "weight", 0]
     holders = _holders(model)
-    _remember_(model, kept, contents or {})
+    _remember_(modules, kept, contents or {})
+    are_all = {id(rows): bool(rows.all()) for rows in {id(r): r for r, _ in kept.values()}.values()}
     for (layer, tensor, dim), (rows, site) in sorted(kept.items(), key=_is_scattered):
-        if rows.all() or tensor == STANDARDISES:
+        if are_all[id(rows)] or tensor == STANDARDISES:
             continue
+        module = modules[layer]
         if site.is_count:
-            _count_(model.get_submodule(layer), tensor, dim, rows)
+            _count_(module, tensor, dim, rows)
         elif site.is_size:
-            set_size_(model.get_submodule(layer), tensor, int(rows.sum()))
+            set_size_(module, tensor, int(rows.sum()))
         else:
-            module = model.get_submodule(layer)
             old = getattr(module, tensor)
             places = holders.pop(id(old), [(module, tensor)])
             new = _without((contents or {}).get(id(old), old), dim, rows, site.n_blocks)
@@ -63,9 +58,25 @@ def remove_channels_(
                 setattr(place, name, new)
             holders[id(new)] = places
     for layer in dict.fromkeys(key[0] for key in kept):
-        _resize_(model.get_submodule(layer))
+        _resize_(modules[layer])
     fit_attention_(model)
     fit_encoders_(model)
+
+
+def _kept(groups: Sequence[PrunableGroup], support: Sequence[Tensor]) -> Kept:
+    """List what stays of every tensor; tensors that lose the same rows share one answer."""
+    kept: Kept = {}
+    for group, own in zip(groups, support, strict=True):
+        stays: dict[int, Tensor] = {}
+        for site in group.sites:
+            if id(site.unit_of) not in stays:
+                stays[id(site.unit_of)] = own.cpu()[site.unit_of]
+            rows, key = stays[id(site.unit_of)], (site.layer, site.tensor, site.dim)
+            if len(rows) < site.n_rows:  # others belong to other groups
+                whole = kept[key][0] if key in kept else torch.ones(site.n_rows, dtype=torch.bool)
+                rows = whole.index_copy_(0, site.rows, rows)
+            kept[key] = rows, site
+    return kept
 
 
 def _is_scattered(item: tuple[tuple[str, str, int], tuple[Tensor, Site]]) -> bool:
@@ -74,12 +85,14 @@ def _is_scattered(item: tuple[tuple[str, str, int], tuple[Tensor, Site]]) -> boo
     return dim != 0 and site.n_blocks == 1
 
 
-def _remember_(model: nn.Module, kept: Kept, contents: Mapping[int, Tensor]) -> None:
+def _remember_(
+    modules: Mapping[str, nn.Module], kept: Kept, contents: Mapping[int, Tensor]
+) -> None:
     """Let layers that standardise their weights remember the columns that they lose."""
     for layer in dict.fromkeys(key[0] for key in kept):
-        module: Any = model.get_submodule(layer)
+        module: Any = modules[layer]
         site = (layer, STANDARDISES, -1)
-        if site not in kept and not hasattr(module, MOMENTS):
+        if site not in kept and MOMENTS not in module._buffers:
             continue
         weight = contents.get(id(module.weight), module.weight)
         n_in = weight.shape[1] * module.groups

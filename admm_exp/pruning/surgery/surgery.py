@@ -57,10 +57,13 @@ def zero_(
     Returns:
         The model.
     """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     for group, kept in zip(groups, support, strict=True):
+        lost: dict[int, Tensor] = {}
         for name, dim, rows in group.parts:
-            parameter = model.get_parameter(name)
-            parameter.index_fill_(dim, rows[~kept].flatten().to(parameter.device), 0.0)
+            if id(rows) not in lost:
+                lost[id(rows)] = rows[~kept].flatten()
+            parameters[name].index_fill_(dim, lost[id(rows)].to(parameters[name].device), 0.0)
     return zero_constants_(model, groups, support)
 
 

@@ -87,6 +87,13 @@ def test_a_group_holds_its_own_rows_of_a_long_concatenation_alone():
     assert columns == [(320, *of_a), (320, *(8 + c for c in of_a))]
 
 
+def test_tensors_that_lose_the_same_rows_share_the_list_of_them():
+    group = group_of(Residual(), "stem.0")
+    stem = [site for site in group.sites if site.layer.startswith("stem.")]
+    assert len(stem) > 4
+    assert len({id(site.rows) for site in stem}) == len({id(site.unit_of) for site in stem}) == 1
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_concatenation_with_the_input_shifts_the_consumer_by_the_input(channels):
     model = Branches(lambda images, a, _: torch.cat([images, a], 1), channels + 8)
