@@ -1,14 +1,14 @@
 """What is known of the channels of a network while it runs."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from admm_exp.pruning.dependency.buffers import Buffers
+from admm_exp.pruning.dependency.by_tensor import ByTensor, Marks
 from admm_exp.pruning.dependency.elements import Elements
 from admm_exp.pruning.dependency.labels import (
     Labels,
@@ -49,6 +49,7 @@ class Flow(Running):
         shifts: What made entries other than zero where their units are zero.
         met: Names of the parameters that were used.
         buffers: Buffers of the network.
+        moved: Whether operations move zeros, by what they were asked with.
         views: Turned view of a parameter -> the parameter, and which of its dimensions are where.
         constants: Turned view of a buffer -> layer and buffer, likewise.
     """
@@ -74,12 +75,13 @@ class Flow(Running):
         self.widths = Widths()
         self.shifts = Shifts(self.labels)
         self.is_inside_layer = False
-        self.views = WeakTensorKeyDictionary()
-        self.constants = WeakTensorKeyDictionary()
-        self._codes = WeakTensorKeyDictionary()  # tensor -> codes, and after how many unions
+        self.views: ByTensor[Any] = ByTensor()
+        self.constants: ByTensor[Any] = ByTensor()
+        self._marks = Marks(self.labels)
         self._elements = Elements(self.labels, self.widths)
         self._looks: dict[tuple[str, str, int], str] = {}
         self.buffers = Buffers(model)
+        self.moved: dict[Hashable, Tensor] = {}
 
     def enter(self, name: str, inputs: Any) -> None:
         """Note that a layer starts, with what it is given."""
@@ -101,22 +103,16 @@ class Flow(Running):
         """Look up the compact codes of a tensor; None if its entries are not followed."""
         if not isinstance(tensor, Tensor):
             return None
-        if tensor in self._codes:
-            found, n_unions = self._codes[tensor]
-            if n_unions != self.labels.n_unions:
-                self._codes[tensor] = compact(self.labels.find(found)), self.labels.n_unions
-            return self._codes[tensor][0]
+        if (known := self._marks.of(tensor)) is not None:
+            return known
         if tensor.numel() > 1 and (id(tensor) in self._owner or self.buffers.is_line(tensor)):
             return compact(self.labels.find(self._elements_of(tensor)))
         return None
 
     def mark(self, tensor: Tensor, codes: Tensor | None) -> None:
         """Give a tensor its codes, broadcastable to its shape and with as many dimensions."""
-        if codes is None:
-            self._codes.pop(tensor, None)
-        else:
-            assert codes.dim() == tensor.dim(), (codes.shape, tensor.shape)
-            self._codes[tensor] = compact(codes), None
+        assert codes is None or codes.dim() == tensor.dim(), (codes.shape, tensor.shape)
+        self._marks.note(tensor, codes)
 
     def keep(self, codes: Tensor, reason: str) -> None:
         """Keep the units of these entries, because of the line of code that runs."""
@@ -147,7 +143,7 @@ class Flow(Running):
     def constant(self, tensor: Tensor) -> tuple[tuple[str, str], tuple[int | None, ...]] | None:
         """Find the buffer that a tensor is, or is a turned view of, and its dimensions."""
         place = self.buffers.place(tensor)
-        known: Any = self.constants.get(tensor)
+        known = self.constants.get(tensor)
         return known if place is None else (place, tuple(range(tensor.dim())))
 
     def channels(
@@ -291,7 +287,9 @@ class Flow(Running):
         codes = self.codes(tensor)
         if codes is None:
             return None
-        return self.tie_but(codes, dim).flatten().expand(tensor.shape[dim])
+        if codes.numel() != codes.shape[dim]:
+            codes = self.tie_but(codes, dim)
+        return codes.flatten().expand(tensor.shape[dim])
 
     def _elements_of(self, parameter: Tensor) -> Tensor:
         own = self._owner.get(id(parameter))

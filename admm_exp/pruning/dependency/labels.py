@@ -1,7 +1,9 @@
 """Labels: which entries of which tensors live and die together."""
 
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -104,7 +106,8 @@ class Labels:
 
     def find(self, codes: Tensor) -> Tensor:
         """Replace every label by the one that stands for all it was united with."""
-        return _code_of(self._roots(label_of(codes))) | (codes & 1)
+        own = codes.numpy()  # with few entries numpy takes a third of torch's time
+        return torch.from_numpy(np.asarray((self._stands_for(own >> 1) << 1) | (own & 1)))
 
     def is_fixed(self, codes: Tensor) -> Tensor:
         """Tell which entries nobody can remove."""
@@ -164,23 +167,30 @@ class Labels:
             self._parent.scatter_reduce_(0, torch.maximum(a, b), torch.minimum(a, b), "amin")
 
     def _roots(self, labels: Tensor) -> Tensor:
+        return torch.from_numpy(np.asarray(self._stands_for(labels.numpy())))
+
+    def _stands_for(self, labels: Any) -> Any:
         """Follow labels to the smallest that each was united with, and shorten the way there."""
-        found = self._parent[labels]
-        if torch.equal(above := self._parent[found], found):
+        parent = self._parent.numpy()
+        found = parent[labels]
+        if ((above := parent[found]) == found).all():
             return found
-        while not torch.equal(above, found):
-            found, above = above, self._parent[above]
-        self._parent[labels] = found
+        while not (above == found).all():
+            found, above = above, parent[above]
+        parent[labels] = found
         return found
 
 
 def compact(codes: Tensor) -> Tensor:
     """Shrink every dimension along which the codes do not change to size 1."""
     for dim, size in enumerate(codes.shape):
+        if size > 1 and codes.stride(dim) == 0:
+            codes = codes.narrow(dim, 0, 1)
+    for dim, size in enumerate(codes.shape):
         if size > 1:
-            first = codes.narrow(dim, 0, 1)
-            if codes.stride(dim) == 0 or bool((codes == first).all()):
-                codes = first
+            own = codes.numpy()
+            if (own == own.take([0], dim)).all():
+                codes = codes.narrow(dim, 0, 1)
     return codes
 
 

@@ -27,9 +27,9 @@ def linear(
     """Follow a linear layer: columns read channels, rows make them."""
     outputs = flow.sketch.product(func, input, weight, bias, axis=-1)
     if not flow.is_parameter(weight):
-        if weight in flow.views and flow.views[weight][1] in ((0, 1), (1, 0)):
-            parameter, (row, column) = flow.views[weight]
-            return _linear(flow, input, parameter, bias, outputs, (row, column))
+        parameter, dims = flow.views.get(weight) or (weight, ())
+        if dims in ((0, 1), (1, 0)):
+            return _linear(flow, input, parameter, bias, outputs, dims)
         return _unknown_weight(flow, [input, weight, bias], outputs)
     return _linear(flow, input, weight, bias, outputs, (0, 1))
 

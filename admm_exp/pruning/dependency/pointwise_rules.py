@@ -1,5 +1,6 @@
 """How channels go through element-wise operations."""
 
+from collections.abc import Hashable
 from itertools import product
 from math import prod
 from typing import Any
@@ -33,10 +34,8 @@ def pointwise(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> An
         shape = tuple(out.shape)
         if len(padded) > 1 and _is_spread(flow, operands[i], padded[i], others, shape):
             del padded[i], codes[i]
-    flags: Tensor = torch.zeros((1,) * out.dim(), dtype=torch.int64)
     joined: Tensor | None = None
-    for position, (_, own) in enumerate(padded.items()):
-        flags = flags + (is_shifted(own).long() << position)
+    for own in padded.values():
         joined = zeroed(own) if joined is None else flow.labels.unite(joined, zeroed(own))
     assert joined is not None
     joined = compact(flow.labels.find(joined))
@@ -50,7 +49,12 @@ def pointwise(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> An
             return None
     if args and out is args[0] and out._is_view() and 0 not in codes:
         flow.keep(joined, f"{flow.here} writes it into a part of a tensor")
-    moved = _moves_zero(func, args, kwargs, operands, list(codes))
+    moved = _moves_zero(flow, func, args, kwargs, [operands[i] for i in codes])
+    if not moved.any():
+        return joined
+    flags: Tensor = torch.zeros((1,) * out.dim(), dtype=torch.int64)
+    for position, own in enumerate(padded.values()):
+        flags = flags + (is_shifted(own).long() << position)
     shape = torch.broadcast_shapes(flags.shape, joined.shape)
     is_moved, joined = moved[flags.expand(shape)], joined.expand(shape)
     if not is_moved.any():
@@ -120,16 +124,33 @@ def _is_uniform(
     return True
 
 
-def _moves_zero(
-    func: Any, args: Any, kwargs: Any, operands: list[Tensor], followed: list[int]
-) -> Tensor:
+def _moves_zero(flow: Flow, func: Any, args: Any, kwargs: Any, followed: list[Tensor]) -> Tensor:
     """Ask the operation itself whether its result is zero, for every set of shifted operands."""
-    answers, ids = [], {id(operands[i]) for i in followed}
+    ids = {id(operand): position for position, operand in enumerate(followed)}
+    question = func, len(followed), _described(args, ids), _described(kwargs, ids)
+    if question in flow.moved:
+        return flow.moved[question]
+    answers = []
     for shifted in product((False, True), repeat=len(followed)):
-        zeros = {id(operands[i]) for i, s in zip(followed, reversed(shifted), strict=True) if not s}
-        asked = (_result(func, args, kwargs, zeros, x, ids) for x in SAMPLES)
+        zeros = {id(t) for t, s in zip(followed, reversed(shifted), strict=True) if not s}
+        asked = (_result(func, args, kwargs, zeros, x, set(ids)) for x in SAMPLES)
         answers.append(any(result != 0.0 for result in asked))
-    return torch.tensor(answers)
+    moved = torch.tensor(answers)
+    if torch.Tag.nondeterministic_seeded not in func.tags:
+        flow.moved[question] = moved
+    return moved
+
+
+def _described(item: Any, followed: dict[int, int]) -> Hashable:
+    """Make a key of what an operation is asked with; numbers that the code gives count."""
+    if isinstance(item, Tensor):
+        is_number = item.dim() == 0 and id(item) not in followed and not item.is_meta
+        return followed.get(id(item)), item.dtype, item.item() if is_number else None
+    if isinstance(item, list | tuple):
+        return tuple(_described(part, followed) for part in item)
+    if isinstance(item, dict):
+        return tuple((key, _described(part, followed)) for key, part in item.items())
+    return (type(item), item) if isinstance(item, Hashable) else object()
 
 
 def _result(

@@ -1,8 +1,10 @@
 """Where a network is while it runs: the layer, and the line of its code."""
 
-from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
+from typing import Any
 
+from torch import Tensor, nn
+
+from admm_exp.pruning.dependency.by_tensor import ByTensor
 from admm_exp.pruning.dependency.places import line_of_caller
 
 
@@ -20,7 +22,7 @@ class Running:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.running: list[str] = [""]
-        self.weight_rows = WeakTensorKeyDictionary()
+        self.weight_rows: ByTensor[Any] = ByTensor()
         self._owner: dict[int, tuple[str, str]] = {}
         for name, module in model.named_modules():
             for key, parameter in module.named_parameters(recurse=False):

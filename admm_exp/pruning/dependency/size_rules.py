@@ -58,7 +58,8 @@ def count_by(flow: Flow, size: Any, codes: Tensor | None) -> None:
 
 def made_by_size(flow: Flow, tensor: Tensor, codes: Tensor, dim: int = -1) -> None:
     """Note that a dimension of a constant has to count these channels, if it can."""
-    count_by(flow, flow.sizes.made.get(tensor, {}).get(dim % tensor.dim()), codes)
+    sizes = flow.sizes.made.get(tensor) or {}
+    count_by(flow, sizes.get(dim % tensor.dim()), codes)
 
 
 def starts_from(flow: Flow, state: Tensor, units: Tensor) -> None:

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
+from admm_exp.pruning.dependency.by_tensor import ByTensor
 from admm_exp.pruning.dependency.containers import integers_in, is_integer, replaced
 
 KNOWN = frozenset(
@@ -80,7 +80,7 @@ class Sizes:
         self.alternatives, self.by_head = alternatives, by_head
         self.choices: list[tuple[Tensor, str]] = []
         self.positions: tuple[int, ...] = ()
-        self.made = WeakTensorKeyDictionary()
+        self.made: ByTensor[dict[int, Any]] = ByTensor()
 
     def chosen(self, codes: Tensor, dims: Sequence[int], usual: int, layer: str) -> int:
         """Choose along which of several dimensions channels stay apart.

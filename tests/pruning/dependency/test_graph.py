@@ -150,6 +150,17 @@ def test_channels_that_are_not_zero_in_front_of_padding_are_kept(join, cause):
     assert re.fullmatch(expected, group_of(model, "a").reason)
 
 
+@pytest.mark.parametrize("number", [float, torch.tensor])
+def test_the_same_operation_is_asked_again_with_another_number(number):
+    def join(images, a, b):
+        return torch.cat([a + number(0.0), b + number(1.0)], 1)
+
+    model = Branches(join, 16)
+    model.head = nn.Conv2d(16, 5, 3, padding=1)
+    assert group_of(model, "a").reason is None
+    assert "not zero behind add" in group_of(model, "b").reason
+
+
 @pytest.mark.parametrize("name", [name for name in NETWORKS if name != "conv3d"])
 def test_groups_of_a_network_do_not_depend_on_its_layout(name):
     def traced(model):
