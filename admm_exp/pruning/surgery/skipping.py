@@ -14,6 +14,8 @@ from admm_exp.pruning.dependency.inputs import call
 aten = torch.ops.aten
 LEAST_PRODUCTS = 10_000_000
 """Products of numbers from which on it takes less time to look for zeros than to compute them."""
+LEAST_USES = 16
+"""Products an entry that is read or written, likewise: what is read once is as soon multiplied."""
 LEAST_SKIPPED = 0.25
 """Least fraction of a product that has to be gone before it is worth taking it apart."""
 
@@ -85,7 +87,9 @@ def _product(
         n_places: Places at which every entry of the weight is multiplied, about.
     """
     is_plain = weight.dtype == input.dtype and weight.is_floating_point()
-    is_worth_it = weight.numel() * n_places >= LEAST_PRODUCTS
+    n_products = weight.numel() * n_places
+    n_entries = weight.numel() + input.numel() + len(weight) * n_places
+    is_worth_it = n_products >= max(LEAST_PRODUCTS, LEAST_USES * n_entries)
     if not (is_plain and is_worth_it and weight.is_contiguous()):
         return None
     if not input.numel() or input.shape[1] != weight.shape[1]:

@@ -12,6 +12,7 @@ from admm_exp.pruning.surgery.skipping import call_skipping
 @pytest.fixture(autouse=True)
 def no_product_is_too_small(monkeypatch):
     monkeypatch.setattr(skipping, "LEAST_PRODUCTS", 0)
+    monkeypatch.setattr(skipping, "LEAST_USES", 0)
 
 
 def attentive():
@@ -65,6 +66,15 @@ def test_products_with_zeros_are_left_out():
 @pytest.mark.parametrize(("places", "is_left_out"), [(99, False), (100, True)])
 def test_products_are_left_out_where_they_are_many(monkeypatch, places, is_left_out):
     monkeypatch.setattr(skipping, "LEAST_PRODUCTS", 100 * 128 * 128)
+    model, inputs = masked_half_(chain()), torch.randn(places, 128)
+    whole = n_flops(lambda model, inputs: model(inputs), model, inputs)
+    assert (n_flops(call_skipping, model, inputs) < whole) == is_left_out
+
+
+@pytest.mark.parametrize(("places", "is_left_out"), [(21, False), (22, True)])
+def test_products_are_left_out_where_an_entry_is_used_often(monkeypatch, places, is_left_out):
+    n_entries = 128 * 128 + 22 * 128 + 22 * 128
+    monkeypatch.setattr(skipping, "LEAST_USES", 22 * 128 * 128 / n_entries)
     model, inputs = masked_half_(chain()), torch.randn(places, 128)
     whole = n_flops(lambda model, inputs: model(inputs), model, inputs)
     assert (n_flops(call_skipping, model, inputs) < whole) == is_left_out
