@@ -22,10 +22,12 @@ class Difference:
     Args:
         absolute: Largest absolute difference over all outputs.
         relative: The largest over the outputs, each as a fraction of its standard deviation.
+        layer: Layer inside that made them; empty for the outputs of the networks.
     """
 
     absolute: float
     relative: float
+    layer: str = ""
 
 
 def difference(expected: Any, got: Any) -> Difference:
@@ -76,8 +78,8 @@ def _of_tensors(expected: Tensor, got: Tensor) -> Difference:
     absolute = float(apart.max())
     if not absolute or not len(finite):
         return Difference(absolute, absolute)
-    floor = ROUNDING * float(finite.abs().max())
-    return Difference(absolute, absolute / max(float(finite.std(correction=0)), floor))
+    spread = max(float(finite.std(correction=0)), ROUNDING * float(finite.abs().max()))
+    return Difference(absolute, absolute / spread if spread else math.inf)
 
 
 @contextmanager

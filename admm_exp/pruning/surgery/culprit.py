@@ -36,12 +36,12 @@ def first_difference(
         try:
             call(small, inputs, form)
         except Exception:  # whatever a cut network fails with
-            return _named(small, running[-1] if running else "")
+            return named(small, running[-1] if running else "")
     with _watched(masked, expected):
         call(masked, inputs, form)
     for (name, before), (_, after) in zip(expected, got, strict=False):
         if any(_differ(a, b, tolerance) for a, b in zip(before, after, strict=False)):
-            return _named(small, name)
+            return named(small, name)
     return None
 
 
@@ -51,7 +51,8 @@ def _differ(a: Tensor, b: Tensor, tolerance: float) -> bool:
     return bool((a - b).abs().max() > tolerance * (1e-6 + a.abs().max()))
 
 
-def _named(network: nn.Module, name: str) -> str:
+def named(network: nn.Module, name: str) -> str:
+    """Name a layer and its kind in a sentence."""
     kind = type(network.get_submodule(name)).__name__
     return f"{name} ({kind})" if name else f"the {kind}"
 

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from admm_exp.errors import ModelError, SurgeryError
 from admm_exp.pruning.dependency.checks import random_place
 from admm_exp.pruning.dependency.copying import copied, unwritten
-from admm_exp.pruning.dependency.inputs import call
-from admm_exp.pruning.dependency.structures import map_tensors
 from admm_exp.pruning.dependency.traced import Site, Split
-from admm_exp.pruning.surgery.culprit import first_difference
+from admm_exp.pruning.surgery.culprit import first_difference, named
 from admm_exp.pruning.surgery.groups import PrunableGroup, in_step
-from admm_exp.pruning.surgery.randomised import randomise_
+from admm_exp.pruning.surgery.inside import Inside
+from admm_exp.pruning.surgery.randomised import random_inputs, randomise_
 from admm_exp.pruning.surgery.surgery import compare, cut, zero_
 
 TOLERANCE = 1e-4
@@ -91,7 +90,7 @@ class Probe:
 
     def __init__(self, model: nn.Module, example_input: Any) -> None:
         self.network = copied(model, unwritten(model)).eval()
-        self.inputs = _probing(self.network, example_input)
+        self.inputs = random_inputs(self.network, example_input)
         self._constants: dict[str, Tensor] = {}
         self._numbers: dict[Hashable, int] = {}
         self._failures: dict[tuple[int, ...], str | None] = {}
@@ -193,12 +192,14 @@ class Probe:
         contents = [_content(replace(group, example=None), {}) for group in groups]
         return tuple(self._numbers.setdefault(key, len(self._numbers)) for key in contents)
 
-    def _pair(self, groups: Sequence[PrunableGroup]) -> tuple[nn.Module, nn.Module]:
+    def _pair(
+        self, groups: Sequence[PrunableGroup]
+    ) -> tuple[nn.Module, nn.Module, Sequence[Tensor]]:
         """Mask and cut a part of the channels of these groups, on random numbers."""
         support = _drawn(groups)
         self._restore_constants_(groups)
         masked = zero_(randomise_(self.network), groups, support)
-        return masked, cut(masked, groups, support, shares_whole=True)
+        return masked, cut(masked, groups, support, shares_whole=True), support
 
     @torch.no_grad()
     def _restore_constants_(self, groups: Sequence[PrunableGroup]) -> None:
@@ -210,19 +211,23 @@ class Probe:
 
     def _place(self, groups: Sequence[PrunableGroup]) -> str | None:
         with suppress(Exception):  # a cut that cannot be made is told without a place
-            masked, small = self._pair(groups)
+            masked, small, _ = self._pair(groups)
             return first_difference(masked, small.eval(), self.inputs, TOLERANCE)
         return None
 
     def _failure(self, groups: Sequence[PrunableGroup]) -> str | None:
         try:
-            masked, small = self._pair(groups)
-            found = compare(masked, small, self.inputs, TOLERANCE, skips_zeros=True)
+            masked, small, support = self._pair(groups)
+            inside = Inside(groups, support, TOLERANCE)
+            found = compare(masked, small, self.inputs, TOLERANCE, skips_zeros=True, inside=inside)
         except SurgeryError as error:
             return str(error)
         if found.relative <= TOLERANCE:
             return None
-        return f"its cut would change the outputs by {100 * found.relative:.2g} %"
+        if found.layer:
+            self._places[self._asked(groups)] = None  # said here
+        changed = f"what {named(masked, found.layer)} makes" if found.layer else "the outputs"
+        return f"its cut would change {changed} by {100 * found.relative:.2g} %"
 
 
 def _content(item: Any, known: dict[int, Hashable]) -> Hashable:
@@ -246,30 +251,6 @@ def _content(item: Any, known: dict[int, Hashable]) -> Hashable:
 
 def _flat(bundles: Sequence[Bundle]) -> Bundle:
     return [group for bundle in bundles for group in bundle]
-
-
-def _probing(network: nn.Module, example_input: Any) -> Any:
-    """Replace floating-point inputs by random numbers, which hide nothing, where those are taken.
-
-    Of several inputs some may be masks, boxes or lengths: those that are not constant stay.
-    """
-    generator = torch.Generator().manual_seed(0)
-    is_alone = isinstance(example_input, Tensor)
-
-    def drawn(tensor: Tensor) -> Tensor:
-        is_constant = tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all())
-        if not tensor.is_floating_point() or not (is_alone or is_constant):
-            return tensor
-        return torch.randn(tensor.shape, generator=generator).to(tensor)
-
-    inputs = map_tensors(example_input, drawn)
-    if not is_alone:
-        try:
-            with torch.no_grad():
-                call(network, inputs)
-        except Exception:  # ones may be the only mask, and zeros the only offset, that it takes
-            return example_input
-    return inputs
 
 
 def _drawn(groups: Sequence[PrunableGroup]) -> list[Tensor]:

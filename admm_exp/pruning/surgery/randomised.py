@@ -1,9 +1,12 @@
-"""Random numbers in place of those of a network, which hide nothing."""
+"""Random numbers in place of those of a network and of its inputs, which hide nothing."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from admm_exp.pruning.dependency.inputs import call
+from admm_exp.pruning.dependency.structures import map_tensors
 
 PERIOD = 1_000_003
 """Random numbers that are drawn for a network, a prime."""
@@ -66,3 +69,27 @@ def randomise_(model: nn.Module, seed: int = 0) -> nn.Module:
             uniform_(module.running_mean, -0.5, 0.5)
             uniform_(module.running_var, 0.5, 1.5)
     return model
+
+
+def random_inputs(network: nn.Module, example_input: Any) -> Any:
+    """Replace floating-point inputs by random numbers, which hide nothing, where those are taken.
+
+    Of several inputs some may be masks, boxes or lengths: those that are not constant stay.
+    """
+    generator = torch.Generator().manual_seed(0)
+    is_alone = isinstance(example_input, Tensor)
+
+    def drawn(tensor: Tensor) -> Tensor:
+        is_constant = tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all())
+        if not tensor.is_floating_point() or not (is_alone or is_constant):
+            return tensor
+        return torch.randn(tensor.shape, generator=generator).to(tensor)
+
+    inputs = map_tensors(example_input, drawn)
+    if not is_alone:
+        try:
+            with torch.no_grad():
+                call(network, inputs)
+        except Exception:  # ones may be the only mask, and zeros the only offset, that it takes
+            return example_input
+    return inputs

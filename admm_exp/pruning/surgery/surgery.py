@@ -23,6 +23,7 @@ from admm_exp.pruning.dependency.places import line_of
 from admm_exp.pruning.dependency.structures import leaves_in, map_tensors, tensors_in
 from admm_exp.pruning.surgery.folding import columns_to_fold, fold_
 from admm_exp.pruning.surgery.groups import PrunableGroup, Slice
+from admm_exp.pruning.surgery.inside import Inside, noted
 from admm_exp.pruning.surgery.removal import remove_channels_
 from admm_exp.pruning.surgery.skipping import call_skipping
 
@@ -167,6 +168,7 @@ def compare(
     tolerance: float = MAX_RELATIVE_DIFFERENCE,
     *,
     skips_zeros: bool = False,
+    inside: Inside | None = None,
 ) -> Difference:
     """Run both networks on the same inputs, both in evaluation mode.
 
@@ -180,20 +182,23 @@ def compare(
         tolerance: Largest relative difference that is no reason to look closer.
         skips_zeros: Whether products of the masked network with zeros are left out, see
             `call_skipping`; where the networks seem to differ they are computed.
+        inside: Where the outputs agree, what every fifth layer makes is compared by this; None to
+            compare the outputs alone.
 
     Raises:
         SurgeryError: If the outputs are NaN, of another form, or the cut network does not run.
     """
     failure: ValueError | None = None
     try:
-        found = _compared(masked, small, inputs, call_skipping if skips_zeros else call)
+        run = call_skipping if skips_zeros else call
+        found = _compared(masked, small, inputs, inside, run)
         if found.relative <= tolerance:
             return found
     except ValueError as error:  # outputs of another form
         failure = error
     with suppress(Exception):  # some code knows one precision alone
         networks = copied(masked).double(), copied(small).double()
-        closer = _compared(networks[0], networks[1], map_tensors(inputs, _doubled))
+        closer = _compared(*networks, map_tensors(inputs, _doubled), inside)
         if closer.relative <= tolerance:
             return closer
     if failure is None:
@@ -203,15 +208,21 @@ def compare(
 
 @torch.no_grad()
 def _compared(
-    masked: nn.Module, small: nn.Module, inputs: Any, run: Callable[[nn.Module, Any], Any] = call
+    masked: nn.Module,
+    small: nn.Module,
+    inputs: Any,
+    inside: Inside | None,
+    run: Callable[[nn.Module, Any], Any] = call,
 ) -> Difference:
     modes = {m: m.training for network in (masked, small) for m in network.modules()}
     try:
         with _full_precision(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the network's own
             try:
-                got = call(small.eval(), inputs)  # first, as many fail
-                expected = run(masked.eval(), inputs)
+                with noted(small, inside is not None) as made_small:
+                    got = call(small.eval(), inputs)  # first, as many fail
+                with noted(masked, inside is not None) as made:
+                    expected = run(masked.eval(), inputs)
             except Exception as error:  # a cut network fails in any way
                 raise _not_running(error) from error
             if any(bool(tensor.isnan().any()) for tensor in tensors_in(expected)):
@@ -222,7 +233,10 @@ def _compared(
             is_seen = any(is_measurable(leaf) for leaf in leaves_in(expected))
             if not is_seen:
                 return _compared_inside(masked, small, inputs)
-            return difference(expected, got)
+            found = difference(expected, got)
+            if inside is None or found.relative > inside.tolerance:
+                return found
+            return inside.difference(masked, made, made_small) or found
     finally:
         for module, mode in modes.items():
             module.training = mode
