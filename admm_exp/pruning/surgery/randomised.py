@@ -23,19 +23,22 @@ class _Drawn:
     """
 
     def __init__(self, seed: int) -> None:
-        numbers = torch.rand(PERIOD, generator=torch.Generator().manual_seed(seed)).sub_(0.5)
-        self._twice = numbers.repeat(2)
+        generator = torch.Generator().manual_seed(seed)
+        self._numbers = torch.rand(PERIOD, generator=generator).sub_(0.5)
         self._start = 0
 
     def fill_(self, tensor: Tensor, low: float, high: float) -> None:
         """Write the next numbers, scaled to [low, high), in the order of the tensor's indices."""
         flat = tensor.view(-1) if tensor.is_contiguous() else tensor.new_empty(tensor.numel())
-        for piece in flat.split(PERIOD):
-            numbers = self._twice[self._start : self._start + len(piece)]
+        place = 0
+        while place < len(flat):
+            numbers = self._numbers[self._start : self._start + len(flat) - place]
+            piece = flat[place : place + len(numbers)]
             torch.mul(numbers, high - low, out=piece)
             if low + high:
                 piece.add_((low + high) / 2)
-            self._start = (self._start + len(piece)) % PERIOD
+            place += len(numbers)
+            self._start = (self._start + len(numbers)) % PERIOD
         if not tensor.is_contiguous():
             tensor.copy_(flat.view(tensor.shape))
 

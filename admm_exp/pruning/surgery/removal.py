@@ -15,6 +15,8 @@ from admm_exp.pruning.surgery.groups import PrunableGroup
 
 Kept = dict[tuple[str, str, int], tuple[Tensor, Site]]
 """Layer, tensor and dimension -> bool rows, True = kept, and one of the sites there."""
+Cut = tuple[int, Tensor, Site]
+"""Dimension, the rows that stay, and one of the sites there."""
 
 
 @torch.no_grad()
@@ -41,22 +43,18 @@ def remove_channels_(
             kept[layer, "bias", 0] = kept[layer, "weight", 0]
     holders = _holders(model)
     _remember_(modules, kept, contents or {})
-    are_all = {id(rows): bool(rows.all()) for rows in {id(r): r for r, _ in kept.values()}.values()}
-    for (layer, tensor, dim), (rows, site) in sorted(kept.items(), key=_is_scattered):
-        if are_all[id(rows)] or tensor == STANDARDISES:
-            continue
+    for (layer, tensor, dim), (rows, site) in kept.items():
+        is_count = site.is_count and tensor != STANDARDISES
+        if is_count and not rows.all():
+            _count_(modules[layer], tensor, dim, rows)
+        elif site.is_size and not rows.all():
+            set_size_(modules[layer], tensor, int(rows.sum()))
+    for (layer, tensor), cuts in _by_tensor(kept).items():
         module = modules[layer]
-        if site.is_count:
-            _count_(module, tensor, dim, rows)
-        elif site.is_size:
-            set_size_(module, tensor, int(rows.sum()))
-        else:
-            old = getattr(module, tensor)
-            places = holders.pop(id(old), [(module, tensor)])
-            new = _without((contents or {}).get(id(old), old), dim, rows, site.n_blocks)
-            for place, name in places:
-                setattr(place, name, new)
-            holders[id(new)] = places
+        old = getattr(module, tensor)
+        new = _without((contents or {}).get(id(old), old), cuts)
+        for place, name in holders.pop(id(old), [(module, tensor)]):
+            setattr(place, name, new)
     for layer in dict.fromkeys(key[0] for key in kept):
         _resize_(modules[layer])
     fit_attention_(model)
@@ -79,9 +77,24 @@ def _kept(groups: Sequence[PrunableGroup], support: Sequence[Tensor]) -> Kept:
     return kept
 
 
-def _is_scattered(item: tuple[tuple[str, str, int], tuple[Tensor, Site]]) -> bool:
+def _by_tensor(kept: Kept) -> dict[tuple[str, str], list[Cut]]:
+    """List the cuts of every tensor, those that leave whole rows in memory first.
+
+    Made one behind the other: what is in between is gone before the next tensor is cut.
+    """
+    left: dict[int, Tensor] = {}
+    found: dict[tuple[str, str], list[Cut]] = {}
+    for (layer, tensor, dim), (rows, site) in kept.items():
+        if id(rows) not in left:
+            left[id(rows)] = rows.nonzero().flatten()
+        if len(left[id(rows)]) < len(rows) and not (site.is_count or site.is_size):
+            found.setdefault((layer, tensor), []).append((dim, left[id(rows)], site))
+    return {where: sorted(cuts, key=_is_scattered) for where, cuts in found.items()}
+
+
+def _is_scattered(cut: Cut) -> bool:
     """Whether what goes lies scattered in memory: it is taken from what whole rows have left."""
-    (_, _, dim), (_, site) = item
+    dim, _, site = cut
     return dim != 0 and site.n_blocks == 1
 
 
@@ -128,22 +141,20 @@ def _holders(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
     return places
 
 
-def _without(tensor: Any, dim: int, rows: Tensor, n_blocks: int) -> Any:
+def _without(tensor: Any, cuts: Sequence[Cut]) -> Any:
     """Leave out the rows that are not kept; a number is a size without a tensor."""
     if isinstance(tensor, int):
-        return int(rows.sum())
-    old = tensor.detach()
-    if n_blocks == 1:
-        new = _selected(old, dim, rows)
-    else:  # every block of a grouped convolution keeps its own columns
-        blocks = zip(old.chunk(n_blocks), rows.chunk(n_blocks), strict=True)
-        new = torch.cat([_selected(block, 1, keep) for block, keep in blocks])
+        return len(cuts[0][1])
+    new = tensor.detach()
+    for dim, left, site in cuts:
+        if site.n_blocks == 1:
+            new = new.index_select(dim, left.to(new.device))
+        else:  # every block of a grouped convolution keeps its own columns
+            size = site.n_rows // site.n_blocks
+            own = [left[left // size == block] % size for block in range(site.n_blocks)]
+            blocks = zip(new.chunk(site.n_blocks), own, strict=True)
+            new = torch.cat([block.index_select(1, i.to(new.device)) for block, i in blocks])
     return nn.Parameter(new, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else new
-
-
-def _selected(tensor: Tensor, dim: int, rows: Tensor) -> Tensor:
-    """Index with integers: a mask on the meta device, where plans are cut, has no size."""
-    return tensor.index_select(dim, rows.nonzero().flatten().to(tensor.device))
 
 
 def _resize_(module: Any) -> None:

@@ -239,7 +239,8 @@ def _compared(
             return inside.difference(masked, made, made_small) or found
     finally:
         for module, mode in modes.items():
-            module.training = mode
+            if module.training != mode:
+                module.training = mode
 
 
 def _not_running(error: Exception) -> SurgeryError:

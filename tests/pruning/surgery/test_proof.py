@@ -265,6 +265,28 @@ def test_a_question_sees_the_constants_that_the_one_before_set_to_zero():
     assert torch.equal(probe.network.scale, model.scale)
 
 
+def test_a_question_does_not_see_what_a_network_kept_of_the_one_before():
+    class Keeps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.last = (nn.Linear(8, 8) for _ in range(3))
+            self.scale, self.kept = nn.Parameter(torch.ones(8)), None
+
+        def train(self, mode=True):  # as LeViT, also where it does not change the mode
+            self.kept = None
+            return super().train(mode)
+
+        def forward(self, x):
+            self.kept = self.scale * 2 if self.kept is None else self.kept
+            return self.last(self.second(self.first(x) * self.kept))
+
+    model, inputs = Keeps(), torch.randn(2, 8)
+    first, second = find_groups(model, inputs).groups
+    probe = proof.Probe(model, inputs)
+    assert probe.failure([second]) is None
+    assert probe.failure([first]) is None
+
+
 def test_no_question_is_asked_twice_of_a_network(monkeypatch):
     asked = noted(monkeypatch, proof.Probe, "_failure")
     traced = noted(monkeypatch, find, "trace_groups")
