@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         "admm-exp-bench",
         description="Measure every stage on this machine: variants in turns, median, spread,\n"
-        "ratio, and how far each is from what memory and arithmetic allow.",
+        "ratio, and how far each is from its bytes and operations at the rates measured.",
         epilog="rows:\n" + "\n".join(lines) + "\n\n" + EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -123,8 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--cpu-time",
         action="store_true",
-        help="count the CPU time of this process instead of wall time: for busy machines without "
-        "a GPU; whole commands are timed by the wall clock in any case",
+        help="count CPU time instead of wall time, of whole commands that of their processes: for "
+        "busy machines without a GPU",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     return parser

@@ -99,7 +99,9 @@ def order(bench: Bench) -> Iterator[Measurement]:
         items=n,
     )
     seconds = row.median_seconds("first batch") * IMAGENET / n
-    yield row.with_targets(Target(f"seconds for {IMAGENET:,} samples", seconds, ORDER_SECONDS))
+    yield row.with_targets(
+        Target(f"seconds for {IMAGENET:,} samples at this rate", seconds, ORDER_SECONDS)
+    )
 
 
 def _photographs() -> list[Path]:

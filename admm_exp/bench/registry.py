@@ -38,7 +38,7 @@ ENTRIES = {
     "order": Entry("what comes before the first batch of an epoch", "data:order"),
     "step": Entry("a training step: plain, with ADMM, penalty in the loss", "step:steps"),
     "update": Entry("Z and U update by metric", "update:updates"),
-    "trace": Entry("finding the channel groups and proving them", "update:traces"),
+    "trace": Entry("trace, proof and cut, beside Torch-Pruning if installed", "update:traces"),
     "cut": Entry("removing the channels", "update:cuts"),
     "evaluation": Entry("a pass of evaluation", "step:evaluation"),
     "checkpoint": Entry("writing a checkpoint", "storage:checkpoint"),
@@ -51,6 +51,7 @@ ENTRIES = {
         "inference:multiples",
         is_quick=False,
     ),
+    "overhead": Entry("one more short job of a sweep", "process:overhead", is_quick=False),
     "job": Entry("the whole default job", "process:job", is_quick=False),
     "sweep": Entry("four jobs in turn and two at a time", "process:sweep", is_quick=False),
 }

@@ -13,6 +13,7 @@ from admm_exp.admm.state import initial_state
 from admm_exp.admm.update import update_
 from admm_exp.bench.measurement import Actions, Bench, Measurement, Target
 from admm_exp.bench.network import subject
+from admm_exp.bench.rival import cut_by_rival, rival_name
 from admm_exp.models.torchvision_zoo import torchvision_model
 from admm_exp.pruning.surgery.find import find_groups
 from admm_exp.pruning.surgery.surgery import cut
@@ -29,10 +30,10 @@ PULLED = 1e-3
 SLOWEST_FPGM_SECONDS, TIMES_LIMIT = 0.3, 3.0
 TRACED, DEPTHS = (("resnet50", 224), ("vit_b_16", 224)), (20, 100, 500)
 SLOWEST_TRACE = {"resnet50": 1.1, "vit_b_16": 2.3}
-TORCH_PRUNING = {"resnet50": 0.46, "vit_b_16": 0.72}
-"""Seconds of Torch-Pruning 1.6.1 on one core, which proves nothing."""
+LEVEL, N_CLASSES = 1.0, 1000
 WHOLE_CUT = "trace, proof and cut"
-TURN_SECONDS = 0.05
+TURN_SECONDS, ONE_CALL = 0.05, 1e-3
+"""A turn of many calls, and of one after two calls that warm it up: first calls import."""
 
 
 def updates(bench: Bench) -> Iterator[Measurement]:
@@ -78,25 +79,33 @@ def traces(bench: Bench) -> Iterator[Measurement]:
     """Measure finding the groups of a network and proving them, and how that grows with depth."""
     for name, size in TRACED:
         torch.manual_seed(0)
-        model, image = torchvision_model(name, 1000).eval(), torch.randn(1, 3, size, size)
-        row = Measurement(
-            f"trace_{name}",
-            f"find, prove and cut the channel groups of {name}, {size}x{size}, on the CPU",
-            bench.take_turns({WHOLE_CUT: partial(_found_and_cut, model, image)}, 0.0),
-        )
-        seconds = row.median_seconds(WHOLE_CUT)
-        yield row.with_targets(
-            Target("seconds", seconds, SLOWEST_TRACE[name]),
-            Target("seconds, as Torch-Pruning", seconds, TORCH_PRUNING[name]),
-        )
+        model = torchvision_model(name, N_CLASSES).eval()
+        yield _traced(bench, name, model, torch.randn(1, 3, size, size))
     n_layers = DEPTHS[:-1] if bench.is_quick else DEPTHS
     yield Measurement(
         "trace_depth",
         "find and prove the channel groups of a chain of layers",
         bench.take_turns(
             {f"{n} layers": partial(find_groups, _chain(n), torch.randn(1, 64)) for n in n_layers},
-            0.0,
+            ONE_CALL,
         ),
+    )
+
+
+def _traced(bench: Bench, name: str, model: nn.Module, image: Tensor) -> Measurement:
+    """Measure trace, proof and cut of a network, beside Torch-Pruning in turns if it is there."""
+    rival = rival_name()
+    theirs = {rival: partial(cut_by_rival, model, image, N_CLASSES)} if rival else {}
+    row = Measurement(
+        f"trace_{name}",
+        f"find, prove and cut the channel groups of {name}, {image.shape[-1]}x{image.shape[-1]}",
+        bench.take_turns(theirs | {WHOLE_CUT: partial(_found_and_cut, model, image)}, ONE_CALL),
+    )
+    slowest = Target("seconds", row.median_seconds(WHOLE_CUT), SLOWEST_TRACE[name])
+    if rival is None:
+        return row.with_targets(slowest).with_notes({"Torch-Pruning": "not installed"})
+    return row.with_targets(
+        slowest, Target("times Torch-Pruning, which proves nothing,", row.ratio(WHOLE_CUT), LEVEL)
     )
 
 

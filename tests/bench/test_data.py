@@ -24,5 +24,5 @@ def test_decoding_is_measured_on_real_photographs(bench: Bench) -> None:
 def test_order_of_an_epoch_is_told_for_all_of_imagenet(bench: Bench) -> None:
     (row,) = order(bench)
     (target,) = row.targets
-    assert target.what == "seconds for 1,281,167 samples"
+    assert target.what == "seconds for 1,281,167 samples at this rate"
     assert target.value == pytest.approx(row.median_seconds("first batch") * 1_281_167 / row.items)
