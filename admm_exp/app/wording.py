@@ -79,6 +79,7 @@ def _composing(error: BaseException, schema: type) -> str | None:
         return _composition(error, schema)
     if isinstance(error, ValueError | TypeError | AssertionError) and _is_hydras(error):
         said = str(error).partition("\n")[0] or "an override is empty"
+        said = "options are names" if isinstance(error, TypeError) else said
         return f"write KEY=VALUE, and GROUP=OPTION as --help lists them ({said})"
     return None
 

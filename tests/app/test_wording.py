@@ -33,7 +33,7 @@ SENTENCES = {
     "rho=inf": "rho must be a number greater than 0 or auto, got inf",
     "rho=large": "rho must be a number greater than 0 or auto, got 'large'",
     "rho=1,2": "rho=1,2 gives several values: add -m to sweep over them",
-    "metric=[1,2]": "write KEY=VALUE, and GROUP=OPTION as --help lists them",
+    "metric=[1,2]": "write KEY=VALUE, and GROUP=OPTION as --help lists them (options are names)",
     "rho=[": "'rho=[' is not a setting, write KEY=VALUE",
     "schedule.admm_iterations=0": "schedule.admm_iterations must be at least 1, got 0",
     "schedule.admm_epoch=1.5": "schedule.admm_epoch must be a whole number, got 1.5",
