@@ -21,7 +21,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from admm_exp.data.missing_pixels import PNG, TIFF_SAMPLE_FORMAT, check_chunks, check_whole
+from admm_exp.data.missing_pixels import (
+    PNG,
+    TIFF_SAMPLE_FORMAT,
+    check_chunks,
+    check_end,
+    check_whole,
+)
 from admm_exp.errors import DataError
 
 MAX_BYTES = 2**30
@@ -61,7 +67,11 @@ def decode_rgb(path: Path) -> Tensor:
         with warnings.catch_warnings():
             # torchvision announces a move to torchcodec, Pillow what it thinks of the metadata
             warnings.simplefilter("ignore")
-            return _decoded(path.read_bytes())
+            content = path.read_bytes()
+            image = _decoded(content)
+            if content.startswith(_JPEG):
+                check_end(image, content)
+            return image
     except DataError as error:
         raise DataError(f"{printable(path)} {error}: replace or delete it") from error
     except Exception as error:  # decoders raise anything at all on damaged bytes

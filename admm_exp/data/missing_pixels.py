@@ -1,14 +1,19 @@
-"""Images that lack a part of their pixels, which Pillow would read as black."""
+"""Images that lack a part of their pixels, which decoders would read as black or grey."""
 
 from __future__ import annotations
 
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
+from io import BytesIO
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from admm_exp.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TIFF_SAMPLE_FORMAT = 339
@@ -26,6 +31,7 @@ _INFLATED_AT_ONCE = 2**20
 _TIFF_PLANAR, _SEPARATE, _SIGNED = 284, 2, 2
 _TIFF_COMPRESSION, _TIFF_JPEG = 259, 7
 _TIFF_STRIPS, _TIFF_ROWS_PER_STRIP, _TIFF_TILES, _TIFF_TILE_ROWS = 273, 278, 324, 323
+_JPEG_END, _JPEG_GREY, _MORE_NUMBERS = b"\xff\xd9", [128] * 3, bytes(range(1, 255)) * 4
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
@@ -64,6 +70,37 @@ def check_whole(image: Any, content: bytes) -> None:
         n = len(colours) // len(order)
         if largest >= n:
             raise DataError(f"holds the colour {largest} of a palette of {n}")
+
+
+def check_end(image: Tensor, content: bytes) -> None:
+    """Refuse a JPEG that was cut short and closed by an end marker: what is missing reads as grey.
+
+    Where its last pixel is that grey, it is decoded once more with numbers in front of the marker:
+    of a whole file nothing reads them. (By Pillow, which is silent about them.)
+
+    Args:
+        image: (3, H, W) as it was decoded.
+        content: The file.
+
+    Raises:
+        DataError: If a part is missing.
+    """
+    if image[:, -1, -1].tolist() != _JPEG_GREY:
+        return
+    marker = content.rfind(_JPEG_END)
+    at = len(content[:marker].rstrip(b"\xff"))  # a marker may have more of these in front
+    pair = _pixels(content), _pixels(content[:at] + _MORE_NUMBERS + content[at:])
+    if all(pair) and pair[0] != pair[1]:
+        raise DataError(LACKING)
+
+
+def _pixels(content: bytes) -> bytes:
+    """Decode a JPEG; empty where that fails."""
+    from PIL import Image
+
+    with suppress(Exception), Image.open(BytesIO(content), formats=("JPEG",)) as image:
+        return image.tobytes()
+    return b""
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:

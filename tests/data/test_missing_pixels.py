@@ -1,4 +1,4 @@
-"""Images whose checksums hold but whose pixels end early: refused, whatever lies in their rows."""
+"""Images whose pixels end early: refused, whatever lies in their rows."""
 
 import struct
 import zlib
@@ -7,8 +7,10 @@ from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, TiffImagePlugin
 
+from admm_exp.data import missing_pixels
 from admm_exp.data.decoding import decode_rgb
 from admm_exp.errors import DataError
 
@@ -104,3 +106,74 @@ def test_a_tiff_whose_jpeg_has_fewer_rows_than_its_strip_is_refused(tmp_path, ro
     path.write_bytes(short if rows_per_strip == 40 else with_tag(jpeg_tiff(38, **strips), 257, 40))
     with pytest.raises(DataError, match=LACKS):
         decode_rgb(path)
+
+
+def jpeg(pixels, **options):
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def photo(height=61, width=83):
+    rows, columns = np.mgrid[:height, :width]
+    waves = [np.sin(rows / a + columns / b) for a, b in ((5, 9), (11, -7), (-8, 6))]
+    return (127 + 120 * np.stack(waves, 2)).astype(np.uint8)
+
+
+JPEGS = {
+    "whole colours": ({"subsampling": 0}, slice(None)),
+    "half colours": ({"subsampling": 2}, slice(None)),
+    "optimised": ({"optimize": True}, slice(None)),
+    "restarts": ({"restart_marker_rows": 1}, slice(None)),
+    "grey": ({}, 0),
+}
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_jpeg_cut_short_and_closed_by_an_end_marker_is_refused(tmp_path, kind, share):
+    options, channels = JPEGS[kind]
+    path, whole = tmp_path / "a.jpg", jpeg(photo()[..., channels], **options)
+    start = whole.rindex(b"\xff\xda") + 14
+    path.write_bytes(whole[: start + int(share * (len(whole) - start))] + b"\xff\xd9")
+    with pytest.raises(DataError, match=LACKS):
+        decode_rgb(path)
+
+
+def test_a_jpeg_cut_in_the_middle_of_an_escaped_byte_is_refused(tmp_path):
+    path, whole = tmp_path / "a.jpg", jpeg(photo(), quality=95)
+    cuts = [at + 1 for at in range(700, len(whole) - 200) if whole[at : at + 2] == b"\xff\0"]
+    assert cuts
+    for at in cuts:
+        path.write_bytes(whole[:at] + b"\xff\xd9")
+        with pytest.raises(DataError, match=LACKS):
+            decode_rgb(path)
+
+
+def test_a_whole_jpeg_may_have_more_bytes_in_front_of_its_end_marker(tmp_path):
+    pixels = photo()
+    pixels[30:] = 128
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg(pixels)[:-2] + b"\xff\xff\xff\xd9")
+    assert (decode_rgb(path)[:, 48:] == 128).all()
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_a_photo_that_is_grey_below_is_read_without_a_word(tmp_path, capfd, kind):
+    options, channels = JPEGS[kind]
+    path, pixels = tmp_path / "a.jpg", photo()
+    pixels[30:] = 128
+    path.write_bytes(jpeg(pixels[..., channels], **options))
+    assert (decode_rgb(path)[:, 48:] == 128).all()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_jpeg_that_pillow_does_not_read_is_not_called_cut_short(tmp_path, monkeypatch):
+    grey = np.full((16, 16, 3), 128, np.uint8)
+    image = torch.from_numpy(grey).permute(2, 0, 1)
+    pixels = {jpeg(grey): b""}
+    monkeypatch.setattr(missing_pixels, "_pixels", lambda content: pixels.get(content, b"more"))
+    missing_pixels.check_end(image, jpeg(grey))
+    pixels[jpeg(grey)] = b"other"
+    with pytest.raises(DataError):
+        missing_pixels.check_end(image, jpeg(grey))
