@@ -125,10 +125,13 @@ class Labels:
         """
         a, b = torch.broadcast_tensors(self.find(a), self.find(b))
         fixed_a, fixed_b = self._is_fixed[label_of(a)], self._is_fixed[label_of(b)]
-        self._keep_by_fixed(b[fixed_a & ~fixed_b], a[fixed_a & ~fixed_b])
-        self._keep_by_fixed(a[fixed_b & ~fixed_a], b[fixed_b & ~fixed_a])
-        is_free = ~fixed_a & ~fixed_b
-        self._unite(label_of(a[is_free]), label_of(b[is_free]))
+        if fixed_a.any() or fixed_b.any():
+            self._keep_by_fixed(b[fixed_a & ~fixed_b], a[fixed_a & ~fixed_b])
+            self._keep_by_fixed(a[fixed_b & ~fixed_a], b[fixed_b & ~fixed_a])
+            is_free = ~fixed_a & ~fixed_b
+            self._unite(label_of(a[is_free]), label_of(b[is_free]))
+        else:
+            self._unite(label_of(a).flatten(), label_of(b).flatten())
         united = zeroed(self.find(torch.where(fixed_a, b, a)))
         return torch.where(is_shifted(a) | is_shifted(b), shifted(united), united)
 

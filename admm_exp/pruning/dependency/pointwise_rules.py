@@ -50,7 +50,7 @@ def pointwise(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> An
     if args and out is args[0] and out._is_view() and 0 not in codes:
         flow.keep(joined, f"{flow.here} writes it into a part of a tensor")
     moved = _moves_zero(flow, func, args, kwargs, [operands[i] for i in codes])
-    if not moved.any():
+    if not (moved[0] or any(is_shifted(own).any() for own in padded.values())):
         return joined
     flags: Tensor = torch.zeros((1,) * out.dim(), dtype=torch.int64)
     for position, own in enumerate(padded.values()):
