@@ -20,6 +20,7 @@ from admm_exp.bench.loops import GRAPHS, PRECISION, bare_loop, kind, large, loop
 from admm_exp.bench.machine import measure_machine
 from admm_exp.bench.measurement import Actions, Bench, Measurement, times_seen
 from admm_exp.bench.together import together
+from admm_exp.errors import DeviceError
 from admm_exp.training.batch_norm import recalibrate_
 from admm_exp.training.checkpoint import HostCopies
 from admm_exp.training.device import resolve_device, use_device
@@ -102,9 +103,8 @@ def checkpoint(bench: Bench) -> Iterator[Row]:
 def training(bench: Bench) -> Iterator[Row]:
     """Train with data against bare loops, eager, compiled and as CUDA graphs."""
     for row in loops(bench):
-        for target in row.targets:
-            comment = "" if target.is_met else MISSED
-            yield Row(row.title, target.what, target.value, f">= {target.bound}", comment)
+        for t in row.targets:
+            yield Row(row.title, t.what, t.value, f">= {t.bound}", "" if t.is_met else MISSED)
         for mode in ("default", GRAPHS):
             if (faster := f"ADMM, {kind(mode)}") in row.seconds:
                 yield _compared(row, "ADMM, eager", faster)
@@ -115,13 +115,12 @@ def processes(bench: Bench) -> Iterator[Row]:
     found = [_compared(row, BEHIND, DURING) for row in averaging(bench)]
     yield from found or [Row("gradients averaged", "", None, comment="needs two GPUs")]
     for row in together(bench):
-        for variant in list(row.seconds)[1:]:
-            yield _compared(row, next(iter(row.seconds)), variant)
+        yield from (_compared(row, next(iter(row.seconds)), v) for v in list(row.seconds)[1:])
 
 
 def _compared(row: Measurement, slower: str, faster: str) -> Row:
     gain = row.median_seconds(slower) / row.median_seconds(faster)
-    return Row(row.title, f"{faster}, against {slower}", gain)
+    return Row(row.title, f"{faster}, against {slower}", gain, comment="" if gain > 1 else MISSED)
 
 
 def _measured(bench: Bench, title: str, turns: Actions) -> Measurement:
@@ -145,4 +144,7 @@ def main(device_name: str = "auto") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:2])
+    except DeviceError as error:
+        sys.exit(f"error: {error}")

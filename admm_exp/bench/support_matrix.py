@@ -207,7 +207,9 @@ def _origin(networks: Sequence[str], library: str, memory_gb: float) -> str:
 
 def main() -> None:
     """Write the table; every network runs in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "networks",
         nargs="*",

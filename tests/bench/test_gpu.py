@@ -9,9 +9,9 @@ import pytest
 import setuptools
 import torch
 
-from admm_exp.bench.gpu import checkpoint, evaluation, training, waits
+from admm_exp.bench.gpu import _compared, checkpoint, evaluation, training, waits
 from admm_exp.bench.machine import Machine
-from admm_exp.bench.measurement import Bench, times_seen
+from admm_exp.bench.measurement import Bench, Measurement, times_seen
 
 SCRIPT = Path(__file__).parents[2] / "admm_exp" / "bench" / "gpu.py"
 MISSING = """
@@ -57,6 +57,21 @@ def test_training_is_held_against_a_bare_loop_of_its_kind(bench: Bench) -> None:
         assert row.expected == ">= 0.95"
         assert row.ratio is not None
         assert (row.comment == "missed") == (row.ratio < 0.95)
+
+
+@pytest.mark.parametrize(("gain", "comment"), [(1.01, ""), (1.0, "missed"), (0.6, "missed")])
+def test_a_suspect_that_gains_nothing_is_said_to_miss(gain: float, comment: str) -> None:
+    row = _compared(Measurement("gpu", "work", {"slow": [gain], "fast": [1.0]}), "slow", "fast")
+    assert (row.ratio, row.expected, row.comment) == (gain, "> 1", comment)
+
+
+def test_a_device_that_is_not_there_is_one_sentence() -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "tpu"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: device=tpu is not available here, choose one of auto,")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_calls_that_wait_are_counted() -> None:

@@ -167,3 +167,11 @@ def test_table_says_what_was_run_when_and_on_which_code(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", classifier_names())
 def test_classifier_of_torchvision_is_pruned_without_loss(name):
     assert examine_apart(name, 300, MEMORY_BYTES).result == "ok"
+
+
+def test_help_keeps_a_line_for_every_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["support_matrix", "--help"])
+    with pytest.raises(SystemExit):
+        support_matrix.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("python -m admm_exp.bench.support_matrix") for line in lines) == 4
