@@ -21,6 +21,11 @@ def is_shifted(codes: Tensor) -> Tensor:
     return (codes & 1).bool()
 
 
+def is_any_shifted(codes: Tensor) -> bool:
+    """Tell whether some entry is not zero where its unit is set to zero."""
+    return bool((codes.numpy() & 1).any())
+
+
 def shifted(codes: Tensor) -> Tensor:
     """Say of entries that they are not zero where their units are set to zero."""
     return codes | 1

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from admm_exp.pruning.dependency.flow import Flow
-from admm_exp.pruning.dependency.labels import compact, is_shifted, varying, zeroed
+from admm_exp.pruning.dependency.labels import compact, is_any_shifted, is_shifted, varying, zeroed
 from admm_exp.pruning.dependency.rows import Rows
 from admm_exp.pruning.dependency.size_rules import made_by_size
 from admm_exp.pruning.dependency.structures import tensors_in
@@ -50,7 +50,7 @@ def pointwise(flow: Flow, func: Any, args: Any, kwargs: Any, outputs: Any) -> An
     if args and out is args[0] and out._is_view() and 0 not in codes:
         flow.keep(joined, f"{flow.here} writes it into a part of a tensor")
     moved = _moves_zero(flow, func, args, kwargs, [operands[i] for i in codes])
-    if not (moved[0] or any(is_shifted(own).any() for own in padded.values())):
+    if not (moved[0] or any(map(is_any_shifted, padded.values()))):
         return joined
     flags: Tensor = torch.zeros((1,) * out.dim(), dtype=torch.int64)
     for position, own in enumerate(padded.values()):

@@ -23,6 +23,7 @@ class Running:
         self.model = model
         self.running: list[str] = [""]
         self.weight_rows: ByTensor[Any] = ByTensor()
+        self._named: dict[str, str] = {}
         self._owner: dict[int, tuple[str, str]] = {}
         for name, module in model.named_modules():
             for key, parameter in module.named_parameters(recurse=False):
@@ -43,8 +44,10 @@ class Running:
 
     def named(self, name: str) -> str:
         """Name a layer with its kind."""
-        kind = type(self.model.get_submodule(name)).__name__
-        return f"{name} ({kind})" if name else f"the {kind}"
+        if name not in self._named:
+            kind = type(self.model.get_submodule(name)).__name__
+            self._named[name] = f"{name} ({kind})" if name else f"the {kind}"
+        return self._named[name]
 
     @property
     def line(self) -> str | None:

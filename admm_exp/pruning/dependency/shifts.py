@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor, isin
 
-from admm_exp.pruning.dependency.labels import Labels, is_shifted, label_of
+from admm_exp.pruning.dependency.labels import Labels, is_any_shifted, is_shifted, label_of
 
 
 class Cause(NamedTuple):
@@ -54,10 +54,9 @@ class Shifts:
         Returns:
             Nothing if all of them are zero.
         """
-        wrong = codes[is_shifted(codes)]
-        if not len(wrong):
+        if not is_any_shifted(codes):
             return []
-        wanted = label_of(self._labels.find(wrong))
+        wanted = label_of(self._labels.find(codes[is_shifted(codes)]))
         causes = [
             cause
             for labels, cause in self._noted
