@@ -123,8 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--cpu-time",
         action="store_true",
-        help="count CPU time instead of wall time, of whole commands that of their processes: for "
-        "busy machines without a GPU",
+        help="count CPU time instead of wall time, of whole commands that of their processes "
+        "(but wall time of sweep): for busy machines without a GPU",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     return parser
