@@ -35,8 +35,8 @@ def resolve_device(name: str, local_rank: int | None = None) -> torch.device:
 
 
 def use_device(device: torch.device) -> None:
-    """Make a GPU the current one, which timers wait for."""
-    if device.type == "cuda":
+    """Make a GPU the current one, which timers wait for; "cuda" is the current one already."""
+    if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
 
 

@@ -3,7 +3,7 @@ import torch
 
 from admm_exp.errors import AdmmExpError, DeviceError
 from admm_exp.training import device
-from admm_exp.training.device import resolve_device, use_threads
+from admm_exp.training.device import resolve_device, use_device, use_threads
 
 
 @pytest.fixture
@@ -36,6 +36,14 @@ def test_other_names_are_answered_with_what_is_here(machine, name):
     message = f"device={name} is not available here, choose one of auto, cpu, cuda, cuda:0, cuda:1$"
     with pytest.raises(DeviceError, match=message):
         resolve_device(name)
+
+
+@pytest.mark.parametrize(("name", "taken"), [("cpu", []), ("cuda", []), ("cuda:1", [1])])
+def test_a_gpu_with_a_number_becomes_the_current_one(monkeypatch, name, taken):
+    chosen = []
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", chosen.append, raising=False)
+    use_device(torch.device(name))  # torch refuses to choose a GPU without a number
+    assert chosen == taken
 
 
 def test_error_is_one_a_user_can_mend():

@@ -196,6 +196,7 @@ def test_bf16_is_refused_on_a_cpu_that_emulates_it(monkeypatch, is_native):
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
 def test_no_step_waits_for_the_gpu(model, precision):
     use_precision(precision, torch.device("cuda"))
