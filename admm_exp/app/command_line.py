@@ -12,6 +12,7 @@ from pathlib import Path
 from admm_exp.errors import ConfigError
 
 STORE = "MLFLOW_TRACKING_URI"
+PRESETS = "experiment"
 SWEEPS = ("-m", "--multirun")
 BROKEN_PIPE = 128 + 13
 """Exit code of a process that SIGPIPE ends."""
@@ -72,6 +73,51 @@ def require_single(words: Sequence[str]) -> None:
     if asked := sorted({*SWEEPS} & {*words}):
         name = Path(sys.argv[0]).name
         raise ConfigError(f"{name} runs once and sweeps over nothing: leave {asked[0]} out")
+
+
+def require_one_option(words: Sequence[str], conf: Path) -> None:
+    """Check that every group is given one option by its name, or in a sweep one a job.
+
+    Of a list of options Hydra merges all; presets alone are meant to be.
+
+    Args:
+        words: What stands behind the command.
+        conf: Folder of the YAML files, a folder a group.
+
+    Raises:
+        ConfigError: If one is given anything else.
+    """
+    options: dict[str, list[str]] = {}
+    for path in sorted(conf.rglob("*.yaml")):
+        options.setdefault(path.parent.relative_to(conf).as_posix(), []).append(path.stem)
+    for word in words:
+        group = re.split("[=@]", word.lstrip("~+"), maxsplit=1)[0]
+        if group in options and not all(_is_option(value, group) for value in _values(word)):
+            raise ConfigError(
+                f"{word} is not one option of {group}: write {group}=OPTION, such as "
+                f"{', '.join(options[group])}; -m sweeps over several, {group}=A,B"
+            )
+
+
+def _is_option(value: object, group: str) -> bool:
+    is_wrong = value is None or isinstance(value, bool | int | float | list)
+    return not is_wrong or (isinstance(value, list) and group == PRESETS)
+
+
+def _values(word: str) -> Iterator[object]:
+    """Read what an override gives each job; nothing if Hydra is to say what is wrong with it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import ValueType
+    from hydra.errors import HydraException
+
+    try:
+        override = OverridesParser.create().parse_override(word)
+    except HydraException:
+        return
+    if override.is_discrete_sweep() and override.value_type != ValueType.GLOB_CHOICE_SWEEP:
+        yield from override.sweep_iterator()
+    elif not override.is_sweep_override() and not word.startswith("~hydra/"):
+        yield override.value()
 
 
 def forget_empty_address() -> None:

@@ -18,6 +18,7 @@ from admm_exp.app.command_line import (
     forget_empty_address,
     options_first,
     pipe_may_close,
+    require_one_option,
     require_single,
 )
 from admm_exp.app.help_text import asks_for_help, explained
@@ -116,6 +117,7 @@ def run_command(
             sys.argv[1:] = options_first(sys.argv[1:])
             if not sweeps:
                 require_single(sys.argv[1:])
+            require_one_option(sys.argv[1:], conf_dir())
             if builds:
                 look_for_parts_here()
             with explained(conf_dir(), asks_for_help(sys.argv[1:])):

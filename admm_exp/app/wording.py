@@ -85,7 +85,7 @@ def _composing(error: BaseException, schema: type) -> str | None:
 
 
 def _is_hydras(error: BaseException) -> bool:
-    """Tell whether Hydra stumbled over an override that it does not check, such as dataset=null."""
+    """Tell whether Hydra stumbled over an override that it does not check, as +experiment=[1]."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and "hydra" in Path(frames[-1].filename).parts
 

@@ -7,12 +7,11 @@ import copy
 from functools import cache
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from admm_exp.app.main import conf_dir
 from admm_exp.config.settings import ExperimentConfig
@@ -24,7 +23,9 @@ def composed(*overrides: str) -> DictConfig:
     values = [override for override in parsed if not _chooses_a_file(override)]
     choices = [str(override.input_line) for override in parsed if override not in values]
     config = copy.deepcopy(_of_files(*choices))
-    ConfigLoaderImpl._apply_overrides_to_config(values, config)
+    for override in values:
+        is_new = override.is_add() or override.is_force_add()
+        OmegaConf.update(config, override.key_or_group, override.value(), force_add=is_new)
     return config
 
 
