@@ -4,6 +4,8 @@ import logging
 import os
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -52,6 +54,25 @@ def deliver_journal(path: Path, tracking_uri: str, *, is_chosen: bool = True) ->
     """
     if path.is_symlink():
         raise TrackingError(f"{path} is a link, and nothing outside {path.parent} is sent")
+    with _alone_with(path):
+        return _deliver(path, tracking_uri, is_chosen=is_chosen)
+
+
+@contextmanager
+def _alone_with(path: Path) -> Iterator[None]:
+    """Wait until no other process delivers a file; where files cannot be locked, it goes ahead."""
+    if not path.is_file():  # a pipe would be waited for, and is refused by who reads it
+        yield
+        return
+    with path.open("rb") as file:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _deliver(path: Path, tracking_uri: str, *, is_chosen: bool) -> Outcome:
     recorded = read_entries(path)
     opened_run = recorded_run(recorded)
     if opened_run is None or DELIVERED in recorded[-1]:

@@ -4,6 +4,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -63,6 +64,26 @@ def test_all_that_a_dead_server_missed_is_delivered_once(folder, monkeypatch):
     files = folder / "artifacts" / tracker.run_id / "artifacts"
     assert (files / "report.md").read_text(encoding="utf-8") == "x"
     assert deliver_journal(journal, tracker.tracking_uri) == "nothing to deliver"
+
+
+def test_two_who_deliver_at_once_deliver_once(folder, monkeypatch):
+    tracker = open_in(folder)
+    cut_off(tracker, monkeypatch)
+    tell(tracker, folder)
+    tracker.finish("FINISHED")
+    monkeypatch.undo()
+    journal = folder / "run" / "metrics.jsonl"
+    order = f"deliver_journal(Path({str(journal)!r}), {tracker.tracking_uri!r})"
+    imports = "from pathlib import Path; from admm_exp.tracking.sync import deliver_journal"
+    command = [sys.executable, "-c", f"{imports}; input(); print({order})"]
+    pipe = subprocess.PIPE
+    both = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(2)]
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = sorted(process.communicate()[0].strip() for process in both)
+    assert said == ["delivered", "nothing to deliver"]
+    assert journal.read_text().count("delivered") == 1
 
 
 def test_half_delivered_curves_are_completed_without_duplicates(folder, monkeypatch):
