@@ -54,10 +54,10 @@ class Watch:
             error: One sentence, if they failed.
             is_told: Show every one of them.
         """
+        if not is_told:  # first: the thread looks while the files are written
+            self._open.clear()
         for path in self._seen:
             end_job(path, status, error)
-        if not is_told:
-            self._open.clear()
 
     def _follow(self) -> None:
         pause_seconds = POLL_SECONDS

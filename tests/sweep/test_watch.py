@@ -68,6 +68,23 @@ def test_a_warning_and_a_start_are_told_once(
     assert [told.count(word) for word in ("first", "second", "started", "killed")] == [1, 1, 1, 1]
 
 
+def test_an_end_that_is_not_told_is_not_told_by_a_look_meanwhile(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [job_path(tmp_path, number) for number in range(2)]
+    for path in paths:
+        write_job(path, Job("rho=1", "abc"))
+    watch = Watch(paths, SweepTerminal(2))
+
+    def ended_and_looked_at(path: Path, *words: object) -> None:
+        end_job(path, "failed", "no cluster")
+        watch._look()
+
+    monkeypatch.setattr("admm_exp.sweep.watch.end_job", ended_and_looked_at)
+    watch.close("failed", "no cluster", is_told=False)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_name_in_a_store_speaks_to_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     terminal, name = SweepTerminal(1), "a\x1b]0;b\x07\nerror: [bold]\u202e"
     terminal.started(name, Path("x"))
