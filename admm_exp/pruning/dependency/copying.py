@@ -1,10 +1,10 @@
 """Copies of networks, also of those that `copy.deepcopy` refuses."""
 
 import copy
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import partial
-from types import FunctionType, MethodType, NoneType
+from types import MethodType
 from typing import Any, TypeVar
 
 import torch
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 T = TypeVar("T")
-ATOMS = frozenset({NoneType, bool, int, float, str, FunctionType})
-EMPTY = frozenset({OrderedDict, set})
+CONTAINERS = frozenset({dict, OrderedDict, set})
 """Kinds of containers that modules hold empty: hooks and names of buffers that are not saved."""
+NUMBERS = frozenset({Tensor, nn.Parameter})
 
 
 def copied(item: T, known: Mapping[int, Any] | None = None) -> T:
@@ -32,7 +32,9 @@ def copied(item: T, known: Mapping[int, Any] | None = None) -> T:
         A copy that `copy.deepcopy` can copy again.
     """
     try:
-        return _twin(item, dict(known or {}))
+        memo = {**_small_parts(item), **(known or {})}
+        with _Detaching():
+            return copy.deepcopy(item, memo)
     except Exception:  # whatever an attribute raises that does not want to be copied
         with _Detaching():
             twin: T = _Copier(dict(known or {})).copied(item)
@@ -41,58 +43,29 @@ def copied(item: T, known: Mapping[int, Any] | None = None) -> T:
     return twin
 
 
-def _twin(item: Any, memo: dict[Any, Any]) -> Any:
-    """Copy as `copy.deepcopy` does, but modules and what all of them hold without its questions.
+def _small_parts(item: Any) -> dict[int, Any]:
+    """Copy what modules hold most of, as `copy.deepcopy` would, without its questions.
 
-    Args:
-        item: Anything.
-        memo: id of an object -> its copy.
+    Returns:
+        id of an empty container, or of a buffer that shares its memory with none -> its copy.
     """
-    kind: Any = type(item)
-    if kind in ATOMS or (kind is tuple and ATOMS.issuperset(map(type, item))):
-        return item
-    if id(item) in memo:
-        return memo[id(item)]
-    if kind is dict or (kind in EMPTY and not item):
-        twin: Any = kind()
-        memo[id(item)] = twin
-        for key in item:
-            twin[_twin(key, memo)] = _twin(item[key], memo)
-        return twin
-    if kind is Tensor and _is_alone(item, memo):
-        twin = item.clone()
-        memo[id(item)] = twin
-        memo["torch"][item.untyped_storage()._cdata] = twin.untyped_storage()
-        return twin
-    if isinstance(item, nn.Module) and (state := _state_of(item)) is not None:
-        twin = kind.__new__(kind)
-        memo[id(item)] = twin
-        memo.setdefault(id(memo), []).append(state)  # an id must not be given twice
-        twin.__setstate__({key: _twin(part, memo) for key, part in state.items()})
-        return twin
-    with _Detaching():
-        return copy.deepcopy(item, memo)
+    if not isinstance(item, nn.Module):
+        return {}
+    held = (part for module in item.modules() for part in vars(module).values())
+    empty = (part for part in held if type(part) in CONTAINERS and not part)
+    tensors = [t for t in (*item.parameters(), *item.buffers()) if type(t) in NUMBERS]
+    memories = [t.untyped_storage().data_ptr() for t in tensors if t.layout is torch.strided]
+    shared = {memory for memory, n in Counter(memories).items() if n > 1}
+    alone = (t for t in tensors if _is_plain(t) and t.untyped_storage().data_ptr() not in shared)
+    return {id(part): type(part)() for part in empty} | {id(t): t.clone() for t in alone}
 
 
-def _is_alone(tensor: Tensor, memo: dict[Any, Any]) -> bool:
-    """Whether a tensor is plain numbers, all of a memory of which nothing was copied yet."""
-    is_plain = tensor.device.type == "cpu" and tensor.layout is torch.strided
-    is_plain = is_plain and not (tensor.requires_grad or tensor.is_complex() or vars(tensor))
-    if not is_plain or tensor.is_quantized or tensor.is_inference() or tensor.grad is not None:
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is numbers in the order of the memory, and nothing else."""
+    if type(tensor) is not Tensor or tensor.layout is not torch.strided or vars(tensor):
         return False
-    memory = tensor.untyped_storage()
-    is_known = memory._cdata in memo.setdefault("torch", {})  # as torch's own copies note it
-    return tensor.is_contiguous() and tensor.nbytes == memory.nbytes() and not is_known
-
-
-def _state_of(module: nn.Module) -> dict[str, Any] | None:
-    """List the attributes that make a module, as nearly all are made, or None."""
-    kind: Any = type(module)
-    if hasattr(kind, "__deepcopy__") or "__deepcopy__" in vars(module):
-        return None
-    made: Any = module.__reduce_ex__(4)
-    is_bare = made[0].__name__ == "__newobj__" and made[1] == (kind,)
-    return made[2] if is_bare and made[3:] == (None, None) else None
+    is_odd = tensor.requires_grad or tensor.is_inference() or tensor.is_complex()
+    return tensor.is_contiguous() and not (is_odd or tensor.is_quantized)
 
 
 def unwritten(model: nn.Module) -> dict[int, nn.Parameter]:
