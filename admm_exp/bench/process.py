@@ -8,6 +8,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+from admm_exp.bench.many_runs import copy_runs
 from admm_exp.bench.measurement import Bench, Measurement, Target
 from admm_exp.errors import TrainingError
 from admm_exp.pruning.cost.timing import take_turns
@@ -15,6 +16,7 @@ from admm_exp.pruning.cost.timing import take_turns
 SLOWEST_HELP_SECONDS, SLOWEST_JOB_SECONDS = 2.0, (20.0, 15.0)
 QUICK_ROUNDS, ROUNDS, JOB_ROUNDS = 2, 10, 3
 SLOWEST_OVERHEAD_SECONDS, N_JOBS = 1.5, 9
+LATEST_SECONDS, N_RUNS = 1.0, 10_000
 NEXT_TO_NOTHING = (
     "schedule.dense.epochs=1",
     "schedule.admm_iterations=1",
@@ -98,6 +100,28 @@ def overhead(bench: Bench) -> Iterator[Measurement]:
     first, last = (row.median_seconds(name) for name in actions)
     a_job = (last - first) / (N_JOBS - 1)
     yield row.with_targets(Target("seconds a further job", a_job, SLOWEST_OVERHEAD_SECONDS))
+
+
+def first(bench: Bench) -> Iterator[Measurement]:
+    """Measure how much later a sweep comes to its first job where many runs are stored.
+
+    Its one job is finished already, so that it looks for it and ends without training.
+    """
+    actions = {}
+    for n_runs in (0, N_RUNS):
+        folder = bench.folder / str(n_runs)
+        folder.mkdir()
+        swept = _command(folder, "-m", "admm_exp", "-m", "rho=0.01", *NEXT_TO_NOTHING)
+        swept()
+        copy_runs(folder, n_runs)
+        actions[f"{n_runs + 1:,} stored"] = swept
+    row = Measurement(
+        "first", "a sweep whose one job is finished already", _turns(bench, actions, JOB_ROUNDS)
+    )
+    few, many = (row.median_seconds(name) for name in actions)
+    yield row.with_targets(
+        Target(f"seconds later among {N_RUNS:,} runs", many - few, LATEST_SECONDS)
+    )
 
 
 def _swept(folder: Path, numbers: Iterator[int], *settings: str) -> None:

@@ -52,6 +52,9 @@ ENTRIES = {
         is_quick=False,
     ),
     "overhead": Entry("one more short job of a sweep", "process:overhead", is_quick=False),
+    "first": Entry(
+        "the start of a sweep among 10,000 stored runs", "process:first", is_quick=False
+    ),
     "job": Entry("the whole default job", "process:job", is_quick=False),
     "sweep": Entry("four jobs in turn and two at a time", "process:sweep", is_quick=False),
 }

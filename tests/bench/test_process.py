@@ -35,6 +35,27 @@ def test_a_further_job_costs_what_eight_more_take(
     assert [rho.count(",") + 1 for rho in rhos] == [1, 9]
 
 
+def test_the_first_job_is_later_by_what_a_sweep_takes_longer_among_many_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    copied: dict[str, int] = {}
+    ran: list[str] = []
+
+    def turns(bench, actions, rounds):
+        for action in actions.values():
+            action()
+        return dict(zip(actions, ([6.0, 5.0, 5.5], [6.0, 9.0, 6.75]), strict=True))
+
+    monkeypatch.setattr(process, "_turns", turns)
+    monkeypatch.setattr(process, "_command", lambda folder, *_: lambda: ran.append(folder.name))
+    monkeypatch.setattr(process, "copy_runs", lambda folder, n: copied.update({folder.name: n}))
+    [row] = process.first(Bench(True, torch.device("cpu"), tmp_path, Machine(1.0, 1.0)))
+    assert copied == {"0": 0, "10000": 10_000}
+    assert ran == ["0", "10000", "0", "10000"]  # once to be stored, then timed
+    [target] = row.targets
+    assert (target.value, target.bound, target.is_met) == (1.25, 1.0, False)
+
+
 def test_commands_are_timed_by_the_cpu_time_of_their_processes_where_that_is_asked(
     tmp_path: Path,
 ) -> None:

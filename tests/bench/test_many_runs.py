@@ -4,9 +4,10 @@ import json
 import sqlite3
 from contextlib import closing
 
-from support.many_runs import copy_runs
 from support.runs import row
 from support.stores import log_runs
+
+from admm_exp.bench.many_runs import copy_runs
 
 WHAT_DIFFERS = "SELECT run_uuid, start_time, name, artifact_uri FROM runs ORDER BY start_time"
 

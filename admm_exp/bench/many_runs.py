@@ -1,6 +1,6 @@
 """A store of many runs in seconds: one finished run is copied by SQL, with other settings.
 
-python tests/support/many_runs.py FOLDER COUNT    # FOLDER/outputs holds a finished run
+python -m admm_exp.bench.many_runs FOLDER COUNT    # FOLDER/outputs holds a finished run
 """
 
 import json
