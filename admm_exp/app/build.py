@@ -53,7 +53,7 @@ def build_components(config: ExperimentConfig, team: Team | None = None) -> Comp
     if config.export == Export.onnx:
         require_onnx("export=onnx", "export=none")
     team = team or Team()
-    device = resolve_device(config.device, team.local_rank)
+    device = resolve_device(config.device, team.local_rank, 1 + len(team.children))
     if config.inference == Inference.all and device.type == "cpu":
         require_onnx("inference=all", "inference=eager")
     use_precision(config.trainer.precision, device)

@@ -11,20 +11,27 @@ SMALL_STEP_MACS = 1e8
 N_THREADS = torch.get_num_threads()
 
 
-def resolve_device(name: str, local_rank: int | None = None) -> torch.device:
+def resolve_device(name: str, local_rank: int | None = None, n_local: int = 1) -> torch.device:
     """Turn the setting `device` into a device that this machine has.
 
     Args:
         name: `auto` (CUDA where there is one, else the CPU), `cpu`, `cuda`, `cuda:i` or `mps`.
         local_rank: Number of this process on its machine if several train together: `auto` and
             `cuda` then mean the GPU of that number.
+        n_local: How many processes this one has started on its machine to train with, itself
+            included.
 
     Raises:
-        DeviceError: No such device here, or no such name.
+        DeviceError: No such device here, too few of them, or no such name.
     """
     available = _available_devices()
     if name == "auto":
         name = "cuda" if "cuda" in available else "cpu"
+    if name == "cuda" and n_local > (n_gpus := torch.cuda.device_count()):
+        raise DeviceError(
+            f"trainer.devices={n_local} takes a GPU each, and {n_gpus} is here: "
+            f"take trainer.devices={n_gpus} or device=cpu"
+        )
     if name == "cuda" and local_rank is not None:
         name = f"cuda:{local_rank}"
     if name not in available:

@@ -64,6 +64,14 @@ def test_a_process_too_many_for_the_gpus_is_refused(machine):
         resolve_device("auto", local_rank=2)
 
 
+def test_a_run_of_more_processes_than_gpus_is_refused_before_they_wait_for_each_other(machine):
+    machine(gpus=1)
+    refusal = "devices=3 takes a GPU each, and 1 is here: take trainer.devices=1 or device=cpu"
+    with pytest.raises(DeviceError, match=refusal):
+        resolve_device("auto", local_rank=0, n_local=3)
+    assert resolve_device("cpu", local_rank=0, n_local=3) == torch.device("cpu")
+
+
 @pytest.mark.parametrize(
     ("asked", "macs", "threads"), [(None, 1e6, 1), (None, 1e9, 3), ("2", 1e6, 2)]
 )
