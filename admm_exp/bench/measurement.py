@@ -147,6 +147,6 @@ def times_seen(event: str, run: Callable[[], object]) -> int:
     """Count an event of torch's profiler, such as a call that waits for a GPU."""
     from torch.profiler import profile
 
-    with profile() as seen:
+    with profile(acc_events=True) as seen:  # or it warns that it forgets
         run()
     return sum(found.count for found in seen.key_averages() if found.key == event)
