@@ -1,8 +1,10 @@
 """The time that actions take, side by side."""
 
-import logging
+import time
 from collections.abc import Callable, Mapping
 from math import ceil
+
+import torch
 
 
 def take_turns(
@@ -23,11 +25,7 @@ def take_turns(
     Returns:
         Name -> seconds a call, one number a round.
     """
-    # Its import reports CUDA_HOME on machines without a GPU.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    from torch.utils.benchmark import timer
-
-    now = clock or timer
+    now = clock or _device_time
 
     def seconds_a_call(action: Callable[[], object], repeats: int) -> float:
         start = now()
@@ -47,3 +45,10 @@ def take_turns(
             seconds[name].append(seconds_a_call(actions[name], repeats[name]))
         order.reverse()  # who comes first finds a fresh time slice on a busy machine
     return seconds
+
+
+def _device_time() -> float:
+    """Read the wall clock when the device is done."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return time.perf_counter()
