@@ -1,5 +1,6 @@
 """From the command line to a run: compose, go on or repeat; one sentence when it cannot be."""
 
+import gc
 import logging
 import os
 import sys
@@ -37,6 +38,7 @@ from admm_exp.app.sweep_job import left_by_an_earlier_process
 from admm_exp.app.wording import PlainSigns, explain
 from admm_exp.config.settings import ExperimentConfig
 from admm_exp.sweep.job import find_job, job_path
+from admm_exp.tracking.process_tracker import RARELY
 from admm_exp.training.processes import is_follower
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -102,6 +104,7 @@ def run_command(
         builds: Whether it builds parts, which may lie in the current folder; a command that only
             reads what others may have made runs nothing that lies there.
     """
+    gc.set_threshold(RARELY)
     # Hydra raises instead of printing, so that every error is worded in one place.
     wants_traceback = os.environ.setdefault(WANTS_TRACEBACK, os.environ.get(FULL_ERROR, "0"))
     os.environ[FULL_ERROR] = "1"

@@ -21,7 +21,12 @@ from admm_exp.tracking.owner import owner_tags
 from admm_exp.tracking.recording import LOST_END, OpenedRun, RecordingTracker
 from admm_exp.tracking.tracker import RunStatus
 
-START = "import sys; sys.path.append(sys.argv[1]); from {} import main; main()"
+RARELY = 10_000
+"""New objects after which Python looks for garbage, not 700: imports make a million that stay."""
+START = (
+    "import gc, sys; gc.set_threshold({}); "
+    "sys.path.append(sys.argv[1]); from {} import main; main()"
+)
 SERVER = "admm_exp.tracking.store_process"
 LAST_SECONDS = 15.0
 OPEN_SECONDS = 120.0
@@ -36,7 +41,7 @@ def command_of(module: str) -> list[str]:
     Without -P a module of the current folder would be imported in place of a library's.
     """
     root = str(Path(__file__).parents[2])
-    return [sys.executable, "-P", "-c", START.format(module), root]
+    return [sys.executable, "-P", "-c", START.format(RARELY, module), root]
 
 
 class StoreProcess:

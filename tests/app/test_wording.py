@@ -150,6 +150,8 @@ def test_help_loads_neither_torch_nor_mlflow(tmp_path: Path) -> None:
         "with contextlib.suppress(SystemExit):\n"
         "    admm_exp.app.main()\n"
         "assert not {'torch', 'mlflow', 'pydantic', 'matplotlib'} & set(sys.modules)\n"
+        "import gc\n"
+        "assert gc.get_threshold()[0] == 10_000, gc.get_threshold()\n"  # else imports take longer
     )
     import subprocess
     import sys

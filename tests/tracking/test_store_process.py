@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import sqlite3
 import subprocess
@@ -17,7 +18,7 @@ from mlflow import MlflowClient
 from admm_exp.errors import TrackingError
 from admm_exp.tracking import process_tracker, store_process
 from admm_exp.tracking.journal import Journal, metrics_entry
-from admm_exp.tracking.process_tracker import ProcessTracker, StoreProcess
+from admm_exp.tracking.process_tracker import RARELY, ProcessTracker, StoreProcess, command_of
 from admm_exp.tracking.recording import OpenedRun
 from admm_exp.tracking.run_status import ENDING
 from admm_exp.tracking.store_process import LogLines, serve
@@ -151,6 +152,16 @@ def test_a_warning_of_the_process_is_handed_over():
     record = logging.LogRecord("admm_exp.x", logging.WARNING, "", 1, "lost %s", ("it",), None)
     LogLines(lines.append).emit(record)
     assert lines == [{"log": ["admm_exp.x", logging.WARNING, "lost it"]}]
+
+
+def test_the_process_looks_for_garbage_rarely(tmp_path):
+    (tmp_path / "rarely.py").write_text(
+        "import gc\ndef main():\n    print(gc.get_threshold()[0])\n"
+    )
+    told = subprocess.check_output(
+        command_of("rarely"), env=os.environ | {"PYTHONPATH": str(tmp_path)}, text=True
+    )
+    assert int(told) == RARELY
 
 
 def test_a_refusal_reaches_the_user(tmp_path, monkeypatch):
