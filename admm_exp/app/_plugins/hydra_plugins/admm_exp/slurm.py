@@ -138,7 +138,8 @@ class SlurmLauncher(Launcher):
 def _wait(paths: Mapping[str, Path], poll_seconds: float, gone_seconds: float) -> None:
     """Wait until every job is over; one that left the queue without a word has ended badly.
 
-    A requeued job stays in the queue, and its file says that it is not over.
+    A requeued job stays in the queue, and its file says that it is not over. One that Slurm holds
+    there would be waited for in silence, so that is told once.
 
     Args:
         paths: The jobs' files by Slurm's id.
@@ -148,9 +149,14 @@ def _wait(paths: Mapping[str, Path], poll_seconds: float, gone_seconds: float) -
     from admm_exp.sweep.job import end_job, read_job
 
     left, since = dict(paths), dict.fromkeys(paths, float("inf"))
+    told: set[str] = set()
     while left := {key: path for key, path in left.items() if not read_job(path).is_over}:
         queued = _queued(left)
         now = time.monotonic()
+        for key, reason in (queued or {}).items():
+            if key in left and key not in told and "held" in reason.lower():
+                told.add(key)
+                print(f"Slurm holds job {key} ({reason}): scontrol release {key} lets it go on")
         for key, path in left.items():
             since[key] = min(since[key], now) if queued is not None and key not in queued else now
             if now - since[key] >= gone_seconds:
@@ -158,15 +164,19 @@ def _wait(paths: Mapping[str, Path], poll_seconds: float, gone_seconds: float) -
         time.sleep(poll_seconds)
 
 
-def _queued(ids: Mapping[str, Path]) -> set[str] | None:
-    """List the jobs in Slurm's queue, by one question for all; None if Slurm does not answer."""
+def _queued(ids: Mapping[str, Path]) -> dict[str, str] | None:
+    """List the jobs in Slurm's queue with what they wait for, by one question for all.
+
+    Returns:
+        Reason by id; None if Slurm does not answer.
+    """
     arrays = sorted({key.partition("_")[0] for key in ids})
-    found = _ask("squeue", "-h", "-r", "-o", "%F %K %i", "-j", ",".join(arrays))
+    found = _ask("squeue", "-h", "-r", "-o", "%F %K %i %r", "-j", ",".join(arrays))
     if found is None:
         # of a job that is long over it says that the id is invalid, which is an answer
-        return set() if _ask("squeue", "-h", "-o", "%i") is not None else None
-    lines = [line.split() for line in found.splitlines()]
-    return {line[2] for line in lines} | {"_".join(line[:2]) for line in lines}
+        return {} if _ask("squeue", "-h", "-o", "%i") is not None else None
+    lines = [line.split(maxsplit=3) for line in found.splitlines()]
+    return {name: line[-1] for line in lines for name in (line[2], "_".join(line[:2]))}
 
 
 def _fate(status: str, folder: Path, key: str) -> tuple[Any, str]:
@@ -185,7 +195,7 @@ def _clean(folder: Path, ids: Sequence[str], poll_seconds: float, patience_secon
     """Remove what submitit wrote, once Slurm has let go of it."""
     deadline = time.monotonic() + patience_seconds
     waiting = dict.fromkeys(ids, folder)
-    while (_queued(waiting) or set()) & set(ids) and time.monotonic() < deadline:
+    while set(_queued(waiting) or ()) & set(ids) and time.monotonic() < deadline:
         time.sleep(min(1.0, poll_seconds))
     for name in {*ids, *(key.partition("_")[0] for key in ids)}:
         shutil.rmtree(folder / name, ignore_errors=True)
