@@ -45,11 +45,13 @@ def figure_at(path: Path, height_inches: float) -> Iterator["Figure"]:
         path: PNG to write; its folder is created if missing.
         height_inches: Height; the width is the same for all figures.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     with in_style(), new_figure(height_inches) as figure:
         yield figure
     picture = BytesIO()
     with in_style():
-        figure.savefig(picture, format="png")
+        FigureCanvasAgg(figure).print_png(picture)  # savefig would draw it twice
     write_atomically(path, picture.getvalue())
 
 
