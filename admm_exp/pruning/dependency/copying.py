@@ -51,9 +51,9 @@ def _small_parts(item: Any) -> dict[int, Any]:
     """
     if not isinstance(item, nn.Module):
         return {}
-    held = (part for module in item.modules() for part in vars(module).values())
+    held = [part for module in item.modules() for part in vars(module).values()]
     empty = (part for part in held if type(part) in CONTAINERS and not part)
-    tensors = [t for t in (*item.parameters(), *item.buffers()) if type(t) in NUMBERS]
+    tensors = [t for t in (*item.parameters(), *item.buffers(), *held) if type(t) in NUMBERS]
     memories = [t.untyped_storage().data_ptr() for t in tensors if t.layout is torch.strided]
     shared = {memory for memory, n in Counter(memories).items() if n > 1}
     alone = (t for t in tensors if _is_plain(t) and t.untyped_storage().data_ptr() not in shared)

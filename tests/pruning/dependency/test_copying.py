@@ -204,6 +204,16 @@ def test_buffers_of_one_memory_share_one_in_the_copy(order):
     assert whole.tolist() == [0, 1, 2, 3, 4, 5]
 
 
+def test_an_attribute_that_is_a_view_of_a_buffer_is_one_in_the_copy():
+    model = Two()
+    model.register_buffer("whole", torch.arange(4.0))
+    model.first = model.whole[:1]
+    twin = copied(model)
+    twin.whole.fill_(5.0)
+    assert twin.first.tolist() == [5.0]
+    assert model.first.tolist() == [0.0]
+
+
 class Says(nn.Linear):
     def __getstate__(self):
         return {**super().__getstate__(), "extra": {"width": self.in_features}}
