@@ -27,7 +27,7 @@ def resolve_device(name: str, local_rank: int | None = None, n_local: int = 1) -
     available = _available_devices()
     if name == "auto":
         name = "cuda" if "cuda" in available else "cpu"
-    if name == "cuda" and n_local > (n_gpus := torch.cuda.device_count()):
+    if name == "cuda" and 0 < (n_gpus := torch.cuda.device_count()) < n_local:
         raise DeviceError(
             f"trainer.devices={n_local} takes a GPU each, and {n_gpus} is here: "
             f"take trainer.devices={n_gpus} or device=cpu"

@@ -70,6 +70,9 @@ def test_a_run_of_more_processes_than_gpus_is_refused_before_they_wait_for_each_
     with pytest.raises(DeviceError, match=refusal):
         resolve_device("auto", local_rank=0, n_local=3)
     assert resolve_device("cpu", local_rank=0, n_local=3) == torch.device("cpu")
+    machine(gpus=0)
+    with pytest.raises(DeviceError, match="device=cuda:0 is not available here"):
+        resolve_device("cuda", local_rank=0, n_local=3)
 
 
 @pytest.mark.parametrize(
