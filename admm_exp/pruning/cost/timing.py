@@ -4,8 +4,6 @@ import time
 from collections.abc import Callable, Mapping
 from math import ceil
 
-import torch
-
 
 def take_turns(
     actions: Mapping[str, Callable[[], object]],
@@ -49,6 +47,8 @@ def take_turns(
 
 def _device_time() -> float:
     """Read the wall clock when the device is done."""
+    import torch
+
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
     return time.perf_counter()
