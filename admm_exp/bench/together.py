@@ -65,7 +65,9 @@ class Stacked:
     """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
-        self.parameters, self.buffers = stack_module_state(list(networks))
+        # on a GPU vmap knows no batch norm of channels-last tensors
+        plain = [copy.deepcopy(n).to(memory_format=torch.contiguous_format) for n in networks]
+        self.parameters, self.buffers = stack_module_state(plain)
         self.optimizer = optimizer_of(self.parameters.values())
         shell = copy.deepcopy(networks[0]).train().to("meta")
 

@@ -27,6 +27,13 @@ def test_stacked_networks_train_as_each_does_alone() -> None:
             torch.testing.assert_close(found.detach(), tensor, rtol=1e-4, atol=1e-5)
 
 
+def test_what_is_stacked_is_contiguous_whatever_the_networks_are() -> None:
+    network = resnet8(num_classes=4, width=4).to(memory_format=torch.channels_last)
+    stacked = Stacked([network, network])
+    assert all(tensor.is_contiguous() for tensor in stacked.parameters.values())
+    assert network.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch.func's, part of the row
 def test_jobs_run_together_in_a_tiny_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
