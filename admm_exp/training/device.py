@@ -29,7 +29,7 @@ def resolve_device(name: str, local_rank: int | None = None, n_local: int = 1) -
         name = "cuda" if "cuda" in available else "cpu"
     if name == "cuda" and 0 < (n_gpus := torch.cuda.device_count()) < n_local:
         raise DeviceError(
-            f"trainer.devices={n_local} takes a GPU each, and {n_gpus} is here: "
+            f"trainer.devices={n_local} takes a GPU each, and this machine has {n_gpus}: "
             f"take trainer.devices={n_gpus} or device=cpu"
         )
     if name == "cuda" and local_rank is not None:

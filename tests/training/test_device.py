@@ -66,7 +66,7 @@ def test_a_process_too_many_for_the_gpus_is_refused(machine):
 
 def test_a_run_of_more_processes_than_gpus_is_refused_before_they_wait_for_each_other(machine):
     machine(gpus=1)
-    refusal = "devices=3 takes a GPU each, and 1 is here: take trainer.devices=1 or device=cpu"
+    refusal = "takes a GPU each, and this machine has 1: take trainer.devices=1 or device=cpu"
     with pytest.raises(DeviceError, match=refusal):
         resolve_device("auto", local_rank=0, n_local=3)
     assert resolve_device("cpu", local_rank=0, n_local=3) == torch.device("cpu")
