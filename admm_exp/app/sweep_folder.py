@@ -49,6 +49,14 @@ def _is_held(folder: Path) -> bool:
     return True
 
 
+def is_in_use(folder: Path) -> bool:
+    """Tell whether a sweep goes on in a folder."""
+    lock = lock_of(job_path(folder, 0).with_name(LOCK))
+    if lock is not None:
+        lock.release()
+    return lock is None
+
+
 def set_aside(folder: Path, run_id: str | None) -> None:
     """Move what an earlier sweep of another parent run has summed up in a folder into one in it.
 

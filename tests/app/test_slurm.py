@@ -187,3 +187,26 @@ def test_a_job_longer_than_its_time_limit_finishes_in_pieces(
     (report,) = (tmp_path / "outputs/sweeps").glob("*/0/report.json")
     epochs = json.loads(report.read_text())["epochs"]
     assert epochs["finetune"] == LONG_EPOCHS
+
+
+def test_the_same_command_takes_over_what_a_killed_one_has_left(
+    tmp_path: Path, cluster: Mapping[str, str]
+) -> None:
+    words = (*ON_SLURM, "sparsity=0.3,0.5", "seed=0,1,2", *SETTINGS)  # six jobs on four CPUs
+    killed = started(tmp_path, *words, cluster=cluster)
+    (sweep,) = wait_for(killed, lambda: list((tmp_path / "outputs/sweeps").glob("*")))
+    wait_for(killed, lambda: finetuned_epochs(sweep / "0") > 3)
+    killed.kill()
+    killed.communicate()
+    again = started(tmp_path, *words, cluster=cluster)
+    out, err = again.communicate(timeout=PATIENCE_SECONDS)
+    assert again.returncode == 0, err
+    assert re.search(r"\d of the jobs go on that an earlier command has left on Slurm", out), out
+    assert statuses(sweep) == ["finished"] * 6
+    (parent,) = runs_at(store_of(tmp_path), "tags.kind = 'sweep'")
+    runs = runs_at(store_of(tmp_path), "tags.kind = 'run'")
+    assert [run.info.status for run in (parent, *runs)] == ["FINISHED"] * 7
+    assert not list((tmp_path / "outputs/sweeps").glob("*/.submitit"))
+    (newest,) = set((tmp_path / "outputs/sweeps").glob("*")) - {sweep}
+    assert not any(path.is_symlink() for path in newest.rglob("*"))
+    assert len(json.loads((newest / "sweep.json").read_text())) == 6

@@ -1,7 +1,6 @@
 """Jobs of a sweep on Slurm, an array task each, watched without Slurm's accounting."""
 
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,6 @@ from omegaconf import DictConfig
 
 __all__ = ["SlurmLauncher"]
 
-FOLDER = ".submitit"
-COMMAND_SECONDS = 60.0
 # What submitit's own names are; everything else belongs to Slurm.
 COMMON = {
     *("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes"),
@@ -25,6 +22,8 @@ COMMON = {
 
 class SlurmLauncher(Launcher):
     """Submit the jobs as one array and wait until all are over.
+
+    What an earlier command of this sweep that died has left on Slurm is not submitted again.
 
     Args:
         gpus_per_node: GPUs of each job; auto asks for one where the partition has GPUs.
@@ -61,30 +60,43 @@ class SlurmLauncher(Launcher):
         Raises:
             ConfigError: If Slurm does not take them.
         """
-        from admm_exp.app.cluster_job import ClusterJob
-        from admm_exp.sweep.job import job_path, read_job
+        from admm_exp.app import slurm_queue
+        from admm_exp.sweep.job import job_path, read_job, write_job
 
         sweep_dir = Path(self._config.hydra.sweep.dir).absolute()
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
-        job = ClusterJob(self._hydra_context, self._config, self._task_function)
-        overrides = [list(each) for each in job_overrides]
-        ids = self._submit(job, overrides, numbers, sweep_dir / FOLDER)
-        paths = [job_path(sweep_dir, number) for number in numbers]
+        paths = {job_path(sweep_dir, number): number for number in numbers}
+        overrides = dict(zip(paths, map(list, job_overrides), strict=True))
+        left = {} if self._config.force else slurm_queue.left_behind(list(paths), sweep_dir)
+        if left:
+            print(f"{len(left)} of the jobs go on that an earlier command has left on Slurm")
+        new = [path for path in paths if path not in left]
+        folder = sweep_dir / slurm_queue.FOLDER / str(initial_job_idx)
+        ids = self._submit([overrides[p] for p in new], [paths[p] for p in new], folder)
+        followed = dict(zip(ids, new, strict=True))
+        for path, found in left.items():
+            followed[found.key] = _linked(path, found.path)
         try:
-            _wait(dict(zip(ids, paths, strict=True)), self._poll_seconds, self._gone_seconds)
+            _wait(followed, self._poll_seconds, self._gone_seconds)
         except BaseException:
-            _ask("scancel", *ids)
+            slurm_queue.ask("scancel", *followed)
             raise
-        jobs = [read_job(path) for path in paths]
-        if all(job.status in ("finished", "stopped") for job in jobs):
-            _clean(sweep_dir / FOLDER, ids, self._poll_seconds, self._gone_seconds)
-        return [_returned(each, job.error) for each, job in zip(overrides, jobs, strict=True)]
+        jobs = {path: read_job(path) for path in paths}
+        for path in left:
+            write_job(path, jobs[path])
+        if all(job.status in slurm_queue.OVER_WELL for job in jobs.values()):
+            slurm_queue.clean(folder, ids, self._poll_seconds, self._gone_seconds)
+            slurm_queue.clean_left(list(left.values()), self._poll_seconds, self._gone_seconds)
+        return [_returned(overrides[path], job.error) for path, job in jobs.items()]
 
     def _submit(
-        self, job: Any, overrides: Sequence[list[str]], numbers: Sequence[int], folder: Path
+        self, overrides: Sequence[list[str]], numbers: Sequence[int], folder: Path
     ) -> list[str]:
+        from admm_exp.app.cluster_job import ClusterJob
         from admm_exp.errors import ConfigError
 
+        if not numbers:
+            return []
         try:
             import submitit
         except ImportError:
@@ -98,6 +110,7 @@ class SlurmLauncher(Launcher):
             )
         params = self._params | {"gpus_per_node": self._gpus()}
         named = {key if key in COMMON else f"slurm_{key}": v for key, v in params.items()}
+        job = ClusterJob(self._hydra_context, self._config, self._task_function)
         try:
             executor = submitit.AutoExecutor(
                 folder / "%j", cluster="slurm", slurm_max_num_timeout=self._max_num_timeout
@@ -117,11 +130,12 @@ class SlurmLauncher(Launcher):
         Raises:
             ConfigError: If the partition has none.
         """
+        from admm_exp.app import slurm_queue
         from admm_exp.errors import ConfigError
 
         wanted, partition = self._params["gpus_per_node"], self._params.get("partition")
         words = ["-p", str(partition)] if partition else []
-        resources = _ask("sinfo", "-h", "-o", "%G", *words)
+        resources = slurm_queue.ask("sinfo", "-h", "-o", "%G", *words)
         if resources is None or not resources.split():  # sbatch will say what is wrong
             return None if wanted == "auto" else wanted
         has_gpus = "gpu" in resources
@@ -135,6 +149,14 @@ class SlurmLauncher(Launcher):
         return wanted or None
 
 
+def _linked(path: Path, target: Path) -> Path:
+    """Let a job's file be another one, at once for whoever reads it."""
+    link = path.with_suffix(".link")
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+    return link.replace(path)
+
+
 def _wait(paths: Mapping[str, Path], poll_seconds: float, gone_seconds: float) -> None:
     """Wait until every job is over; one that left the queue without a word has ended badly.
 
@@ -146,12 +168,13 @@ def _wait(paths: Mapping[str, Path], poll_seconds: float, gone_seconds: float) -
         poll_seconds: Time between two looks.
         gone_seconds: How long a file may stay behind, as on a network drive.
     """
+    from admm_exp.app import slurm_queue
     from admm_exp.sweep.job import end_job, read_job
 
     left, since = dict(paths), dict.fromkeys(paths, float("inf"))
     told: set[str] = set()
     while left := {key: path for key, path in left.items() if not read_job(path).is_over}:
-        queued = _queued(left)
+        queued = slurm_queue.queued(left)
         now = time.monotonic()
         for key, reason in (queued or {}).items():
             if key in left and key not in told and "held" in reason.lower():
@@ -160,63 +183,23 @@ def _wait(paths: Mapping[str, Path], poll_seconds: float, gone_seconds: float) -
         for key, path in left.items():
             since[key] = min(since[key], now) if queued is not None and key not in queued else now
             if now - since[key] >= gone_seconds:
-                end_job(path, *_fate(read_job(path).status, path.parent.parent / FOLDER / key, key))
+                end_job(path, *_fate(read_job(path).status, path.resolve().parent.parent, key))
         time.sleep(poll_seconds)
 
 
-def _queued(ids: Mapping[str, Path]) -> dict[str, str] | None:
-    """List the jobs in Slurm's queue with what they wait for, by one question for all.
-
-    Returns:
-        Reason by id; None if Slurm does not answer.
-    """
-    arrays = sorted({key.partition("_")[0] for key in ids})
-    found = _ask("squeue", "-h", "-r", "-o", "%F %K %i %r", "-j", ",".join(arrays))
-    if found is None:
-        # of a job that is long over it says that the id is invalid, which is an answer
-        return {} if _ask("squeue", "-h", "-o", "%i") is not None else None
-    lines = [line.split(maxsplit=3) for line in found.splitlines()]
-    return {name: line[-1] for line in lines for name in (line[2], "_".join(line[:2]))}
-
-
-def _fate(status: str, folder: Path, key: str) -> tuple[Any, str]:
+def _fate(status: str, sweep_dir: Path, key: str) -> tuple[Any, str]:
     """Say what became of a job that has left the queue without a result."""
+    from admm_exp.app.slurm_queue import FOLDER
+
     if status == "interrupted":
         return "killed", f"its Slurm job {key} was cancelled or stopped, and not started again"
     if status == "running":
         return "failed", f"its Slurm job {key} died: killed, out of memory, or its node is down"
-    words = [path.read_text(errors="replace") for path in sorted(folder.glob("*_log.err"))]
+    paths = sorted(sweep_dir.glob(f"{FOLDER}/*/{key}/*_log.err"))
+    words = [path.read_text(errors="replace") for path in paths]
     lines = "".join(words).strip().splitlines()
     said = f" ({lines[-1][:300]})" if lines else ""
     return "failed", f"its Slurm job {key} was cancelled or ended before it began{said}"
-
-
-def _clean(folder: Path, ids: Sequence[str], poll_seconds: float, patience_seconds: float) -> None:
-    """Remove what submitit wrote, once Slurm has let go of it."""
-    deadline = time.monotonic() + patience_seconds
-    waiting = dict.fromkeys(ids, folder)
-    while set(_queued(waiting) or ()) & set(ids) and time.monotonic() < deadline:
-        time.sleep(min(1.0, poll_seconds))
-    for name in {*ids, *(key.partition("_")[0] for key in ids)}:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for path in folder.rglob("*"):
-        path.unlink(missing_ok=True) if path.suffix in (".sh", ".pkl") else None
-    for path in (*folder.glob("*"), folder):
-        try:
-            path.rmdir()
-        except OSError:  # another batch of jobs is at work there
-            continue
-
-
-def _ask(*command: str) -> str | None:
-    """Run one of Slurm's commands; None if it fails."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def _returned(overrides: Sequence[str], error: str | None) -> JobReturn:
