@@ -58,7 +58,8 @@ def build_components(config: ExperimentConfig, team: Team | None = None) -> Comp
         require_onnx("inference=all", "inference=eager")
     use_precision(config.trainer.precision, device)
     use_device(device)
-    dataset = build("dataset", config.dataset).to(device).shard(team.rank, team.world)
+    dataset = build("dataset", config.dataset).in_parts(config.schedule.epoch_parts)
+    dataset = dataset.to(device).shard(team.rank, team.world)
     builder = {key: value for key, value in config.model.items() if key != "name"}
     check_functions(config, dataset)
     offered = {"num_classes": dataset.num_classes, "in_channels": (*dataset.shape, 1)[0]}

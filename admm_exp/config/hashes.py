@@ -18,7 +18,7 @@ INCIDENTAL = {
 
 
 INCIDENTAL_TO_TRAINER = {"devices", "patience_seconds"}
-NEUTRAL = {"accumulation": 1, "clip_norm": None}
+NEUTRAL = {"accumulation": 1, "clip_norm": None, "epoch_parts": 1}
 """Settings of a schedule that came later; with these values they change nothing, no hash either."""
 
 
@@ -49,7 +49,7 @@ def dataset_settings(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def step_settings(config: ExperimentConfig) -> dict[str, Any]:
-    """Read what makes a step of several batches or limits its gradient; empty by default."""
+    """Read what makes steps and epochs other than usual; empty by default."""
     values = {name: getattr(config.schedule, name) for name in NEUTRAL}
     return {name: value for name, value in values.items() if value != NEUTRAL[name]}
 

@@ -56,6 +56,8 @@ MEANINGS = {
     "schedule.recalibration_batches": "training batches that batch norms see again after the cut",
     "schedule.accumulation": "batches whose gradients are averaged into one step",
     "schedule.clip_norm": "largest norm of a step's gradient, before ADMM's pull; null: no limit",
+    "schedule.epoch_parts": "parts of a pass over the training data that count as an epoch each: "
+    "more checkpoints and updates of Z and U in a pass",
     "schedule.optimizer": "the optimizer of all phases",
     "schedule.optimizer.name": "of torch.optim",
     "schedule.optimizer.momentum": "of SGD",

@@ -111,6 +111,7 @@ class Schedule:
     recalibration_batches: Annotated[int, Ge(0)] = 0
     accumulation: Count = 1
     clip_norm: Annotated[float, Gt(0.0)] | None = None
+    epoch_parts: Count = 1
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
     def admm(self) -> AdmmSettings:

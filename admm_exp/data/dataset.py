@@ -32,6 +32,10 @@ class Batches(Protocol):
         """Fix order and augmentation of the next pass, a pure function of (seed, epoch)."""
         ...
 
+    def in_parts(self, parts: int) -> Self:
+        """Return batches of which an epoch is one of so many equal parts of a pass, in turn."""
+        ...
+
     def shard(self, rank: int, world: int) -> Self:
         """Return what process `rank` of `world` has of every batch; `n_samples` counts all."""
         ...
@@ -98,6 +102,25 @@ class Dataset:
             val=self.val.shard(rank, world),
             test=self.test.shard(rank, world),
         )
+
+    def in_parts(self, parts: int) -> Dataset:
+        """Return the data set with training epochs that are parts of a pass.
+
+        Args:
+            parts: How many make a pass.
+
+        Raises:
+            DataError: If a pass has fewer batches, or the training batches know no parts.
+        """
+        if parts == 1:
+            return self
+        if not hasattr(self.train, "in_parts"):
+            kind = type(self.train).__name__
+            raise DataError(
+                f"schedule.epoch_parts must be 1 for {self.name}, got {parts}: its {kind} has no "
+                f"method in_parts"
+            )
+        return dataclasses.replace(self, train=self.train.in_parts(parts))
 
     def pairs(self, n_batches: int) -> Iterator[tuple[Any, None]]:
         """Pass through the first training batches as pairs of inputs and nothing."""
@@ -166,6 +189,20 @@ def require_even(batch_size: int, world: int) -> None:
             f"batch_size must be a multiple of {world}, the number of processes that share a "
             f"batch, got {batch_size}"
         )
+
+
+def samples_per_part(n_batches: int, batch_size: int, parts: int) -> int:
+    """Return how many samples one of several equal parts of a pass yields, in whole batches.
+
+    Raises:
+        DataError: If a part would have no batch.
+    """
+    if n_batches < parts:
+        raise DataError(
+            f"schedule.epoch_parts must be at most {n_batches}, the number of training batches, "
+            f"got {parts}"
+        )
+    return n_batches // parts * batch_size
 
 
 def samples_per_pass(n: int, batch_size: int, drop_last: bool) -> int:

@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from admm_exp.data.augment import Augmentation, crop_and_flip, crop_windows, draw_shifts, pad
-from admm_exp.data.dataset import Dataset, require_even, require_side, samples_per_pass
+from admm_exp.data.dataset import (
+    Dataset,
+    require_even,
+    require_side,
+    samples_per_part,
+    samples_per_pass,
+)
 from admm_exp.data.epoch_random import epoch_generator
 from admm_exp.data.fingerprint import fingerprint
 from admm_exp.data.normalise import Normalise, resize
@@ -107,7 +113,7 @@ class TensorBatches:
         self._shuffle = shuffle
         self._seed = seed
         self._img_size = img_size
-        self._epoch = 0
+        self._epoch, self._parts = 0, 1
         self._drop_last = drop_last
         self._rank, self._world = 0, 1
 
@@ -116,13 +122,15 @@ class TensorBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         n, device = len(self._labels), self._labels.device
-        generator = epoch_generator(self._seed, self._epoch)
+        epoch, part = divmod(self._epoch, self._parts)
+        generator = epoch_generator(self._seed, epoch)
         order = torch.randperm(n, generator=generator) if self._shuffle else torch.arange(n)
         order = order.to(device)
         shifts = draw_shifts(n, self._augment, generator).to(device)
         windows = crop_windows(self._padded, *self._size)
-        for start in range(0, self.n_samples, self._batch_size):
-            first, end = start + self._rank, min(start + self._batch_size, self.n_samples)
+        begin, stop = part * self.n_samples, (part + 1) * self.n_samples
+        for start in range(begin, stop, self._batch_size):
+            first, end = start + self._rank, min(start + self._batch_size, stop)
             if first >= end:  # the last batch has fewer samples than there are processes
                 return
             rows = slice(first, end, self._world)
@@ -143,6 +151,13 @@ class TensorBatches:
         part = copy.copy(self)
         part._rank, part._world = rank, world
         return part
+
+    def in_parts(self, parts: int) -> TensorBatches:
+        """Return batches of which an epoch is one of so many equal parts of a pass, in turn."""
+        twin = copy.copy(self)
+        twin._parts = parts
+        twin.n_samples = samples_per_part(len(self), self._batch_size, parts)
+        return twin
 
     def to(self, device: torch.device | str) -> TensorBatches:
         """Return batches whose uint8 images and labels are on `device`."""

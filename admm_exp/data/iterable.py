@@ -93,6 +93,17 @@ class IterableBatches:
         if tell is not None:
             tell(epoch)
 
+    def in_parts(self, parts: int) -> IterableBatches:
+        """Refuse: where a loader begins is its own.
+
+        Raises:
+            DataError: Always.
+        """
+        raise DataError(
+            f"an epoch of a loader of your own is a whole pass: schedule.epoch_parts must be 1, "
+            f"got {parts}"
+        )
+
     def shard(self, rank: int, world: int) -> IterableBatches:
         """Refuse: how a loader shares its samples is its own.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from admm_exp.data.dataset import require_even, samples_per_pass
+from admm_exp.data.dataset import require_even, samples_per_part, samples_per_pass
 from admm_exp.data.epoch_random import epoch_generator
 from admm_exp.data.normalise import Normalise
 from admm_exp.errors import DataError
@@ -102,6 +102,15 @@ class LoaderBatches:
         part._sampler.rank, part._sampler.world = rank, world
         return part
 
+    def in_parts(self, parts: int) -> LoaderBatches:
+        """Return batches of which an epoch is one of so many equal parts of a pass, in turn."""
+        twin = self.to(self._device)
+        sampler = twin._sampler
+        sampler.parts = parts
+        sampler.n_used = samples_per_part(len(sampler), sampler.batch_size, parts)
+        twin.n_samples = sampler.n_used
+        return twin
+
     def to(self, device: torch.device | str) -> LoaderBatches:
         """Return batches that are moved to `device` one by one, as uint8."""
         moved = copy.copy(self)
@@ -132,21 +141,23 @@ class _EpochBatches(Sampler[list[Ticket]]):
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
-        self.epoch = 0
+        self.epoch, self.parts = 0, 1
         self.rank, self.world = 0, 1
 
     def __len__(self) -> int:
         return math.ceil(self.n_used / self.batch_size)
 
     def __iter__(self) -> Iterator[list[Ticket]]:
-        generator = epoch_generator(self.seed, self.epoch)
+        epoch, part = divmod(self.epoch, self.parts)
+        generator = epoch_generator(self.seed, epoch)
         order = torch.arange(self.n)
         if self.shuffle:
             order = torch.randperm(self.n, generator=generator)
         seeds = torch.randint(2**32, (self.n,), generator=generator)
         tickets = torch.stack((order, seeds), dim=1)  # Python objects batch by batch, not at once
-        for start in range(0, self.n_used, self.batch_size):
-            end = min(start + self.batch_size, self.n_used)
+        begin, stop = part * self.n_used, (part + 1) * self.n_used
+        for start in range(begin, stop, self.batch_size):
+            end = min(start + self.batch_size, stop)
             if own := tickets[start + self.rank : end : self.world].tolist():
                 yield [(index, seed) for index, seed in own]
 

@@ -41,6 +41,7 @@ def log_settings(config: ExperimentConfig, dataset: Dataset, tracker: Tracker, r
     """
     tracker.log_params(run_params(asdict(config), rho))
     sizes = {split: getattr(dataset, split).n_samples for split in ("train", "val", "test")}
+    sizes["train"] *= config.schedule.epoch_parts  # n_samples is that of an epoch
     profile = {"samples": sizes, "classes": dataset.num_classes, "shape": list(dataset.shape)}
     tracker.log_dataset(dataset.name, dataset.fingerprint[:36], "train", profile)
 

@@ -57,8 +57,12 @@ def test_a_run_that_is_killed_at_every_turn_ends_like_one_that_never_was() -> No
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize(
     "overrides",
-    [["trainer.compile=true"], ["schedule.accumulation=3", "schedule.clip_norm=0.5"]],
-    ids=["compiled", "accumulated"],
+    [
+        ["trainer.compile=true"],
+        ["schedule.accumulation=3", "schedule.clip_norm=0.5"],
+        ["schedule.epoch_parts=3"],
+    ],
+    ids=["compiled", "accumulated", "epochs of a third"],
 )
 def test_another_kind_of_step_that_is_killed_at_every_turn_changes_nothing(
     overrides: list[str],

@@ -41,12 +41,17 @@ def test_where_a_run_is_kept_leaves_the_hash(override: str) -> None:
     assert config_hash(config_of(override)) == config_hash(config_of())
 
 
-@pytest.mark.parametrize("override", ["schedule.accumulation=2", "schedule.clip_norm=1.0"])
+@pytest.mark.parametrize(
+    "override",
+    ["schedule.accumulation=2", "schedule.clip_norm=1.0", "schedule.epoch_parts=2"],
+)
 def test_settings_that_came_later_change_the_hash_where_they_change_anything(override: str) -> None:
     assert config_hash(config_of(override)) != config_hash(config_of())
-    neutral = config_of("schedule.accumulation=1", "schedule.clip_norm=null")
+    neutral = config_of(
+        "schedule.accumulation=1", "schedule.clip_norm=null", "schedule.epoch_parts=1"
+    )
     schedule = config_of().schedule
-    assert (schedule.accumulation, schedule.clip_norm) == (1, None)
+    assert (schedule.accumulation, schedule.clip_norm, schedule.epoch_parts) == (1, None, 1)
     assert config_hash(neutral) == config_hash(config_of())
 
 

@@ -49,6 +49,12 @@ def test_set_epoch_reaches_train_alone(dataset):
     assert (dataset.train.epoch, dataset.val.epoch) == (4, None)
 
 
+def test_batches_that_know_no_parts_are_named(dataset):
+    assert dataset.in_parts(1) is dataset
+    with pytest.raises(DataError, match="for toy, got 2: its RecordedBatches has no method"):
+        dataset.in_parts(2)
+
+
 @pytest.mark.parametrize(
     ("n", "batch_size", "drop_last", "expected"),
     [(10, 4, False, 10), (10, 4, True, 8), (8, 4, True, 8), (3, 4, False, 3)],

@@ -203,6 +203,46 @@ def test_the_parts_of_processes_are_bitwise_the_batches_of_one():
     assert (len(whole.shard(1, 2)), whole.shard(1, 2).n_samples) == (len(whole), 22)
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_the_epochs_of_a_pass_in_parts_are_bitwise_that_pass(parts):
+    whole = TensorBatches(
+        *samples(22), 3, MEAN, STD, augment=Augmentation(2), shuffle=True, drop_last=True
+    )
+    divided = whole.in_parts(parts)
+    length = len(whole) // parts
+    assert (len(divided), divided.n_samples) == (length, 3 * length)
+    for number in (0, 1):
+        whole.set_epoch(number)
+        seen = []
+        for part in range(parts):
+            divided.set_epoch(number * parts + part)
+            seen += list(divided)
+        for (images, labels), (images_seen, labels_seen) in zip(whole, seen, strict=False):
+            assert torch.equal(images, images_seen)
+            assert torch.equal(labels, labels_seen)
+        assert len(seen) == length * parts
+    assert len(whole) == 7
+
+
+def test_parts_are_shared_among_processes_too():
+    whole = TensorBatches(*samples(24), 6, MEAN, STD, shuffle=True, drop_last=True).in_parts(2)
+    whole.set_epoch(3)
+    parts = [list(whole.shard(rank, 2).to("cpu")) for rank in range(2)]
+    labels = [interleaved([y for _, y in each], 2) for each in zip(*parts, strict=True)]
+    assert all(torch.equal(a, b) for a, (_, b) in zip(labels, whole, strict=True))
+    assert len(labels) == 2
+
+
+def test_more_parts_than_batches_are_refused():
+    dataset = toy_dataset()
+    assert dataset.in_parts(1) is dataset
+    divided = dataset.in_parts(len(dataset.train))
+    assert (len(divided.train), divided.val, divided.test) == (1, dataset.val, dataset.test)
+    most = len(dataset.train)
+    with pytest.raises(DataError, match=f"schedule.epoch_parts must be at most {most}, the number"):
+        dataset.in_parts(most + 1)
+
+
 def test_a_last_batch_with_fewer_samples_than_processes_gives_some_none():
     whole = TensorBatches(*samples(13), 6, MEAN, STD)
     assert [sum(len(y) for _, y in whole.shard(rank, 3)) for rank in range(3)] == [5, 4, 4]

@@ -77,6 +77,11 @@ def test_loaders_are_not_shared_among_processes():
         IterableBatches(Stream(pairs()), KEYS).shard(0, 2)
 
 
+def test_an_epoch_of_a_loader_is_a_whole_pass():
+    with pytest.raises(DataError, match=r"schedule\.epoch_parts must be 1, got 2$"):
+        IterableBatches(Stream(pairs()), KEYS).in_parts(2)
+
+
 def test_a_label_outside_the_classes_is_refused():
     with pytest.raises(DataError, match=r"^labels must be in \[0, 3\), .* got 3 in val \(3 of 12 "):
         iterable_dataset(

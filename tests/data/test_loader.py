@@ -65,6 +65,18 @@ def test_workers_that_live_on_follow_the_epoch():
         assert torch.equal(images, train_pass(epoch=epoch)[0])
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_epochs_of_a_pass_in_parts_are_bitwise_that_pass(workers):
+    divided = batches_of(NoisySamples(18), workers, shuffle=True, drop_last=True).in_parts(2)
+    assert (len(divided), divided.n_samples) == (2, 8)
+    for epoch in (0, 1):
+        images = []
+        for part in (0, 1):
+            divided.set_epoch(2 * epoch + part)
+            images += [batch for batch, _ in divided]
+        assert torch.equal(torch.cat(images), train_pass(epoch=epoch)[0])
+
+
 @pytest.mark.parametrize(("epoch", "seed"), [(1, 0), (0, 1)])
 def test_another_epoch_or_seed_gives_another_order_and_augmentation(epoch, seed):
     images, labels = train_pass()

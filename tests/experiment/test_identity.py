@@ -58,6 +58,7 @@ def key_of(
         "schedule.optimizer.nesterov=false",
         "schedule.accumulation=2",
         "schedule.clip_norm=1",
+        "schedule.epoch_parts=2",
     ],
 )
 def test_a_setting_of_the_dense_network_changes_the_key(override: str) -> None:
