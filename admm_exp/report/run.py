@@ -155,7 +155,8 @@ def markdown(report: Mapping[str, Any], *, has_figures: bool = True) -> str:
             else []
         ),
         "## Phases",
-        f"The weights of the small network were trained for {epochs['total']} epochs in all.",
+        f"The weights of the small network were trained for {epochs['total']} epochs in all"
+        f"{length_of_epochs(config['schedule'])}.",
         markdown_table(
             [("phase", "seconds", "epochs", "cached")]
             + [
@@ -167,6 +168,12 @@ def markdown(report: Mapping[str, Any], *, has_figures: bool = True) -> str:
     ]
     page = "\n\n".join(sections) + "\n"
     return page if has_figures else IMAGE.sub("", page)
+
+
+def length_of_epochs(schedule: Mapping[str, Any]) -> str:
+    """Say that epochs are no whole passes over the data, if they are none."""
+    parts = schedule.get("epoch_parts", 1)  # younger than the first reports
+    return f", {parts} of which are a pass over the data" if parts > 1 else ""
 
 
 def training_sentence(training: Mapping[str, Any]) -> str:

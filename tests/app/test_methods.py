@@ -77,6 +77,6 @@ def test_pages_show_the_recalibrated_column_and_the_epochs(reports: dict[str, An
     for page in reports["pages"]:
         is_scratch = page.startswith("# resnet8 on digits, scratch")
         assert ("| after the cut | recalibrated | finetuned |" in page) != is_scratch
-        assert "trained for 5 epochs in all" in page
+        assert "trained for 5 epochs in all." in page
         is_admm = page.startswith("# resnet8 on digits, admm")
         assert is_admm or "residuals.png" not in page  # a sweep draws its best runs alone
