@@ -9,7 +9,7 @@ from typing import Any
 
 from admm_exp.errors import CheckpointError
 from admm_exp.report.inference import inference_rows
-from admm_exp.report.wording import count, markdown_table, percent, size
+from admm_exp.report.wording import count, count_epochs, markdown_table, percent, size
 from admm_exp.results import FIGURES, FORM, PAGE, REPORT, read_json, require_form, write_atomically
 
 IMAGE = re.compile(r"\s*!\[[^\]]*\]\(figures/[^)]*\)")
@@ -155,8 +155,8 @@ def markdown(report: Mapping[str, Any], *, has_figures: bool = True) -> str:
             else []
         ),
         "## Phases",
-        f"The weights of the small network were trained for {epochs['total']} epochs in all"
-        f"{length_of_epochs(config['schedule'])}.",
+        f"The weights of the small network were trained for "
+        f"{count_epochs(epochs['total'], config['schedule']['epoch_parts'])} in all.",
         markdown_table(
             [("phase", "seconds", "epochs", "cached")]
             + [
@@ -168,12 +168,6 @@ def markdown(report: Mapping[str, Any], *, has_figures: bool = True) -> str:
     ]
     page = "\n\n".join(sections) + "\n"
     return page if has_figures else IMAGE.sub("", page)
-
-
-def length_of_epochs(schedule: Mapping[str, Any]) -> str:
-    """Say that epochs are no whole passes over the data, if they are none."""
-    parts = schedule.get("epoch_parts", 1)  # younger than the first reports
-    return f", {parts} of which are a pass over the data" if parts > 1 else ""
 
 
 def training_sentence(training: Mapping[str, Any]) -> str:

@@ -48,6 +48,11 @@ def count(value: float, position: float | None = None) -> str:
     return f"{value:.3g}"
 
 
+def count_epochs(n: int, parts: int) -> str:
+    """Write how many epochs there are, and how many make a pass over the data, if not one."""
+    return f"{n} epochs" + (f" ({parts} are a pass over the data)" if parts > 1 else "")
+
+
 def size(n_bytes: float) -> str:
     """Write a number of bytes: 77754 is 77.8 kB."""
     text = count(n_bytes)

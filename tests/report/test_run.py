@@ -13,7 +13,6 @@ from admm_exp.report.run import (
     admm_sentences,
     baseline_metrics,
     final_metrics,
-    length_of_epochs,
     masked_sentence,
     read_report,
     summary_rows,
@@ -45,11 +44,6 @@ def report_of(rounds=None, **more):
 def test_epochs_of_all_phases_add_up():
     counted = count_epochs(history_of(dense=3, admm=2, finetune=1), is_fresh=False)
     assert counted == {"dense": 3, "admm": 2, "finetune": 1, "total": 6}
-
-
-def test_epochs_that_are_parts_of_a_pass_are_told():
-    assert length_of_epochs({"epoch_parts": 3}) == ", 3 of which are a pass over the data"
-    assert length_of_epochs({"epoch_parts": 1}) == length_of_epochs({}) == ""
 
 
 def test_random_weights_do_not_inherit_the_dense_networks_epochs():

@@ -2,7 +2,15 @@ import math
 
 import pytest
 
-from admm_exp.report.wording import count, markdown_table, mean_std, points, size, tick_percent
+from admm_exp.report.wording import (
+    count,
+    count_epochs,
+    markdown_table,
+    mean_std,
+    points,
+    size,
+    tick_percent,
+)
 from admm_exp.statistics import Paired, spread_of
 
 
@@ -11,6 +19,11 @@ from admm_exp.statistics import Paired, spread_of
 )
 def test_a_count_has_three_digits_and_a_unit(value, text):
     assert count(value) == text
+
+
+def test_epochs_that_are_parts_of_a_pass_are_told():
+    assert count_epochs(12, 3) == "12 epochs (3 are a pass over the data)"
+    assert count_epochs(12, 1) == "12 epochs"
 
 
 def test_bytes_are_named_with_and_without_a_prefix():
