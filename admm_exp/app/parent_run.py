@@ -23,7 +23,7 @@ from admm_exp.report.figures.comparison import draw_comparison
 from admm_exp.results import ARTIFACTS, FIGURES, JOURNAL, write_atomically
 from admm_exp.sweep.differences import difference_metrics, key_of
 from admm_exp.sweep.finished import FinishedReports
-from admm_exp.sweep.job import Job, job_path, read_job, write_job
+from admm_exp.sweep.job import OVER_WELL, Job, job_path, read_job, write_job
 from admm_exp.sweep.tables import best_by_amount, finished_rows, sweep_page, write_sweep
 from admm_exp.sweep.terminal import SweepTerminal
 from admm_exp.sweep.watch import Watch, job_accuracy, job_row
@@ -34,7 +34,6 @@ from admm_exp.tracking.queries import earlier_sweep, finished_among
 from admm_exp.tracking.tracker import NullTracker, Tracker
 
 LOST = "its process died: killed, or out of memory"
-OVER_WELL = ("finished", "reused", "stopped")
 
 Launch = Callable[[Sequence[Sequence[str]], int], Sequence[JobReturn]]
 Reports = Callable[[Iterable[str]], dict[str, list[Path]]]

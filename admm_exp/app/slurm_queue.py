@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from admm_exp.app.sweep_folder import is_in_use
-from admm_exp.sweep.job import job_path, read_job
+from admm_exp.sweep.job import OVER_WELL, job_path, read_job
 
 FOLDER = ".submitit"
 COMMAND_SECONDS = 60.0
-OVER_WELL = ("finished", "stopped")
 
 
 @dataclass(frozen=True)

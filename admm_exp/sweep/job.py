@@ -15,6 +15,7 @@ from admm_exp.results import History, IterationRecord, read_json, write_atomical
 Status = Literal[
     "waiting", "running", "interrupted", "finished", "reused", "stopped", "failed", "killed"
 ]
+OVER_WELL: tuple[Status, ...] = ("finished", "reused", "stopped")
 FOLDER = ".jobs"
 # Set in the processes of a cluster, which may stop a job and start it again.
 MAY_COME_BACK = "ADMM_EXP_MAY_COME_BACK"

@@ -201,7 +201,7 @@ def test_the_same_command_takes_over_what_a_killed_one_has_left(
     again = started(tmp_path, *words, cluster=cluster)
     out, err = again.communicate(timeout=PATIENCE_SECONDS)
     assert again.returncode == 0, err
-    assert re.search(r"\d of the jobs go on that an earlier command has left on Slurm", out), out
+    assert re.search(r"left on Slurm by an earlier command, and going on: \d of \d", out), out
     assert statuses(sweep) == ["finished"] * 6
     (parent,) = runs_at(store_of(tmp_path), "tags.kind = 'sweep'")
     runs = runs_at(store_of(tmp_path), "tags.kind = 'run'")

@@ -61,7 +61,7 @@ class SlurmLauncher(Launcher):
             ConfigError: If Slurm does not take them.
         """
         from admm_exp.app import slurm_queue
-        from admm_exp.sweep.job import job_path, read_job, write_job
+        from admm_exp.sweep.job import OVER_WELL, job_path, read_job, write_job
 
         sweep_dir = Path(self._config.hydra.sweep.dir).absolute()
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
@@ -69,7 +69,7 @@ class SlurmLauncher(Launcher):
         overrides = dict(zip(paths, map(list, job_overrides), strict=True))
         left = {} if self._config.force else slurm_queue.left_behind(list(paths), sweep_dir)
         if left:
-            print(f"{len(left)} of the jobs go on that an earlier command has left on Slurm")
+            print(f"left on Slurm by an earlier command, and going on: {len(left)} of {len(paths)}")
         new = [path for path in paths if path not in left]
         folder = sweep_dir / slurm_queue.FOLDER / str(initial_job_idx)
         ids = self._submit([overrides[p] for p in new], [paths[p] for p in new], folder)
@@ -81,10 +81,11 @@ class SlurmLauncher(Launcher):
         except BaseException:
             slurm_queue.ask("scancel", *followed)
             raise
+        finally:
+            for path in left:  # in place of the link
+                write_job(path, read_job(path))
         jobs = {path: read_job(path) for path in paths}
-        for path in left:
-            write_job(path, jobs[path])
-        if all(job.status in slurm_queue.OVER_WELL for job in jobs.values()):
+        if all(job.status in OVER_WELL for job in jobs.values()):
             slurm_queue.clean(folder, ids, self._poll_seconds, self._gone_seconds)
             slurm_queue.clean_left(list(left.values()), self._poll_seconds, self._gone_seconds)
         return [_returned(overrides[path], job.error) for path, job in jobs.items()]
